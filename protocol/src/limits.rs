@@ -1,0 +1,99 @@
+//! What all nodes of a mesh must share: sizes, times and counts, each with its unit and reason.
+//!
+//! What an operator may choose is in the node's configuration instead.
+
+use crate::time::Millis;
+
+/// Wire format and protocol version; a message of another version is refused.
+pub const VERSION: u8 = 1;
+
+/// Sealed announcement, in bytes: it crosses the whole mesh, so it stays under one kilobyte.
+pub const MAX_ANNOUNCE_BYTES: usize = 1_024;
+/// Any sealed message that is gossiped, in bytes.
+pub const MAX_GOSSIP_BYTES: usize = 1_024;
+/// Any sealed message between two peers, in bytes. The largest is an award with its work.
+pub const MAX_DIRECT_BYTES: usize = 72 * 1_024;
+/// Encoded [`Work`](crate::task::Work), in bytes. Larger inputs are blobs.
+pub const MAX_WORK_BYTES: usize = 64 * 1_024;
+/// Free text from a peer (a reason, an operator's name), in bytes.
+pub const MAX_TEXT_BYTES: usize = 200;
+/// Inputs that an announcement names, so that workers can price what they lack; more are summed up.
+pub const MAX_ANNOUNCED_INPUTS: usize = 6;
+/// Constraints of one job.
+pub const MAX_CONSTRAINTS: usize = 8;
+/// Values of one constraint.
+pub const MAX_CONSTRAINT_VALUES: usize = 8;
+/// Addresses in a contact.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// Inputs and import modules of one invocation.
+pub const MAX_INPUTS: usize = 256;
+/// Result paths of one job.
+pub const MAX_RESULT_PATHS: usize = 64;
+/// Partitions of one job.
+pub const MAX_PARTITIONS: u32 = 1_000;
+/// Executions of one partition, whatever the reasons for them.
+pub const MAX_EXECUTIONS: u32 = 32;
+
+/// Linear memory of a program that asks for none, in bytes (Bacalhau's default of 512 MB).
+pub const DEFAULT_MEMORY_BYTES: u64 = 512_000_000;
+/// Linear memory that a 32-bit program can have, in bytes.
+pub const MAX_MEMORY_BYTES: u64 = 4 << 30;
+/// CPU of a job that asks for none, in thousandths of a core (Bacalhau's default).
+pub const DEFAULT_CPU_MILLIS: u32 = 500;
+/// What a program may write when its job does not say, in bytes.
+pub const DEFAULT_OUTPUT_BYTES: u64 = 1 << 30;
+/// Fuel of a program: about an hour of native speed on one core of 2026.
+pub const DEFAULT_FUEL: u64 = 10_000_000_000_000;
+/// Wall-clock limit of a run when its job sets none, in milliseconds.
+pub const DEFAULT_EXECUTION_MS: Millis = 2 * 3_600_000;
+/// Longest wall-clock limit of a run, in milliseconds.
+pub const MAX_EXECUTION_MS: Millis = 7 * 24 * 3_600_000;
+
+/// How far two nodes' clocks may differ, in milliseconds. Only announcements carry a time.
+pub const MAX_CLOCK_SKEW_MS: Millis = 5 * 60_000;
+/// Shortest bid window, in milliseconds: below it the scheduler's noise decides.
+pub const MIN_WINDOW_MS: Millis = 4;
+/// Longest bid window, in milliseconds.
+pub const MAX_WINDOW_MS: Millis = 20_000;
+/// How long a bid holds its capacity beyond the window, in milliseconds: the time an award needs to arrive.
+pub const BID_HOLD_MS: Millis = 3_000;
+/// Refusals that a requester asks for once a round has found too few bids; a mesh of any size sends about as many.
+pub const WANTED_REFUSALS: u16 = 16;
+/// Pause before a round that follows one with too few bids, in milliseconds; it doubles up to the longest.
+pub const FIRST_ROUND_PAUSE_MS: Millis = 250;
+/// Longest pause between two rounds, in milliseconds.
+pub const LONGEST_ROUND_PAUSE_MS: Millis = 15_000;
+/// Rounds without a bid that a job without queueing survives, about ten seconds of asking.
+pub const MAX_EMPTY_ROUNDS: u32 = 7;
+/// Announcements that a worker remembers at once.
+pub const MAX_OFFERS: usize = 4_096;
+/// Bids that a requester keeps for one round.
+pub const MAX_BIDS: usize = 64;
+
+/// How often a worker tells the requester that it is still at it, in milliseconds.
+pub const PROGRESS_MS: Millis = 2_000;
+/// Silence after which an execution is given up and awarded elsewhere, in milliseconds.
+pub const LEASE_MS: Millis = 12_000;
+/// First pause before a direct message that needs an answer is sent again, in milliseconds; it doubles.
+pub const RESEND_MS: Millis = 500;
+/// Longest pause before such a message is sent again, in milliseconds.
+pub const LONGEST_RESEND_MS: Millis = 4_000;
+/// How long a worker may take to open its commitment, in milliseconds. After it the commitment is a fault.
+pub const REVEAL_MS: Millis = 30_000;
+/// Least time that a straggler gets once enough others have committed, in milliseconds.
+pub const STRAGGLER_MS: Millis = 2_000;
+/// A straggler gets this many times the slowest committed run.
+pub const STRAGGLER_FACTOR: u64 = 3;
+/// How long a worker keeps a finished execution whose requester says nothing, in milliseconds.
+pub const UNSETTLED_MS: Millis = 3_600_000;
+/// How long a requester may take to fetch the result from one worker, in milliseconds without progress.
+pub const COLLECT_MS: Millis = 60_000;
+/// How often one peer may be awarded the same partition again after a run that was no vote.
+pub const MAX_ATTEMPTS_PER_WORKER: u32 = 2;
+/// Jobs that one requester has open at once; more are refused at submit.
+pub const MAX_OPEN_JOBS: usize = 10_000;
+/// Executions that one worker holds at once, running or waiting for their end.
+pub const MAX_HELD: usize = 4_096;
+/// How long a liar is remembered, in milliseconds.
+pub const DISTRUST_MS: Millis = 30 * 24 * 3_600_000;

@@ -1,0 +1,433 @@
+//! What peers say to each other, in the order of a job's path.
+//!
+//! `Announce` and `Bid` are gossiped; everything else goes directly between the two peers concerned.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::commitment::{Commitment, Salt};
+use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
+use crate::limits::{
+    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_TEXT_BYTES, MAX_WINDOW_MS,
+    MAX_WORK_BYTES,
+};
+use crate::task::{Claim, Content, Failure};
+use crate::time::{Millis, Time};
+
+/// One thing said by one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Requester to all: who can run this?
+    Announce(Announce),
+    /// Worker to all: I can, at this cost.
+    Bid(Bid),
+    /// Worker to requester, when asked for reasons: I cannot, because.
+    Refuse(Refuse),
+    /// Requester to worker: run it. Sent again until it is answered.
+    Award(Award),
+    /// Worker to requester: still at it. Answers an award.
+    Progress(Progress),
+    /// Worker to requester: no vote will come of this execution.
+    Fail(Fail),
+    /// Worker to requester: done; this seals my answer. Sent again until it is answered.
+    Commit(Commit),
+    /// Requester to worker: open your commitment. Sent again until it is answered.
+    RevealPlease(RevealPlease),
+    /// Worker to requester: my answer.
+    Reveal(Reveal),
+    /// Requester to worker: this execution is over for me; release what you hold.
+    Settle(Settle),
+}
+
+/// A job and what it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce {
+    /// The job.
+    pub job: JobId,
+    /// When it was said, by the requester's clock.
+    pub at: Time,
+    /// Which try this is, from 0. Bids are for one round.
+    pub round: u32,
+    /// How many workers are sought.
+    pub wanted: u16,
+    /// Hash of the encoded work.
+    pub work: BlobHash,
+    /// What a worker must offer.
+    pub needs: Needs,
+    /// Bids are spread over this many milliseconds.
+    pub window_ms: u32,
+    /// How many nodes the requester believes the mesh has; the bid timers depend on it.
+    pub mesh_size: u32,
+    /// How many refusals with a reason the requester would like; 0 for none.
+    pub refusals: u16,
+    /// Where to reach the requester.
+    pub contact: Contact,
+}
+
+/// What a worker must offer to run a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The engine.
+    pub executor: ExecutorKind,
+    /// The engine's profile: the determinism profile for `Wasm`, the platform for `Docker`.
+    pub profile: String,
+    /// CPU, memory, disk and GPUs.
+    pub resources: Resources,
+    /// The largest inputs and modules, with their sizes in bytes.
+    pub inputs: Vec<(Content, u64)>,
+    /// Size of all inputs and modules together, in bytes.
+    pub input_bytes: u64,
+    /// Conditions on the worker's labels.
+    pub constraints: Vec<Constraint>,
+}
+
+/// An engine that a worker may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ExecutorKind {
+    /// WebAssembly in a determinism profile.
+    Wasm,
+    /// A container.
+    Docker,
+}
+
+/// An amount of each thing that an execution uses up while it runs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU, in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Disk, in bytes.
+    pub disk_bytes: u64,
+    /// GPUs.
+    pub gpus: u16,
+}
+
+/// A condition on a worker's label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// The label.
+    pub key: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// With what: none for `Exists` and `Absent`, at least one for `In` and `NotIn`, else exactly one.
+    pub values: Vec<String>,
+}
+
+/// How a constraint compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// The label is there and is the value.
+    Equals,
+    /// The label is absent or is not the value.
+    NotEquals,
+    /// The label is one of the values.
+    In,
+    /// The label is absent or is none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    Absent,
+    /// The label is an integer above the value.
+    Greater,
+    /// The label is an integer below the value.
+    Less,
+}
+
+/// Where a peer can be reached; its id is the sender's.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// UDP addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// URL of its relay.
+    pub relay: Option<String>,
+}
+
+/// An offer to run a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bid {
+    /// The job.
+    pub job: JobId,
+    /// The round that is answered.
+    pub round: u32,
+    /// What running it would cost here, from 0 (cheap) to [`MAX_COST`](crate::auction::MAX_COST).
+    pub cost: u16,
+    /// Who operates the worker, if declared: bids of one operator are not independent.
+    pub operator: Option<String>,
+    /// Where to reach the worker.
+    pub contact: Contact,
+}
+
+/// Why a worker does not bid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuse {
+    /// The job.
+    pub job: JobId,
+    /// The round that is answered.
+    pub round: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a worker does not bid, for a person to read once equal reasons are counted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// It has not this engine.
+    NoExecutor(ExecutorKind),
+    /// Its engine has another profile, named here.
+    OtherProfile(String),
+    /// The job wants more than it will ever give: what, wanted, given.
+    TooLarge(Resource, u64, u64),
+    /// It could later, but its capacity is taken now.
+    Busy,
+    /// Its labels do not satisfy the constraint on this key.
+    Constraint(String),
+    /// Its operator does not want it.
+    Policy(String),
+}
+
+/// One kind of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Resource {
+    /// CPU, in thousandths of a core.
+    Cpu,
+    /// Memory, in bytes.
+    Memory,
+    /// Disk, in bytes.
+    Disk,
+    /// GPUs.
+    Gpu,
+}
+
+/// An execution, and all that the worker needs to start it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Award {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Which partition it runs.
+    pub partition: u32,
+    /// Which attempt at this partition it is; job, partition and attempt make the execution's id.
+    pub attempt: u32,
+    /// The nonce that makes the job's id, so that the worker can check whose job it is.
+    pub nonce: u64,
+    /// The encoded work, at most [`MAX_WORK_BYTES`].
+    pub work: Vec<u8>,
+    /// What it may use, as announced.
+    pub resources: Resources,
+    /// Where to reach the requester.
+    pub contact: Contact,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// What the worker is doing.
+    pub stage: Stage,
+}
+
+/// What a worker does between award and commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// It fetches modules and inputs.
+    Fetching,
+    /// It runs the program.
+    Running,
+}
+
+/// The end of an execution without a vote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fail {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A sealed answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The seal.
+    pub commitment: Commitment,
+    /// How long the run took, in milliseconds.
+    pub run_ms: Millis,
+}
+
+/// A call to open a commitment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevealPlease {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+}
+
+/// An opened commitment: signed, so it is evidence for or against the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reveal {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// What was computed.
+    pub invocation: InvocationId,
+    /// What came of it.
+    pub claim: Claim,
+    /// Opens the commitment.
+    pub salt: Salt,
+    /// Size of the result collection, in bytes.
+    pub result_bytes: u64,
+}
+
+/// The end of an execution, as its requester sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settle {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// What became of it.
+    pub ending: Ending,
+}
+
+/// What became of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Ending {
+    /// Its result is the job's result.
+    Agreed,
+    /// Its result is not the job's result.
+    Dissented,
+    /// No result was agreed on, or it came too late to count.
+    Unused,
+    /// The requester does not want it any more: stop if it still runs.
+    Cancelled,
+}
+
+/// What is wrong with a message whose signature is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is out of bounds")]
+pub struct OutOfBounds(&'static str);
+
+impl Message {
+    /// The job that it is about.
+    pub fn job(&self) -> JobId {
+        match self {
+            Message::Announce(m) => m.job,
+            Message::Bid(m) => m.job,
+            Message::Refuse(m) => m.job,
+            Message::Award(m) => m.job,
+            Message::Progress(m) => m.job,
+            Message::Fail(m) => m.job,
+            Message::Commit(m) => m.job,
+            Message::RevealPlease(m) => m.job,
+            Message::Reveal(m) => m.job,
+            Message::Settle(m) => m.job,
+        }
+    }
+
+    /// The word for its step on a job's path.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Message::Announce(_) => "announce",
+            Message::Bid(_) => "bid",
+            Message::Refuse(_) => "refuse",
+            Message::Award(_) => "award",
+            Message::Progress(_) => "progress",
+            Message::Fail(_) => "fail",
+            Message::Commit(_) => "commit",
+            Message::RevealPlease(_) => "reveal-please",
+            Message::Reveal(_) => "reveal",
+            Message::Settle(_) => "settle",
+        }
+    }
+
+    /// Whether it is said to the whole mesh rather than to one peer.
+    pub fn is_gossip(&self) -> bool {
+        matches!(self, Message::Announce(_) | Message::Bid(_))
+    }
+
+    /// Checks every bound that the encoding itself does not set.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        match self {
+            Message::Announce(m) => m.check(),
+            Message::Bid(m) => {
+                text("operator", m.operator.as_deref().unwrap_or_default())?;
+                m.contact.check()
+            }
+            Message::Refuse(m) => m.reason.check(),
+            Message::Award(m) => {
+                within("work", m.work.len(), MAX_WORK_BYTES)?;
+                m.contact.check()
+            }
+            Message::Fail(m) => m.failure.check(),
+            Message::Progress(_)
+            | Message::Commit(_)
+            | Message::RevealPlease(_)
+            | Message::Reveal(_)
+            | Message::Settle(_) => Ok(()),
+        }
+    }
+}
+
+impl Announce {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        within("window", self.window_ms as usize, MAX_WINDOW_MS as usize)?;
+        within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
+        within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;
+        text("profile", &self.needs.profile)?;
+        for constraint in &self.needs.constraints {
+            text("constraint key", &constraint.key)?;
+            within("constraint values", constraint.values.len(), MAX_CONSTRAINT_VALUES)?;
+            constraint.values.iter().try_for_each(|value| text("constraint value", value))?;
+        }
+        self.contact.check()
+    }
+}
+
+impl Contact {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        within("addresses", self.addresses.len(), MAX_ADDRESSES)?;
+        text("relay", self.relay.as_deref().unwrap_or_default())
+    }
+}
+
+impl Reason {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        match self {
+            Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) => text("reason", words),
+            Reason::NoExecutor(_) | Reason::TooLarge(..) | Reason::Busy => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        match self {
+            Failure::HostFailed(words) | Failure::InputMissing(words) | Failure::Declined(words) => {
+                text("failure", words)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn within(what: &'static str, size: usize, limit: usize) -> Result<(), OutOfBounds> {
+    if size <= limit { Ok(()) } else { Err(OutOfBounds(what)) }
+}
+
+fn text(what: &'static str, words: &str) -> Result<(), OutOfBounds> {
+    within(what, words.len(), MAX_TEXT_BYTES)
+}

@@ -1,0 +1,254 @@
+//! What a worker runs, and what may come of it.
+//!
+//! An [`Invocation`] holds everything that determines a result and nothing else, so its hash names a
+//! computation for the whole mesh. [`Work`] is what a requester hands out: one invocation, cut into partitions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BlobHash, InvocationId};
+use crate::time::Millis;
+
+/// What a job's workers need to know. Its canonical encoding is the blob that an announcement names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The computation, without its partition.
+    pub invocation: Invocation,
+    /// How many partitions there are, at least 1; each is verified on its own.
+    pub partitions: u32,
+    /// Wall-clock limit of one run, in milliseconds. Reaching it is no vote.
+    pub execution_timeout_ms: Millis,
+}
+
+/// Everything that determines a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The engine and its program.
+    pub engine: Engine,
+    /// Environment variables, as the program sees them.
+    pub environment: BTreeMap<String, String>,
+    /// What is mounted read-only, in target order.
+    pub inputs: Vec<Mount>,
+    /// What is collected afterwards, in name order.
+    pub result_paths: Vec<ResultPath>,
+    /// Deterministic limits.
+    pub limits: Limits,
+}
+
+/// An engine and its program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    /// A WebAssembly module under a determinism profile.
+    Wasm(Wasm),
+}
+
+/// A WebAssembly program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wasm {
+    /// The determinism profile, for example `wasm-1`. Workers of another profile do not bid.
+    pub profile: String,
+    /// The entry module.
+    pub module: BlobHash,
+    /// Modules that the entry module imports, by import name, in name order.
+    pub imports: Vec<ImportModule>,
+    /// The exported function that is called, usually `_start`.
+    pub entry_point: String,
+    /// Arguments after `argv[0]`.
+    pub arguments: Vec<String>,
+}
+
+/// A module that another one imports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportModule {
+    /// The import's module name.
+    pub name: String,
+    /// The module.
+    pub module: BlobHash,
+}
+
+/// An input and where the program finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path, normalised, without `..`.
+    pub target: String,
+    /// What is mounted there: a file or a folder.
+    pub content: Content,
+}
+
+/// A blob or a collection of blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Content {
+    /// The root hash.
+    pub hash: BlobHash,
+    /// Whether the root is the content or a list of it.
+    pub kind: ContentKind,
+}
+
+/// How the root hash of a [`Content`] is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ContentKind {
+    /// One blob: a file.
+    Raw,
+    /// An iroh collection: a folder.
+    Collection,
+}
+
+/// A file or folder that is part of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultPath {
+    /// Its name in the result.
+    pub name: String,
+    /// Where the program writes it: an absolute path.
+    pub path: String,
+}
+
+/// Limits that every machine reaches at the same point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Linear memory of the program, in bytes.
+    pub memory_bytes: u64,
+    /// Instructions, in units of the profile's fuel.
+    pub fuel: u64,
+    /// All that the program writes (result paths, scratch files, stdout, stderr), in bytes.
+    pub output_bytes: u64,
+}
+
+/// How a run ended, where every machine must agree: a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The program returned (0) or exited with a code.
+    Exited(i32),
+    /// The program was stopped by its own mistake or a deterministic limit.
+    Trapped(Trap),
+}
+
+/// Why a program was stopped, where every machine must agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Trap {
+    /// `unreachable`, or an abort.
+    Unreachable,
+    /// Memory, table or array access out of bounds.
+    OutOfBounds,
+    /// Integer overflow, division by zero, or a bad conversion.
+    Arithmetic,
+    /// An indirect call to nothing, or to another signature.
+    BadCall,
+    /// The fuel limit.
+    OutOfFuel,
+    /// An exception that nobody caught.
+    Uncaught,
+    /// The module could not be instantiated: its own initialisation is out of bounds, or its needs exceed the limits.
+    Instantiation,
+    /// Any other deterministic trap of the profile.
+    Other,
+}
+
+/// Why a run ended without a vote. It is tried again elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Failure {
+    /// The wall-clock limit was reached.
+    TimedOut,
+    /// The worker's machine failed: out of memory or disk, native stack exhausted, an engine error.
+    HostFailed(String),
+    /// An input or module could not be fetched in time.
+    InputMissing(String),
+    /// The worker cannot take the award after all.
+    Declined(String),
+    /// The requester cancelled it.
+    Cancelled,
+    /// The worker was not heard of for too long.
+    Lost,
+    /// It had not committed when enough others had.
+    TooLate,
+    /// It committed and never opened its commitment: a fault of the worker.
+    Unrevealed,
+    /// What it revealed is not what it had committed to: a fault of the worker.
+    FalseReveal,
+}
+
+/// What a worker says came of a run: how it ended and the hash of its result collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Claim {
+    /// How the program ended.
+    pub outcome: Outcome,
+    /// The iroh collection of `stdout`, `stderr`, `exitCode` and each result path, in name order.
+    pub result: BlobHash,
+}
+
+impl Work {
+    /// The invocation of one partition: the common one, told which part it is.
+    pub fn partition(&self, index: u32) -> Invocation {
+        let mut invocation = self.invocation.clone();
+        let environment = &mut invocation.environment;
+        environment.insert("BACALHAU_PARTITION_INDEX".into(), index.to_string());
+        environment.insert("BACALHAU_PARTITION_COUNT".into(), self.partitions.to_string());
+        invocation
+    }
+}
+
+impl Invocation {
+    /// The computation's name for the whole mesh.
+    pub fn id(&self) -> InvocationId {
+        InvocationId(blake3::derive_key("shoal 1 invocation", &crate::wire::canonical(self)))
+    }
+
+    /// Every blob that a worker must have before it can run this: modules first, then inputs.
+    pub fn contents(&self) -> Vec<Content> {
+        let Engine::Wasm(wasm) = &self.engine;
+        let raw = |hash| Content { hash, kind: ContentKind::Raw };
+        let modules = std::iter::once(raw(wasm.module)).chain(wasm.imports.iter().map(|import| raw(import.module)));
+        modules.chain(self.inputs.iter().map(|mount| mount.content)).collect()
+    }
+}
+
+impl Outcome {
+    /// The exit code that a person sees: the program's own, or 1 for a trap.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Outcome::Exited(code) => code,
+            Outcome::Trapped(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Exited(code) => write!(f, "exited with code {code}"),
+            Outcome::Trapped(trap) => write!(f, "trapped: {trap}"),
+        }
+    }
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trap::Unreachable => "unreachable code reached",
+            Trap::OutOfBounds => "access out of bounds",
+            Trap::Arithmetic => "integer overflow, division by zero or bad conversion",
+            Trap::BadCall => "bad indirect call",
+            Trap::OutOfFuel => "fuel limit reached",
+            Trap::Uncaught => "uncaught exception",
+            Trap::Instantiation => "module could not be instantiated within its limits",
+            Trap::Other => "other trap",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::TimedOut => f.write_str("execution timeout reached"),
+            Failure::HostFailed(why) => write!(f, "the worker's machine failed: {why}"),
+            Failure::InputMissing(why) => write!(f, "input missing: {why}"),
+            Failure::Declined(why) => write!(f, "declined: {why}"),
+            Failure::Cancelled => f.write_str("cancelled"),
+            Failure::Lost => f.write_str("worker not heard of"),
+            Failure::TooLate => f.write_str("not committed when enough others had"),
+            Failure::Unrevealed => f.write_str("committed but never revealed"),
+            Failure::FalseReveal => f.write_str("revealed something else than it committed to"),
+        }
+    }
+}
