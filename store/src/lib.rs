@@ -1,1 +1,9 @@
-//! Work in progress.
+//! What a node keeps: its key, its records, and the blobs that jobs read and write.
+//!
+//! Knows the protocol's ids and nothing of the network; it serves no peer and asks none.
+
+pub mod data_dir;
+
+pub mod identity;
+
+pub mod state;
