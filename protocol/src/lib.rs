@@ -2,6 +2,11 @@
 //!
 //! No clock, no entropy, no socket, no disk: the world calls in, and what comes out is data. The contract:
 //! *handle one input → perform every output in order → sleep until the deadline or the next input.*
+//!
+//! Read in this order: [`task`] is what is computed, [`message`] what peers say about it, [`machine`] what a node
+//! does with what it hears. Control flow lives in the machine's two halves, `requester` and `worker`; the
+//! judgements they ask for ([`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`]) are pure
+//! functions.
 
 pub mod id;
 pub mod time;
@@ -9,9 +14,18 @@ pub mod time;
 pub mod task;
 
 pub mod message;
-
 pub mod wire;
 
+pub mod machine;
+pub mod record;
+mod requester;
+mod worker;
+
+pub mod auction;
 pub mod commitment;
+pub mod credibility;
+pub mod suppression;
+pub mod verdict;
 
 pub mod limits;
+mod timers;

@@ -23,6 +23,8 @@ pub const MAX_ANNOUNCED_INPUTS: usize = 6;
 pub const MAX_CONSTRAINTS: usize = 8;
 /// Values of one constraint.
 pub const MAX_CONSTRAINT_VALUES: usize = 8;
+/// Peers that an announcement excludes; when there are more, the latest are named.
+pub const MAX_EXCLUDED: usize = 32;
 /// Addresses in a contact.
 pub const MAX_ADDRESSES: usize = 4;
 
@@ -71,6 +73,8 @@ pub const MAX_OFFERS: usize = 4_096;
 /// Bids that a requester keeps for one round.
 pub const MAX_BIDS: usize = 64;
 
+/// How long a worker that was awarded waits with its first sign of life, in milliseconds; short runs need none.
+pub const FIRST_PROGRESS_MS: Millis = 200;
 /// How often a worker tells the requester that it is still at it, in milliseconds.
 pub const PROGRESS_MS: Millis = 2_000;
 /// Silence after which an execution is given up and awarded elsewhere, in milliseconds.
@@ -89,6 +93,12 @@ pub const STRAGGLER_FACTOR: u64 = 3;
 pub const UNSETTLED_MS: Millis = 3_600_000;
 /// How long a requester may take to fetch the result from one worker, in milliseconds without progress.
 pub const COLLECT_MS: Millis = 60_000;
+/// Tries to fetch the result before the job gives up; each asks every agreeing worker.
+pub const MAX_COLLECTS: u32 = 8;
+/// Runs of one partition that end in a failure of the worker's machine, after which the job fails.
+pub const MAX_FAILURES: usize = 6;
+/// Events that are kept of one job; later ones are counted only.
+pub const MAX_EVENTS: u32 = 10_000;
 /// How often one peer may be awarded the same partition again after a run that was no vote.
 pub const MAX_ATTEMPTS_PER_WORKER: u32 = 2;
 /// Jobs that one requester has open at once; more are refused at submit.

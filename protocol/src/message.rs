@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
 use crate::limits::{
-    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_TEXT_BYTES, MAX_WINDOW_MS,
-    MAX_WORK_BYTES,
+    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED, MAX_TEXT_BYTES,
+    MAX_WINDOW_MS, MAX_WORK_BYTES,
 };
 use crate::task::{Claim, Content, Failure};
 use crate::time::{Millis, Time};
@@ -49,8 +49,12 @@ pub struct Announce {
     pub at: Time,
     /// Which try this is, from 0. Bids are for one round.
     pub round: u32,
-    /// How many workers are sought.
+    /// How many executions are sought.
     pub wanted: u16,
+    /// How many partitions they belong to; a worker runs each at most once.
+    pub partitions: u32,
+    /// Peers whose bids will not be taken: those that run the job already, and those that are distrusted.
+    pub excluded: Vec<PeerPrefix>,
     /// Hash of the encoded work.
     pub work: BlobHash,
     /// What a worker must offer.
@@ -64,6 +68,9 @@ pub struct Announce {
     /// Where to reach the requester.
     pub contact: Contact,
 }
+
+/// The first bytes of a peer's id: enough to tell it that it is meant.
+pub type PeerPrefix = [u8; 6];
 
 /// What a worker must offer to run a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +159,8 @@ pub struct Bid {
     pub job: JobId,
     /// The round that is answered.
     pub round: u32,
+    /// How many executions it would take at once.
+    pub slots: u16,
     /// What running it would cost here, from 0 (cheap) to [`MAX_COST`](crate::auction::MAX_COST).
     pub cost: u16,
     /// Who operates the worker, if declared: bids of one operator are not independent.
@@ -385,6 +394,7 @@ impl Message {
 impl Announce {
     fn check(&self) -> Result<(), OutOfBounds> {
         within("window", self.window_ms as usize, MAX_WINDOW_MS as usize)?;
+        within("excluded", self.excluded.len(), MAX_EXCLUDED)?;
         within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
         within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;
         text("profile", &self.needs.profile)?;

@@ -1,0 +1,440 @@
+//! A node's whole protocol state: it takes inputs, decides, and says what to do.
+//!
+//! *Handle one input → perform every output in order → sleep until the deadline or the next input.* `Save` is
+//! durable before the next output starts. A peer's mistake is an input that is ignored, so `handle` returns
+//! nothing; the same inputs at the same times with the same seed give the same outputs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::auction::Offering;
+use crate::credibility::{Ledger, Sign};
+use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::limits::MAX_CLOCK_SKEW_MS;
+use crate::message::{Contact, Ending, Message, Resources, Settle};
+use crate::record::{Placement, Record, Submission};
+use crate::requester::Requester;
+use crate::task::{Content, Failure, Invocation};
+use crate::time::{Millis, Time};
+use crate::timers::Timers;
+use crate::wire::Sealed;
+use crate::worker::Worker;
+
+pub use crate::worker::Finished;
+
+/// What the world tells a node.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A person wants this done. The job's id is [`Submission::job`].
+    Submit(Box<Submission>),
+    /// A person does not want it any more.
+    Stop(JobId),
+    /// A peer said something, directly or by gossip.
+    Heard(Sealed),
+    /// A peer announced a job; this node lacks so many bytes of its inputs.
+    Announced(Sealed, u64),
+    /// What [`Output::Fetch`] came to.
+    Fetched(ExecutionId, Result<(), Failure>),
+    /// What [`Output::Execute`] came to.
+    Executed(ExecutionId, Result<Finished, Failure>),
+    /// What [`Output::Collect`] came to; the error is for a person.
+    Collected(JobId, u32, Result<(), String>),
+    /// The deadline has come.
+    Tick,
+}
+
+/// What a node is to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Make this durable before anything that follows.
+    Save(Record),
+    /// Remove what was saved under this key.
+    Forget(Key),
+    /// Say this to the whole mesh.
+    Gossip(Message),
+    /// Say this to one peer, which may be this node itself.
+    Send(PeerId, Message),
+    /// Remember where a peer can be reached.
+    Learn(PeerId, Contact),
+    /// Fetch and keep what an execution needs, at most so many bytes; then say [`Input::Fetched`].
+    Fetch {
+        /// For which execution.
+        execution: ExecutionId,
+        /// Modules and inputs.
+        contents: Vec<Content>,
+        /// Who surely has them.
+        from: PeerId,
+        /// The most they may hold together, in bytes.
+        max_bytes: u64,
+    },
+    /// Run a program; then say [`Input::Executed`].
+    Execute {
+        /// As which execution.
+        execution: ExecutionId,
+        /// For whom: the only peer that may read its logs.
+        requester: PeerId,
+        /// What to run.
+        invocation: Invocation,
+        /// Wall-clock limit, in milliseconds.
+        timeout_ms: Millis,
+    },
+    /// Stop fetching or running; nothing needs to be said.
+    Abort(ExecutionId),
+    /// Let go of what an execution fetched and made.
+    Release(ExecutionId),
+    /// Fetch and keep a result; then say [`Input::Collected`].
+    Collect {
+        /// Of which job.
+        job: JobId,
+        /// Of which partition.
+        partition: u32,
+        /// The result's collection.
+        result: BlobHash,
+        /// The most it may hold, in bytes.
+        max_bytes: u64,
+        /// Workers that have it.
+        from: Vec<PeerId>,
+    },
+    /// A job of this node is over: let go of its inputs.
+    End(JobId),
+}
+
+/// Names a record that is not needed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// An execution done for another.
+    Held(ExecutionId),
+}
+
+/// What a node knows of the mesh around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Estimated number of nodes, with this one.
+    pub mesh_size: u32,
+    /// Estimated one-way delay of gossip, in milliseconds.
+    pub delay_ms: u32,
+    /// Where this node can be reached.
+    pub contact: Contact,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { mesh_size: 1, delay_ms: 1, contact: Contact::default() }
+    }
+}
+
+/// What a peer's gossip deserves, before it is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opinion {
+    /// Forward it.
+    Accept,
+    /// Drop it; nobody is to blame.
+    Ignore,
+}
+
+/// A node's whole protocol state.
+#[derive(Debug)]
+pub struct Machine {
+    me: PeerId,
+    view: View,
+    rng: ChaCha20Rng,
+    ledger: Ledger,
+    worker: Worker,
+    jobs: BTreeMap<JobId, Requester>,
+    timers: Timers<JobId>,
+    starved: BTreeSet<(i64, JobId)>,
+    outputs: VecDeque<Output>,
+}
+
+/// What a machine inside the machine may use while it takes a step.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) me: PeerId,
+    pub(crate) view: &'a View,
+    /// Whether a more important job of this node waits for busy workers.
+    pub(crate) yields: bool,
+    pub(crate) own_capacity: Resources,
+    pub(crate) ledger: &'a mut Ledger,
+    rng: &'a mut ChaCha20Rng,
+    outputs: &'a mut VecDeque<Output>,
+}
+
+impl Machine {
+    /// A node without a past. `seed` must be secret and fresh: the salts of commitments are drawn from it.
+    pub fn new(me: PeerId, offering: Offering, seed: [u8; 32]) -> Self {
+        Self {
+            me,
+            view: View::default(),
+            rng: ChaCha20Rng::from_seed(seed),
+            ledger: Ledger::default(),
+            worker: Worker::new(offering),
+            jobs: BTreeMap::new(),
+            timers: Timers::default(),
+            starved: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes up everything that was saved, in any order, and goes on with it.
+    pub fn restore(&mut self, now: Time, records: impl IntoIterator<Item = Record>) {
+        let mut executions = BTreeMap::<JobId, Vec<_>>::new();
+        let mut events = BTreeMap::<JobId, u32>::new();
+        let (mut jobs, mut held) = (Vec::new(), Vec::new());
+        for record in records {
+            match record {
+                Record::Job(job) if !job.state.is_over() => jobs.push(job),
+                Record::Execution(execution) => executions.entry(execution.job).or_default().push(*execution),
+                Record::Held(record) => held.push(*record),
+                Record::Standing(peer, standing) => self.ledger.restore(peer, standing),
+                Record::Event(event) => {
+                    let next = events.entry(event.job).or_default();
+                    *next = event.sequence.saturating_add(1).max(*next);
+                }
+                Record::Job(_) => {}
+            }
+        }
+        for record in held {
+            self.with_worker(now, |worker, ctx| worker.restore(ctx, record));
+        }
+        for mut record in jobs {
+            let job = record.job;
+            // Events are saved on their own, so the count that was saved with the job may be behind.
+            record.events = events.get(&job).map_or(record.events, |next| record.events.max(*next));
+            let executions = executions.remove(&job).unwrap_or_default();
+            self.jobs.insert(job, Requester::restore(*record, executions));
+            self.with_job(now, job, Requester::resume);
+        }
+    }
+
+    /// Tells the node what it should know of the mesh.
+    pub fn observe(&mut self, view: View) {
+        self.view = view;
+    }
+
+    /// What a peer's gossip deserves, before it is forwarded. Pure.
+    pub fn judge(&self, now: Time, sealed: &Sealed) -> Opinion {
+        match sealed.message() {
+            Message::Announce(m) if m.at > now + MAX_CLOCK_SKEW_MS || now > m.at + MAX_CLOCK_SKEW_MS => Opinion::Ignore,
+            _ => Opinion::Accept,
+        }
+    }
+
+    /// Takes one step.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Submit(submission) => self.submit(now, *submission),
+            Input::Stop(job) => self.with_job(now, job, Requester::stop),
+            Input::Heard(sealed) => self.heard(now, sealed),
+            Input::Announced(sealed, missing_bytes) => self.announced(now, &sealed, missing_bytes),
+            Input::Fetched(execution, result) => {
+                self.with_worker(now, |worker, ctx| worker.fetched(ctx, execution, result));
+            }
+            Input::Executed(execution, result) => {
+                self.with_worker(now, |worker, ctx| worker.executed(ctx, execution, result));
+            }
+            Input::Collected(job, partition, result) => {
+                self.with_job(now, job, |requester, ctx| requester.collected(ctx, partition, result));
+            }
+            Input::Tick => {
+                self.with_worker(now, Worker::tick);
+                while let Some(job) = self.timers.pop(now) {
+                    self.with_job(now, job, Requester::tick);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`Input::Tick`].
+    pub fn deadline(&self) -> Option<Time> {
+        self.worker.deadline().into_iter().chain(self.timers.next()).min()
+    }
+
+    /// This node.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Jobs of this node that are not over.
+    pub fn open_jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Executions that this node holds for others.
+    pub fn held_executions(&self) -> usize {
+        self.worker.held()
+    }
+
+    /// What bids and executions use up, and what there is.
+    pub fn capacity(&self) -> (Resources, Resources) {
+        (self.worker.used(), self.worker.offering().capacity)
+    }
+
+    /// What this node offers.
+    pub fn offering(&self) -> &Offering {
+        self.worker.offering()
+    }
+
+    /// What this node thinks of its peers.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn submit(&mut self, now: Time, submission: Submission) {
+        let job = submission.job(self.me);
+        if self.jobs.contains_key(&job) {
+            return;
+        }
+        self.jobs.insert(job, Requester::new(job, submission, now));
+        self.with_job(now, job, Requester::begin);
+    }
+
+    fn announced(&mut self, now: Time, sealed: &Sealed, missing_bytes: u64) {
+        let (from, Message::Announce(announce)) = (sealed.from(), sealed.message()) else { return };
+        if from != self.me {
+            self.with_worker(now, |worker, ctx| worker.announced(ctx, from, announce, missing_bytes));
+        }
+    }
+
+    /// Brings a message to the part that it concerns.
+    fn heard(&mut self, now: Time, sealed: Sealed) {
+        let (from, job) = (sealed.from(), sealed.message().job());
+        match sealed.message() {
+            // Announcements come with what they would cost.
+            Message::Announce(_) => {}
+            Message::Bid(bid) => {
+                if self.jobs.contains_key(&job) {
+                    self.with_job(now, job, |requester, ctx| requester.bid(ctx, from, bid));
+                } else {
+                    self.worker.overheard(bid);
+                }
+            }
+            Message::Award(_) => {
+                let Message::Award(award) = sealed.into_message() else { return };
+                self.with_worker(now, |worker, ctx| worker.awarded(ctx, from, award));
+            }
+            Message::RevealPlease(_) | Message::Settle(_) => {
+                self.with_worker(now, |worker, ctx| worker.told(ctx, from, sealed.into_message()));
+            }
+            Message::Refuse(_) | Message::Fail(_) => {
+                self.with_job(now, job, |requester, ctx| requester.heard(ctx, &sealed));
+            }
+            Message::Progress(_) | Message::Commit(_) | Message::Reveal(_) => {
+                if self.jobs.contains_key(&job) {
+                    self.with_job(now, job, |requester, ctx| requester.heard(ctx, &sealed));
+                } else {
+                    self.dismiss(from, sealed.message());
+                }
+            }
+        }
+    }
+
+    /// Answers a worker whose job is over or unknown: it need not keep anything.
+    fn dismiss(&mut self, from: PeerId, message: &Message) {
+        let (execution, ending) = match message {
+            Message::Progress(m) => (m.execution, Ending::Cancelled),
+            Message::Commit(m) => (m.execution, Ending::Unused),
+            Message::Reveal(m) => (m.execution, Ending::Unused),
+            _ => return,
+        };
+        let settle = Settle { job: message.job(), execution, ending };
+        self.outputs.push_back(Output::Send(from, Message::Settle(settle)));
+    }
+
+    fn with_worker(&mut self, now: Time, step: impl FnOnce(&mut Worker, &mut Context<'_>)) {
+        let own_capacity = self.worker.offering().capacity;
+        let mut ctx = Context {
+            now,
+            me: self.me,
+            view: &self.view,
+            yields: false,
+            own_capacity,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+            outputs: &mut self.outputs,
+        };
+        step(&mut self.worker, &mut ctx);
+    }
+
+    fn with_job(&mut self, now: Time, job: JobId, step: impl FnOnce(&mut Requester, &mut Context<'_>)) {
+        let Some(requester) = self.jobs.get_mut(&job) else { return };
+        let priority = requester.priority();
+        let mut ctx = Context {
+            now,
+            me: self.me,
+            view: &self.view,
+            yields: self.starved.last().is_some_and(|(highest, _)| *highest > priority),
+            own_capacity: self.worker.offering().capacity,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+            outputs: &mut self.outputs,
+        };
+        step(requester, &mut ctx);
+        if requester.is_starved() {
+            self.starved.insert((priority, job));
+        } else {
+            self.starved.remove(&(priority, job));
+        }
+        self.timers.set(job, requester.deadline());
+        if requester.is_over() {
+            self.jobs.remove(&job);
+            self.timers.set(job, None);
+            self.starved.remove(&(priority, job));
+        }
+    }
+}
+
+impl Context<'_> {
+    pub(crate) fn out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn save(&mut self, record: Record) {
+        self.out(Output::Save(record));
+    }
+
+    pub(crate) fn send(&mut self, to: PeerId, message: Message) {
+        self.out(Output::Send(to, message));
+    }
+
+    /// Notes what a peer showed, durably.
+    pub(crate) fn note(&mut self, peer: PeerId, sign: Sign) {
+        let standing = self.ledger.note(self.now, peer, sign);
+        self.save(Record::Standing(peer, standing));
+    }
+
+    /// A number uniform in [0, 1).
+    pub(crate) fn chance(&mut self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+        let numerator = (self.rng.next_u64() >> 11) as f64;
+        numerator / f64::powi(2.0, 53)
+    }
+
+    pub(crate) fn lot(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    pub(crate) fn secret(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+}
+
+impl Submission {
+    /// The id of the job that `requester` makes of this.
+    pub fn job(&self, requester: PeerId) -> JobId {
+        JobId::derive(requester, BlobHash::of(&self.work), self.nonce)
+    }
+
+    /// Whether the submitting node runs it itself.
+    pub fn is_local(&self) -> bool {
+        self.placement == Placement::Here
+    }
+}

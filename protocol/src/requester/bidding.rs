@@ -1,0 +1,109 @@
+//! A job's search for workers: rounds of announcement and bids, and who may still be given something.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::auction::{self, Candidate, MAX_COST};
+use crate::id::PeerId;
+use crate::limits::{BID_HOLD_MS, MAX_BIDS};
+use crate::machine::Context;
+use crate::message::{Bid, Reason};
+use crate::time::Time;
+
+#[derive(Debug, Default)]
+pub(super) struct Bidding {
+    pub(super) phase: Phase,
+    candidates: BTreeMap<PeerId, (Candidate, Time)>,
+    /// Reasons heard since the last round began.
+    pub(super) refusals: BTreeMap<PeerId, Reason>,
+    /// Rounds in a row of which nothing came.
+    pub(super) empty_rounds: u32,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing is sought.
+    #[default]
+    Idle,
+    /// Bids are collected until then.
+    Open(Time),
+    /// The next round begins then.
+    Paused(Time),
+}
+
+impl Bidding {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::Open(at) | Phase::Paused(at) => Some(at),
+        }
+    }
+
+    /// Begins a round that collects bids until `closes`.
+    pub(super) fn open(&mut self, now: Time, closes: Time) {
+        self.phase = Phase::Open(closes);
+        self.refusals.clear();
+        self.candidates.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Takes a bid; says whether it is news.
+    pub(super) fn add(&mut self, ctx: &mut Context<'_>, from: PeerId, bid: &Bid) -> bool {
+        let known = self.candidates.get(&from).is_some_and(|(candidate, _)| candidate.bid.round >= bid.round);
+        if known || bid.slots == 0 || (self.candidates.len() >= MAX_BIDS && !self.candidates.contains_key(&from)) {
+            return false;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the scale")]
+        let penalty = (ctx.ledger.fault_rate(from) * f64::from(MAX_COST)) as u16;
+        let candidate = Candidate { worker: from, bid: bid.clone(), slots: bid.slots, penalty, lot: ctx.lot() };
+        self.candidates.insert(from, (candidate, ctx.now + BID_HOLD_MS));
+        true
+    }
+
+    /// A worker has ended what it was given, so it has room again.
+    pub(super) fn renew(&mut self, now: Time, worker: PeerId) {
+        if let Some((candidate, until)) = self.candidates.get_mut(&worker) {
+            candidate.slots = candidate.slots.saturating_add(1).min(candidate.bid.slots);
+            *until = now + BID_HOLD_MS;
+        }
+    }
+
+    /// A worker has no room after all.
+    pub(super) fn drop(&mut self, worker: PeerId) {
+        self.candidates.remove(&worker);
+    }
+
+    /// Picks the best worker that is independent of those taken, and counts one slot of it as used.
+    pub(super) fn pick(
+        &mut self,
+        now: Time,
+        taken: &BTreeSet<PeerId>,
+        groups: &BTreeSet<String>,
+        failures: impl Fn(PeerId) -> u32,
+    ) -> Option<Candidate> {
+        let fresh = self.candidates.values().filter(|(_, until)| *until > now).map(|(candidate, _)| candidate);
+        // Whoever failed at it before comes after whoever has not.
+        let fewest = fresh.clone().filter(|c| auction::pick([*c].into_iter(), taken, groups).is_some());
+        let fewest = fewest.map(|candidate| failures(candidate.worker)).min()?;
+        let picked = auction::pick(fresh.filter(|c| failures(c.worker) == fewest), taken, groups)?.clone();
+        if let Some((candidate, _)) = self.candidates.get_mut(&picked.worker) {
+            candidate.slots -= 1;
+        }
+        Some(picked)
+    }
+
+    /// The best worker that is independent of those taken.
+    pub(super) fn best(&self, now: Time, taken: &BTreeSet<PeerId>, groups: &BTreeSet<String>) -> Option<&Candidate> {
+        let fresh = self.candidates.values().filter(|(_, until)| *until > now).map(|(candidate, _)| candidate);
+        auction::pick(fresh, taken, groups)
+    }
+
+    /// Slots that could be given out now.
+    pub(super) fn slots(&self, now: Time) -> u32 {
+        let fresh = self.candidates.values().filter(|(_, until)| *until > now);
+        fresh.map(|(candidate, _)| u32::from(candidate.slots)).sum()
+    }
+
+    /// Whether some peer could run the job, but not now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.refusals.values().any(|reason| *reason == Reason::Busy)
+    }
+}

@@ -1,0 +1,192 @@
+//! One partition of a job, seen by its requester: the executions it has bought, and what is next for it.
+
+use std::collections::BTreeSet;
+
+use crate::id::PeerId;
+use crate::limits::{
+    FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, REVEAL_MS, STRAGGLER_FACTOR,
+    STRAGGLER_MS,
+};
+use crate::record::{ExecutionRecord, ExecutionState, Policy};
+use crate::task::{Claim, Failure};
+use crate::time::{Millis, Time};
+use crate::timers::Resend;
+use crate::verdict::{self, Verdict};
+
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    pub(super) phase: Phase,
+    /// By attempt.
+    pub(super) executions: Vec<Execution>,
+    /// Since when enough answers are sealed for stragglers to be waited for no longer than it takes.
+    enough_at: Option<Time>,
+    /// Votes at the last verdict, so that the same one is not told twice.
+    judged: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No result is believed yet.
+    #[default]
+    Open,
+    /// A result is believed and being fetched; after a failure again at some time.
+    Accepted { claim: Claim, tries: u32, again: Option<Time> },
+    /// The result is here.
+    Done(Claim),
+}
+
+#[derive(Debug)]
+pub(super) struct Execution {
+    pub(super) record: ExecutionRecord,
+    /// When its worker was last heard of.
+    pub(super) heard: Time,
+    /// Whether the worker has answered the award.
+    pub(super) answered: bool,
+    /// When it was first asked to reveal.
+    pub(super) asked: Option<Time>,
+    /// When to repeat what has not been answered.
+    pub(super) resend: Resend,
+}
+
+/// What a partition needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Time, messages or workers.
+    Wait,
+    /// Enough answers are sealed: open them, without those that are still at work.
+    AskReveals,
+    /// Enough answers are open and agree: do without those that stay sealed.
+    CloseReveals,
+    /// All answers are open.
+    Judge(Verdict),
+}
+
+impl Execution {
+    pub(super) fn new(record: ExecutionRecord, now: Time, resend: Resend) -> Self {
+        Self { record, heard: now, answered: false, asked: None, resend }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match (self.record.state, self.asked) {
+            (state, _) if state.is_open() && self.answered => Some(self.heard + LEASE_MS),
+            (state, _) if state.is_open() => Some((self.heard + LEASE_MS).min(self.resend.at)),
+            (ExecutionState::Committed, Some(asked)) => Some((asked + REVEAL_MS).min(self.resend.at)),
+            _ => None,
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.record.state == ExecutionState::Committed
+    }
+}
+
+impl Partition {
+    /// What the partition needs now.
+    pub(super) fn next(&mut self, now: Time, policy: Policy) -> Next {
+        if self.phase != Phase::Open {
+            return Next::Wait;
+        }
+        let (open, votes) = (self.count(|e| e.record.state.is_open()), self.votes());
+        let (sealed, asked) = (self.count(Execution::is_sealed), self.count(|e| e.is_sealed() && e.asked.is_some()));
+        if sealed > asked && sealed + votes.len() >= policy.agreement as usize {
+            let enough_at = *self.enough_at.get_or_insert(now);
+            let waited = enough_at + self.patience() <= now;
+            return if open == 0 || waited { Next::AskReveals } else { Next::Wait };
+        }
+        self.enough_at = None;
+        if asked > 0 {
+            let patient = self.reveals_close(policy).is_none_or(|at| now < at);
+            return if patient { Next::Wait } else { Next::CloseReveals };
+        }
+        if votes.is_empty() || open > 0 || votes.len() == self.judged {
+            return Next::Wait;
+        }
+        self.judged = votes.len();
+        Next::Judge(verdict::judge(&votes, policy))
+    }
+
+    /// How many more executions it needs.
+    pub(super) fn missing(&self, policy: Policy) -> u32 {
+        if self.phase != Phase::Open || self.executions.iter().any(|e| e.is_sealed() && e.asked.is_some()) {
+            return 0;
+        }
+        let votes = self.votes();
+        let target = match verdict::judge(&votes, policy) {
+            Verdict::More(_) if votes.is_empty() => policy.executions,
+            Verdict::More(more) => more,
+            Verdict::Accepted(_) | Verdict::Disputed => 0,
+        };
+        let live = self.count(|e| e.record.state.is_live());
+        target.saturating_sub(u32::try_from(live).unwrap_or(u32::MAX))
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(super) fn deadline(&self, policy: Policy) -> Option<Time> {
+        let again = match self.phase {
+            Phase::Accepted { again, .. } => again,
+            Phase::Open | Phase::Done(_) => None,
+        };
+        let stragglers = self.enough_at.map(|at| at + self.patience());
+        let executions = self.executions.iter().filter_map(Execution::deadline);
+        executions.chain(again).chain(stragglers).chain(self.reveals_close(policy)).min()
+    }
+
+    /// Workers that may not get this partition, and groups that are in it already.
+    pub(super) fn taken(&self) -> (BTreeSet<PeerId>, BTreeSet<String>) {
+        let workers = self.executions.iter().map(|e| e.record.worker).filter(|worker| self.is_taken(*worker));
+        let present = self.executions.iter().filter(|e| e.record.state.is_live() || e.record.state.is_vote());
+        (workers.collect(), present.filter_map(|e| e.record.group.clone()).collect())
+    }
+
+    /// How often a worker has failed at this partition.
+    pub(super) fn failures_of(&self, worker: PeerId) -> u32 {
+        let failed = |e: &Execution| e.record.worker == worker && e.record.state == ExecutionState::Failed;
+        u32::try_from(self.count(failed)).unwrap_or(u32::MAX)
+    }
+
+    /// The votes so far.
+    pub(super) fn votes(&self) -> Vec<Claim> {
+        self.executions.iter().filter_map(|e| e.record.vote()).collect()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
+    }
+
+    /// Whether anybody is at work on it.
+    pub(super) fn has_open_executions(&self) -> bool {
+        self.executions.iter().any(|e| e.record.state.is_open())
+    }
+
+    /// A worker runs one partition once; it may try again if nothing came of it, but not after a fault.
+    fn is_taken(&self, worker: PeerId) -> bool {
+        let of_worker = || self.executions.iter().filter(move |e| e.record.worker == worker);
+        let present = |e: &Execution| e.record.state.is_live() || e.record.state.is_vote();
+        let fault = |e: &Execution| matches!(e.record.failure, Some(Failure::Unrevealed | Failure::FalseReveal));
+        of_worker().any(|e| present(e) || fault(e)) || self.failures_of(worker) >= MAX_ATTEMPTS_PER_WORKER
+    }
+
+    /// How long stragglers are waited for once enough answers are sealed.
+    fn patience(&self) -> Millis {
+        let runs = self.executions.iter().filter_map(|e| e.record.committed).map(|(_, run_ms)| run_ms);
+        STRAGGLER_MS + runs.max().unwrap_or(0).saturating_mul(STRAGGLER_FACTOR - 1)
+    }
+
+    /// When answers that stay sealed are given up, because enough are open and agree.
+    fn reveals_close(&self, policy: Policy) -> Option<Time> {
+        let asked = self.executions.iter().filter(|e| e.is_sealed()).filter_map(|e| e.asked).max()?;
+        let votes = self.votes();
+        let settled = matches!(verdict::judge(&votes, policy), Verdict::Accepted(_));
+        let unanimous = votes.windows(2).all(|pair| pair[0] == pair[1]);
+        (settled && unanimous).then_some(asked + STRAGGLER_MS)
+    }
+
+    fn count(&self, which: impl Fn(&Execution) -> bool) -> usize {
+        self.executions.iter().filter(|execution| which(execution)).count()
+    }
+}
+
+/// The pause before the next try, after `tries` that failed.
+pub(super) fn backoff(tries: u32) -> Millis {
+    (FIRST_ROUND_PAUSE_MS << tries.min(16)).min(LONGEST_ROUND_PAUSE_MS)
+}

@@ -1,0 +1,84 @@
+//! When to bid: random timers that let a few good bids speak and keep the rest of the mesh silent.
+//!
+//! Exponential suppression (Nonnenmacher and Biersack, IEEE/ACM ToN 7(3), 1999; RFC 5401): with N nodes,
+//! λ = ln N + 1 and u uniform in (0, 1), a node speaks at `t = (T/λ)·ln(1 + u(e^λ − 1))`, unless it has heard
+//! enough bids at least as good. With T in proportion to delay·λ the number of bids does not grow with N. The
+//! bias by cost (Widmer and Fuhrmann, extremum feedback) lets better offers speak first.
+
+use crate::limits::{MAX_WINDOW_MS, MIN_WINDOW_MS};
+use crate::time::Millis;
+
+/// The share of the window that cost decides; chance decides the rest.
+const BIAS: f64 = 0.28;
+/// The window in units of delay·λ; measured with gossip delays, see `docs/PERFORMANCE.md`.
+const WINDOW_PER_DELAY: f64 = 3.0;
+/// Meshes are not believed to be larger than this, so that a liar's estimate cannot stretch the timers.
+const MAX_MESH: u32 = 100_000_000;
+
+/// How long bids are collected in a mesh of `mesh_size` nodes with a one-way gossip delay of `delay_ms`.
+pub fn window(mesh_size: u32, delay_ms: u32) -> Millis {
+    let window = WINDOW_PER_DELAY * f64::from(delay_ms.max(1)) * lambda(mesh_size);
+    millis(window).clamp(MIN_WINDOW_MS, MAX_WINDOW_MS)
+}
+
+/// When to speak, in milliseconds after the announcement was heard: before the window ends.
+///
+/// `chance` is uniform in [0, 1) and `cost` is the node's own, from 0 (best) to 1.
+pub fn bid_delay(window_ms: Millis, mesh_size: u32, cost: f64, chance: f64) -> Millis {
+    let lambda = lambda(mesh_size);
+    let spread = (chance.clamp(0.0, 1.0) * lambda.exp_m1()).ln_1p() / lambda;
+    let share = (1.0 - BIAS) * spread + BIAS * cost.clamp(0.0, 1.0);
+    #[expect(clippy::cast_precision_loss, reason = "windows are seconds, not centuries")]
+    millis(window_ms as f64 * share)
+}
+
+/// Whether a node that would refuse should say so, when about `wanted` of `mesh_size` nodes should.
+pub fn should_refuse(wanted: u16, mesh_size: u32, chance: f64) -> bool {
+    chance * f64::from(mesh_size.max(1)) < f64::from(wanted)
+}
+
+fn lambda(mesh_size: u32) -> f64 {
+    f64::from(mesh_size.clamp(1, MAX_MESH)).ln() + 1.0
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range first")]
+fn millis(value: f64) -> Millis {
+    value.clamp(0.0, 1e15).round() as Millis
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn few_speak_early_in_a_large_mesh() {
+        let window = window(10_000, 200);
+        let early = (0..10_000u32).filter(|i| bid_delay(window, 10_000, 0.0, f64::from(*i) / 1e4) < window / 3).count();
+        assert!((1..100).contains(&early), "{early} of 10,000 would speak in the first third");
+    }
+
+    #[test]
+    fn a_cheap_node_speaks_before_a_dear_one_with_the_same_luck() {
+        assert!(bid_delay(1_000, 50, 0.0, 0.5) < bid_delay(1_000, 50, 1.0, 0.5));
+    }
+
+    #[test]
+    fn refusals_stay_few_in_a_large_mesh_and_all_come_from_a_small_one() {
+        assert!((0..1_000).all(|i| should_refuse(16, 5, f64::from(i) / 1e3)));
+        let many = (0..100_000).filter(|i| should_refuse(16, 100_000, f64::from(*i) / 1e5)).count();
+        assert_eq!(many, 16);
+    }
+
+    proptest! {
+        #[test]
+        fn every_timer_ends_within_the_window(
+            size in any::<u32>(), delay in 0..100_000u32, cost in -1.0..2.0f64, chance in 0.0..1.0f64,
+        ) {
+            let window = window(size, delay);
+            prop_assert!((MIN_WINDOW_MS..=MAX_WINDOW_MS).contains(&window));
+            prop_assert!(bid_delay(window, size, cost, chance) <= window);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A node that runs jobs of others: it bids, and holds the executions that it was awarded.
+//!
+//! Capacity is counted here: a bid reserves it until it lapses, an execution until its program has ended.
+
+mod execution;
+mod offer;
+
+use std::collections::BTreeMap;
+
+use execution::{Execution, Step};
+use offer::Offer;
+
+use crate::auction::{self, Offering};
+use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::limits::{MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS};
+use crate::machine::{Context, Output};
+use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
+use crate::record::HeldRecord;
+use crate::suppression;
+use crate::task::{Engine, Failure, Work};
+use crate::time::Time;
+use crate::timers::Timers;
+use crate::wire;
+
+pub use execution::Finished;
+
+/// All that a node does for others.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    offering: Offering,
+    offers: BTreeMap<JobId, Offer>,
+    held: BTreeMap<ExecutionId, Execution>,
+    used: Resources,
+    timers: Timers<Key>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Offer(JobId),
+    Held(ExecutionId),
+}
+
+impl Worker {
+    pub(crate) fn new(offering: Offering) -> Self {
+        Self {
+            offering,
+            offers: BTreeMap::new(),
+            held: BTreeMap::new(),
+            used: Resources::default(),
+            timers: Timers::default(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// What bids and executions use up together.
+    pub(crate) fn used(&self) -> Resources {
+        self.used
+    }
+
+    pub(crate) fn offering(&self) -> &Offering {
+        &self.offering
+    }
+
+    /// Executions that have not been settled yet.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn tick(&mut self, ctx: &mut Context<'_>) {
+        while let Some(key) = self.timers.pop(ctx.now) {
+            match key {
+                Key::Offer(job) => self.offer_due(ctx, job),
+                Key::Held(execution) => self.step(ctx, execution, Step::Tick),
+            }
+        }
+    }
+
+    /// Takes up an execution again after a restart. One that had not ended is given up: its program may be what
+    /// stopped the node, and another worker can run it as well.
+    pub(crate) fn restore(&mut self, ctx: &mut Context<'_>, record: HeldRecord) {
+        let id = record.execution;
+        if let Some(execution) = Execution::restore(ctx, record) {
+            self.held.insert(id, execution);
+            self.reschedule(id);
+        }
+    }
+
+    // --- bids
+
+    /// A job was announced, of whose inputs this node lacks `missing_bytes`.
+    pub(crate) fn announced(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, missing_bytes: u64) {
+        if self.offers.get(&announce.job).is_some_and(|offer| !offer.is_superseded_by(from, announce)) {
+            return;
+        }
+        let earlier = self.retract(announce.job);
+        if announce.excluded.iter().any(|prefix| ctx.me.0.starts_with(prefix)) {
+            return;
+        }
+        let answer = auction::could_run(&self.offering, &announce.needs).and_then(|()| self.room_for(announce));
+        match answer {
+            Ok(()) => self.consider(ctx, from, announce, missing_bytes, earlier.as_ref()),
+            Err(reason) => refuse(ctx, from, announce, reason),
+        }
+    }
+
+    /// Another worker bids: a reason to stay silent, if it is as good.
+    pub(crate) fn overheard(&mut self, bid: &Bid) {
+        let Some(offer) = self.offers.get_mut(&bid.job) else { return };
+        offer.overheard(bid);
+        self.timers.set(Key::Offer(bid.job), offer.deadline());
+    }
+
+    fn room_for(&self, announce: &Announce) -> Result<(), Reason> {
+        let free = self.offering.capacity.minus(self.used);
+        if auction::slots(&announce.needs.resources, &free) > 0 { Ok(()) } else { Err(Reason::Busy) }
+    }
+
+    fn consider(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: PeerId,
+        announce: &Announce,
+        missing_bytes: u64,
+        earlier: Option<&Offer>,
+    ) {
+        if self.offers.len() >= MAX_OFFERS {
+            self.forget_oldest_offer();
+        }
+        let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
+        let mut offer = Offer::new(ctx, from, announce, cost);
+        earlier.into_iter().for_each(|earlier| offer.follows(earlier));
+        self.timers.set(Key::Offer(announce.job), offer.deadline());
+        self.offers.insert(announce.job, offer);
+    }
+
+    fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
+        let Some(offer) = self.offers.get_mut(&job) else { return };
+        if offer.is_waiting() {
+            let free = self.offering.capacity.minus(self.used);
+            if let Some(slots) = offer.speak(ctx.now, &free) {
+                self.used = self.used.plus(offer.resources.times(slots));
+                ctx.out(Output::Gossip(Message::Bid(Bid {
+                    job,
+                    round: offer.round,
+                    slots,
+                    cost: offer.cost,
+                    operator: self.offering.operator.clone(),
+                    contact: ctx.view.contact.clone(),
+                })));
+            }
+        } else {
+            let lapsed = offer.lapse();
+            self.used = self.used.minus(lapsed);
+        }
+        self.timers.set(Key::Offer(job), self.offers[&job].deadline());
+    }
+
+    /// Ends an offer of which nothing will come any more.
+    fn retract(&mut self, job: JobId) -> Option<Offer> {
+        let mut offer = self.offers.remove(&job)?;
+        self.used = self.used.minus(offer.lapse());
+        self.timers.set(Key::Offer(job), None);
+        Some(offer)
+    }
+
+    fn forget_oldest_offer(&mut self) {
+        let oldest = self.offers.iter().min_by_key(|(_, offer)| offer.heard_at).map(|(job, _)| *job);
+        oldest.into_iter().for_each(|job| drop(self.retract(job)));
+    }
+
+    // --- executions
+
+    /// This node was awarded an execution, perhaps not for the first time.
+    pub(crate) fn awarded(&mut self, ctx: &mut Context<'_>, from: PeerId, award: Award) {
+        if let Some(held) = self.held.get(&award.execution) {
+            if held.requester() == from {
+                self.step(ctx, award.execution, Step::Award);
+            }
+            return;
+        }
+        let (job, execution) = (award.job, award.execution);
+        match self.accept(ctx, from, &award) {
+            Ok(work) => self.hold(ctx, from, award, work),
+            Err(why) => {
+                let failure = Failure::Declined(why.into());
+                ctx.send(from, Message::Fail(Fail { job, execution, failure }));
+            }
+        }
+    }
+
+    /// The requester says something about an execution that this node may hold.
+    pub(crate) fn told(&mut self, ctx: &mut Context<'_>, from: PeerId, message: Message) {
+        let (job, execution, step) = match message {
+            Message::RevealPlease(m) => (m.job, m.execution, Step::RevealPlease),
+            Message::Settle(m) => (m.job, m.execution, Step::Settle(m.ending)),
+            _ => return,
+        };
+        if self.held.get(&execution).is_some_and(|held| held.requester() == from) {
+            self.step(ctx, execution, step);
+        } else if matches!(step, Step::RevealPlease) {
+            // It was forgotten here; saying so spares the requester the wait.
+            ctx.send(from, Message::Fail(Fail { job, execution, failure: Failure::Unrevealed }));
+        }
+    }
+
+    /// Modules and inputs of an execution are here, or will not come.
+    pub(crate) fn fetched(&mut self, ctx: &mut Context<'_>, execution: ExecutionId, result: Result<(), Failure>) {
+        self.step(ctx, execution, Step::Fetched(result));
+    }
+
+    /// The program of an execution has ended.
+    pub(crate) fn executed(
+        &mut self,
+        ctx: &mut Context<'_>,
+        execution: ExecutionId,
+        result: Result<Finished, Failure>,
+    ) {
+        self.step(ctx, execution, Step::Executed(result));
+    }
+
+    /// Checks an award against what was offered; reserves capacity for it.
+    fn accept(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
+        let work: Work = wire::parse(&award.work).map_err(|_| "the work is malformed")?;
+        let job = JobId::derive(from, BlobHash::of(&award.work), award.nonce);
+        let execution = ExecutionId::derive(job, award.partition, award.attempt);
+        if (job, execution) != (award.job, award.execution) || award.attempt >= MAX_EXECUTIONS {
+            return Err("the ids do not belong to the work");
+        }
+        if award.partition >= work.partitions {
+            return Err("there is no such partition");
+        }
+        let Engine::Wasm(wasm) = &work.invocation.engine;
+        if self.offering.executors.get(&ExecutorKind::Wasm) != Some(&wasm.profile) {
+            return Err("no executor of this profile");
+        }
+        let limits = &work.invocation.limits;
+        if limits.memory_bytes > award.resources.memory_bytes || limits.output_bytes > award.resources.disk_bytes {
+            return Err("the limits exceed the resources");
+        }
+        if self.held.len() >= MAX_HELD {
+            return Err("too many executions are unsettled");
+        }
+        self.reserve(ctx, from, award)?;
+        Ok(work)
+    }
+
+    fn reserve(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<(), &'static str> {
+        let offer = self.offers.get_mut(&award.job).filter(|offer| offer.matches(from, award));
+        let own = from == ctx.me;
+        if offer.is_none() && !own {
+            return Err("no such bid was made");
+        }
+        if offer.is_some_and(Offer::take_slot) {
+            self.timers.set(Key::Offer(award.job), self.offers[&award.job].deadline());
+            return Ok(());
+        }
+        let free = self.offering.capacity.minus(self.used);
+        if auction::slots(&award.resources, &free) == 0 {
+            return Err("busy");
+        }
+        self.used = self.used.plus(award.resources);
+        Ok(())
+    }
+
+    fn hold(&mut self, ctx: &mut Context<'_>, from: PeerId, award: Award, work: Work) {
+        let id = award.execution;
+        self.held.insert(id, Execution::fetch(ctx, from, award, work));
+        self.reschedule(id);
+    }
+
+    fn step(&mut self, ctx: &mut Context<'_>, id: ExecutionId, step: Step) {
+        let Some(execution) = self.held.get_mut(&id) else { return };
+        let before = execution.occupies();
+        execution.handle(ctx, step);
+        let freed = before.minus(execution.occupies());
+        self.used = self.used.minus(freed);
+        if execution.is_over() {
+            self.held.remove(&id);
+        }
+        self.reschedule(id);
+    }
+
+    fn reschedule(&mut self, id: ExecutionId) {
+        self.timers.set(Key::Held(id), self.held.get(&id).map(Execution::deadline));
+    }
+}
+
+fn refuse(ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reason) {
+    let chance = ctx.chance();
+    if suppression::should_refuse(announce.refusals, announce.mesh_size, chance) {
+        ctx.send(from, Message::Refuse(Refuse { job: announce.job, round: announce.round, reason }));
+    }
+}

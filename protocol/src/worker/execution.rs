@@ -1,0 +1,245 @@
+//! One execution, seen by its worker: fetch → execute → commit → reveal.
+
+use std::mem;
+
+use crate::commitment::{self, Salt};
+use crate::id::PeerId;
+use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
+use crate::machine::{Context, Key, Output};
+use crate::message::{Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
+use crate::record::{Answer, HeldRecord, Record};
+use crate::task::{Claim, Failure, Work};
+use crate::time::{Millis, Time};
+use crate::timers::Resend;
+
+/// What came of running a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended and what it left.
+    pub claim: Claim,
+    /// Size of the result, in bytes.
+    pub result_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub run_ms: Millis,
+}
+
+#[derive(Debug)]
+pub(super) struct Execution {
+    record: HeldRecord,
+    work: Work,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Fetching { progress: Time },
+    Running { progress: Time },
+    Committed { answer: Answer, resend: Resend, until: Time },
+    Revealed { answer: Answer, resend: Resend, until: Time },
+    Over,
+}
+
+/// What can happen to an execution.
+#[derive(Debug)]
+pub(super) enum Step {
+    Award,
+    Fetched(Result<(), Failure>),
+    Executed(Result<Finished, Failure>),
+    RevealPlease,
+    Settle(Ending),
+    Tick,
+}
+
+impl Execution {
+    /// Begins: everything the program needs is fetched.
+    pub(super) fn fetch(ctx: &mut Context<'_>, requester: PeerId, award: Award, work: Work) -> Self {
+        let record = HeldRecord {
+            job: award.job,
+            execution: award.execution,
+            requester,
+            contact: award.contact,
+            partition: award.partition,
+            work: award.work,
+            resources: award.resources,
+            awarded: ctx.now,
+            answer: None,
+        };
+        // Saved first: after a crash the requester is told at once, instead of waiting for the lease to end.
+        ctx.save(Record::Held(Box::new(record.clone())));
+        ctx.out(Output::Learn(requester, record.contact.clone()));
+        ctx.out(Output::Fetch {
+            execution: record.execution,
+            contents: work.invocation.contents(),
+            from: requester,
+            max_bytes: record.resources.disk_bytes,
+        });
+        Self { record, work, phase: Phase::Fetching { progress: ctx.now + FIRST_PROGRESS_MS } }
+    }
+
+    /// Takes up what was saved. Only a sealed answer is worth keeping.
+    pub(super) fn restore(ctx: &mut Context<'_>, record: HeldRecord) -> Option<Self> {
+        let work = crate::wire::parse(&record.work).ok();
+        let (Some(work), Some(answer)) = (work, record.answer.clone()) else {
+            let failure = Failure::HostFailed("the node was restarted during the run".into());
+            ctx.send(record.requester, Message::Fail(Fail { job: record.job, execution: record.execution, failure }));
+            ctx.out(Output::Release(record.execution));
+            ctx.out(Output::Forget(Key::Held(record.execution)));
+            return None;
+        };
+        ctx.out(Output::Learn(record.requester, record.contact.clone()));
+        let (resend, until) = (Resend::at_once(ctx.now), ctx.now + UNSETTLED_MS);
+        Some(Self { record, work, phase: Phase::Committed { answer, resend, until } })
+    }
+
+    /// Takes one step. This table is the worker's whole part after the award.
+    pub(super) fn handle(&mut self, ctx: &mut Context<'_>, step: Step) {
+        self.phase = match (mem::replace(&mut self.phase, Phase::Over), step) {
+            (Phase::Over, _) => Phase::Over,
+            (phase, Step::Settle(ending)) => {
+                tracing::debug!(execution = %self.record.execution, ?ending, "settled");
+                self.release(ctx, &phase)
+            }
+            (Phase::Fetching { .. }, Step::Fetched(Ok(()))) => self.execute(ctx),
+            (Phase::Fetching { .. }, Step::Fetched(Err(failure))) => self.fail(ctx, failure),
+            (Phase::Running { .. }, Step::Executed(Ok(finished))) => self.commit(ctx, finished),
+            (Phase::Running { .. }, Step::Executed(Err(failure))) => self.fail(ctx, failure),
+            (Phase::Committed { answer, until, .. } | Phase::Revealed { answer, until, .. }, Step::RevealPlease) => {
+                self.reveal(ctx, answer, until)
+            }
+            (phase, Step::Award) => self.repeat(ctx, phase),
+            (phase, Step::Tick) => self.tick(ctx, phase),
+            (phase, step) => {
+                tracing::debug!(execution = %self.record.execution, ?phase, ?step, "ignored");
+                phase
+            }
+        };
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        match &self.phase {
+            Phase::Fetching { progress } | Phase::Running { progress } => *progress,
+            Phase::Committed { resend, until, .. } | Phase::Revealed { resend, until, .. } => resend.at.min(*until),
+            Phase::Over => Time::NEVER,
+        }
+    }
+
+    pub(super) fn requester(&self) -> PeerId {
+        self.record.requester
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// The capacity that it uses up: none once its program has ended.
+    pub(super) fn occupies(&self) -> Resources {
+        match self.phase {
+            Phase::Fetching { .. } | Phase::Running { .. } => self.record.resources,
+            Phase::Committed { .. } | Phase::Revealed { .. } | Phase::Over => Resources::default(),
+        }
+    }
+
+    fn execute(&mut self, ctx: &mut Context<'_>) -> Phase {
+        ctx.out(Output::Execute {
+            execution: self.record.execution,
+            requester: self.record.requester,
+            invocation: self.work.partition(self.record.partition),
+            timeout_ms: self.work.execution_timeout_ms,
+        });
+        Phase::Running { progress: ctx.now + FIRST_PROGRESS_MS }
+    }
+
+    fn commit(&mut self, ctx: &mut Context<'_>, finished: Finished) -> Phase {
+        let Finished { claim, result_bytes, run_ms } = finished;
+        let answer = Answer { claim, result_bytes, run_ms, salt: Salt(ctx.secret()) };
+        self.record.answer = Some(answer.clone());
+        // Saved first: a worker that forgets its salt can never reveal.
+        ctx.save(Record::Held(Box::new(self.record.clone())));
+        self.send_commit(ctx, &answer);
+        Phase::Committed { answer, resend: Resend::after(ctx.now), until: ctx.now + UNSETTLED_MS }
+    }
+
+    fn reveal(&mut self, ctx: &mut Context<'_>, answer: Answer, until: Time) -> Phase {
+        self.send_reveal(ctx, &answer);
+        Phase::Revealed { answer, resend: Resend::after(ctx.now), until }
+    }
+
+    /// The award came again: the requester does not know how far this is.
+    fn repeat(&mut self, ctx: &mut Context<'_>, phase: Phase) -> Phase {
+        match &phase {
+            Phase::Fetching { .. } => self.send_progress(ctx, Stage::Fetching),
+            Phase::Running { .. } => self.send_progress(ctx, Stage::Running),
+            Phase::Committed { answer, .. } | Phase::Revealed { answer, .. } => self.send_commit(ctx, answer),
+            Phase::Over => {}
+        }
+        phase
+    }
+
+    fn tick(&mut self, ctx: &mut Context<'_>, mut phase: Phase) -> Phase {
+        match &mut phase {
+            Phase::Fetching { progress } if *progress <= ctx.now => {
+                *progress = ctx.now + PROGRESS_MS;
+                self.send_progress(ctx, Stage::Fetching);
+            }
+            Phase::Running { progress } if *progress <= ctx.now => {
+                *progress = ctx.now + PROGRESS_MS;
+                self.send_progress(ctx, Stage::Running);
+            }
+            Phase::Committed { until, .. } | Phase::Revealed { until, .. } if *until <= ctx.now => {
+                tracing::debug!(execution = %self.record.execution, "never settled");
+                return self.release(ctx, &phase);
+            }
+            Phase::Committed { answer, resend, .. } if resend.is_due(ctx.now) => {
+                resend.repeated(ctx.now);
+                self.send_commit(ctx, answer);
+            }
+            Phase::Revealed { answer, resend, .. } if resend.is_due(ctx.now) => {
+                resend.repeated(ctx.now);
+                self.send_reveal(ctx, answer);
+            }
+            _ => {}
+        }
+        phase
+    }
+
+    fn fail(&mut self, ctx: &mut Context<'_>, failure: Failure) -> Phase {
+        ctx.out(Output::Release(self.record.execution));
+        ctx.out(Output::Forget(Key::Held(self.record.execution)));
+        let (job, execution) = (self.record.job, self.record.execution);
+        ctx.send(self.record.requester, Message::Fail(Fail { job, execution, failure }));
+        Phase::Over
+    }
+
+    fn release(&mut self, ctx: &mut Context<'_>, phase: &Phase) -> Phase {
+        if matches!(phase, Phase::Fetching { .. } | Phase::Running { .. }) {
+            ctx.out(Output::Abort(self.record.execution));
+        }
+        ctx.out(Output::Release(self.record.execution));
+        ctx.out(Output::Forget(Key::Held(self.record.execution)));
+        Phase::Over
+    }
+
+    fn send_progress(&self, ctx: &mut Context<'_>, stage: Stage) {
+        let (job, execution) = (self.record.job, self.record.execution);
+        ctx.send(self.record.requester, Message::Progress(Progress { job, execution, stage }));
+    }
+
+    fn send_commit(&self, ctx: &mut Context<'_>, answer: &Answer) {
+        let (job, execution) = (self.record.job, self.record.execution);
+        let commitment = commitment::commit(job, execution, ctx.me, &answer.claim, &answer.salt);
+        let run_ms = answer.run_ms;
+        ctx.send(self.record.requester, Message::Commit(Commit { job, execution, commitment, run_ms }));
+    }
+
+    fn send_reveal(&self, ctx: &mut Context<'_>, answer: &Answer) {
+        let reveal = Reveal {
+            job: self.record.job,
+            execution: self.record.execution,
+            invocation: self.work.partition(self.record.partition).id(),
+            claim: answer.claim,
+            salt: answer.salt,
+            result_bytes: answer.result_bytes,
+        };
+        ctx.send(self.record.requester, Message::Reveal(reveal));
+    }
+}

@@ -1,0 +1,123 @@
+//! What a worker does about one announcement: wait its random time, then bid or stay silent.
+
+use crate::auction;
+use crate::id::PeerId;
+use crate::limits::BID_HOLD_MS;
+use crate::machine::Context;
+use crate::message::{Announce, Award, Bid, Resources};
+use crate::suppression;
+use crate::time::{Millis, Time};
+
+#[derive(Debug)]
+pub(super) struct Offer {
+    requester: PeerId,
+    pub(super) round: u32,
+    pub(super) resources: Resources,
+    pub(super) cost: u16,
+    pub(super) heard_at: Time,
+    wanted: u16,
+    partitions: u32,
+    window_ms: Millis,
+    better: u32,
+    spoke: bool,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Speaks at this time, unless enough others do.
+    Waiting(Time),
+    /// Spoke: so many slots are reserved until then.
+    Bid { slots: u16, until: Time },
+    /// Says nothing more: enough others spoke, there is no room, or the reservation has lapsed.
+    Silent,
+}
+
+impl Offer {
+    pub(super) fn new(ctx: &mut Context<'_>, requester: PeerId, announce: &Announce, cost: u16) -> Self {
+        let window_ms = Millis::from(announce.window_ms);
+        let share = f64::from(cost) / f64::from(auction::MAX_COST);
+        let delay = suppression::bid_delay(window_ms, announce.mesh_size, share, ctx.chance());
+        Self {
+            requester,
+            round: announce.round,
+            resources: announce.needs.resources,
+            cost,
+            heard_at: ctx.now,
+            wanted: announce.wanted,
+            partitions: announce.partitions,
+            window_ms,
+            better: 0,
+            spoke: false,
+            phase: Phase::Waiting(ctx.now + delay),
+        }
+    }
+
+    /// Whether an announcement is news: a later round by the same requester.
+    pub(super) fn is_superseded_by(&self, from: PeerId, announce: &Announce) -> bool {
+        from == self.requester && announce.round > self.round
+    }
+
+    /// A later round of the same job: a bid of an earlier one may still be taken up.
+    pub(super) fn follows(&mut self, earlier: &Offer) {
+        self.spoke = earlier.spoke && earlier.requester == self.requester;
+    }
+
+    /// Whether an award is for what was bid.
+    pub(super) fn matches(&self, from: PeerId, award: &Award) -> bool {
+        self.spoke && from == self.requester && award.resources == self.resources
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(_))
+    }
+
+    /// Notes another worker's bid.
+    pub(super) fn overheard(&mut self, bid: &Bid) {
+        if bid.round != self.round || bid.cost > self.cost || !self.is_waiting() {
+            return;
+        }
+        self.better += u32::from(bid.slots).min(self.partitions);
+        if self.better >= u32::from(self.wanted) {
+            self.phase = Phase::Silent;
+        }
+    }
+
+    /// Its time has come: returns how many slots are reserved, if there is room for any.
+    pub(super) fn speak(&mut self, now: Time, free: &Resources) -> Option<u16> {
+        let partitions = u16::try_from(self.partitions).unwrap_or(u16::MAX);
+        let slots = auction::slots(&self.resources, free).min(partitions).min(self.wanted);
+        self.phase = Phase::Silent;
+        (slots > 0).then(|| {
+            self.phase = Phase::Bid { slots, until: now + self.window_ms + BID_HOLD_MS };
+            self.spoke = true;
+            slots
+        })
+    }
+
+    /// Uses one reserved slot, if there is one left.
+    pub(super) fn take_slot(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Bid { slots, .. } if *slots > 0 => {
+                *slots -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the reservation; returns what it held.
+    pub(super) fn lapse(&mut self) -> Resources {
+        match std::mem::replace(&mut self.phase, Phase::Silent) {
+            Phase::Bid { slots, .. } => self.resources.times(slots),
+            Phase::Waiting(_) | Phase::Silent => Resources::default(),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Waiting(at) | Phase::Bid { until: at, .. } => Some(at),
+            Phase::Silent => None,
+        }
+    }
+}
