@@ -1,0 +1,484 @@
+//! The node's network: one key, one UDP socket, and everything that peers say and fetch through it.
+//!
+//! One iroh endpoint carries libp2p (gossip, DHT, identify, direct messages, through a [`transport`] of our own) and
+//! iroh-blobs. A [`task`] owns the swarm; [`Network`] is a handle to it, cheap to clone. What peers do arrives as
+//! [`NetworkEvent`]s. All that peers can make grow is bounded by a constant beside it.
+//!
+//! The network knows nothing of jobs: it checks sizes, rates and who is connected, and leaves every judgement on what
+//! a message says to the node, which answers for each gossip message with [`Network::validate`].
+
+pub mod ticket;
+
+mod task;
+
+mod swarm;
+
+mod codec;
+
+mod transport;
+
+mod endpoint;
+
+mod fetch;
+
+mod serve;
+
+mod known;
+
+mod book;
+
+mod links;
+
+mod rate;
+
+mod size;
+
+mod addresses;
+
+mod identity;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use iroh::Endpoint;
+use iroh::protocol::Router;
+use iroh_blobs::api::Store;
+use shoal_protocol::id::{BlobHash, MeshId, PeerId};
+use shoal_protocol::message::Contact;
+use shoal_protocol::time::Millis;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
+pub use self::fetch::FetchError;
+pub use self::rate::Rate;
+pub use self::serve::ServePolicy;
+use self::task::Command;
+use self::ticket::{Ticket, TicketError};
+
+/// Commands that may wait for the task.
+const MAX_COMMANDS: usize = 1_024;
+/// Events that may wait for the node. When they do, gossip is dropped first, and requests are answered with "busy".
+const MAX_EVENTS: usize = 1_024;
+/// How long a request may take, with looking the peer up and dialling it.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long saying goodbye may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a network needs to start.
+pub struct NetworkConfig {
+    /// The node's key: its name in libp2p and iroh.
+    pub key: SigningKey,
+    /// The mesh to join. Nodes of other meshes are not heard.
+    pub mesh: String,
+    /// The UDP socket; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Tickets into the mesh.
+    pub join: Vec<Ticket>,
+    /// Peers that the last run knew.
+    pub known_peers: Vec<(PeerId, Contact)>,
+    /// URLs of relays to use where no direct path can be found. None: direct paths only.
+    pub relays: Vec<String>,
+    /// The blobs that are served, and where fetched ones go. It is not shut down with the network.
+    pub store: Store,
+    /// Who may have which blob; nobody is refused without one.
+    pub serve: Option<ServePolicy>,
+    /// How much a single peer may ask for.
+    pub rates: RateLimits,
+    /// For tests and a mesh in one process: no port mapping and no relays.
+    pub loopback_only: bool,
+}
+
+/// How much a single peer may ask of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Direct requests.
+    pub requests: Rate,
+    /// Gossip messages passed on by one neighbour: those of the whole mesh may come through it.
+    pub gossip: Rate,
+    /// Provider records for the DHT.
+    pub records: Rate,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            requests: Rate { per_second: 1_000, burst: 2_000 },
+            gossip: Rate { per_second: 2_000, burst: 4_000 },
+            records: Rate { per_second: 50, burst: 1_000 },
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// A network with nobody to join, on any address and free port.
+    pub fn new(key: SigningKey, mesh: impl Into<String>, store: Store) -> Self {
+        Self {
+            key,
+            mesh: mesh.into(),
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            join: Vec::new(),
+            known_peers: Vec::new(),
+            relays: Vec::new(),
+            store,
+            serve: None,
+            rates: RateLimits::default(),
+            loopback_only: false,
+        }
+    }
+}
+
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The socket could not be had.
+    #[error("cannot listen on {listen}: {reason}; choose another address or port with `--listen`")]
+    Bind {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// A relay's URL is none.
+    #[error("{0:?} is not the URL of a relay")]
+    Relay(String),
+    /// A ticket leads elsewhere.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The mesh has no usable name.
+    #[error("a mesh's name has 1 to {max} bytes, this one has {0}", max = ticket::MAX_MESH_NAME)]
+    MeshName(usize),
+}
+
+/// Why a request has no answer. It may have been handled all the same, except where it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It is larger than any peer would read; not sent.
+    #[error("the request has {0} bytes, more than the {MAX_REQUEST_BYTES} that a peer reads")]
+    TooLarge(usize),
+    /// The id is this node's own or no key; not sent.
+    #[error("{0} is not another peer")]
+    NoSuchPeer(PeerId),
+    /// Nothing is known of it or it does not answer; not sent.
+    #[error("peer {} cannot be reached", .0.short())]
+    Unreachable(PeerId),
+    /// It has too much to do, or we asked too much of it; not handled.
+    #[error("peer {} is busy; ask again later", .0.short())]
+    Busy(PeerId),
+    /// It took too long.
+    #[error("peer {} did not answer in time", .0.short())]
+    TimedOut(PeerId),
+    /// It speaks another version; not handled.
+    #[error("peer {} does not speak this protocol", .0.short())]
+    OtherProtocol(PeerId),
+    /// The stream broke.
+    #[error("the request to peer {} broke: {reason}", .peer.short())]
+    Broken {
+        /// Who was asked.
+        peer: PeerId,
+        /// What happened.
+        reason: String,
+    },
+    /// Too many requests of ours are under way; not sent.
+    #[error("too many requests are under way")]
+    Overloaded,
+    /// The network has been shut down; not sent.
+    #[error("the network is shut down")]
+    Closed,
+}
+
+/// What peers do.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// A message to all. It is passed on only after [`Network::validate`].
+    Gossip {
+        /// Names the message for the verdict.
+        id: GossipId,
+        /// The neighbour that passed it on; who said it stands in the message.
+        source: PeerId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A message to this node.
+    Request {
+        /// Who asks: this is proven by the connection.
+        from: PeerId,
+        /// The message.
+        bytes: Vec<u8>,
+        /// Takes the answer. Dropping it tells the other side that there is none.
+        reply: Reply,
+    },
+    /// A peer of the mesh is connected and hears our gossip.
+    PeerUp(PeerId),
+    /// It does not any more.
+    PeerDown(PeerId),
+}
+
+/// Names a gossip message until it has been judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GossipId(libp2p::gossipsub::MessageId);
+
+/// What becomes of a gossip message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// It is passed on.
+    Accept,
+    /// It is not passed on, and nobody is to blame.
+    Ignore,
+    /// It is not passed on, and whoever sent it loses standing.
+    Reject,
+}
+
+/// Takes the answer to a request.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<Vec<u8>>);
+
+impl Reply {
+    /// Answers, with at most [`MAX_ANSWER_BYTES`].
+    pub fn send(self, bytes: Vec<u8>) {
+        // The asker may be gone; that is its own affair.
+        let _ = self.0.send(bytes);
+    }
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where it says that it can be reached.
+    pub contact: Contact,
+    /// Since when it has been connected.
+    pub connected_since: Instant,
+    /// Round-trip time, once measured.
+    pub rtt: Option<Duration>,
+    /// Whether data goes through a relay.
+    pub relayed: bool,
+}
+
+/// A handle to the network. Clones share it; it ends with [`shutdown`](Self::shutdown) or its last handle.
+#[derive(Clone)]
+pub struct Network {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    fetcher: fetch::Fetcher,
+}
+
+/// What handles can read without asking the task.
+struct Shared {
+    own: PeerId,
+    mesh: String,
+    endpoint: Endpoint,
+    book: book::Book,
+    links: links::Links,
+    connected: Mutex<BTreeMap<PeerId, Instant>>,
+    mesh_size: AtomicU32,
+}
+
+impl Shared {
+    fn connected(&self) -> MutexGuard<'_, BTreeMap<PeerId, Instant>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_mesh_size(&self, nodes: u32) {
+        self.mesh_size.store(nodes, Ordering::Relaxed);
+    }
+}
+
+impl Network {
+    /// Binds the socket, starts serving and begins to look for the peers that the configuration names.
+    pub async fn start(config: NetworkConfig) -> Result<(Self, mpsc::Receiver<NetworkEvent>), NetworkError> {
+        let named = named_peers(&config)?;
+        let names = swarm::Names::new(MeshId::of(&config.mesh));
+        let shared = Arc::new(Shared::bind(&config).await?);
+        named.iter().for_each(|(peer, contact)| shared.book.learn(*peer, contact));
+
+        let alpn: Arc<[u8]> = names.alpn().into();
+        let endpoint = shared.endpoint.clone();
+        let (transport, incoming) =
+            transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone());
+        let router = Router::builder(endpoint)
+            .accept(&alpn, incoming)
+            .accept(iroh_blobs::ALPN, serve::Serve::new(&config.store, config.serve.clone()))
+            .spawn();
+        let swarm = swarm::swarm(transport, identity::libp2p_keypair(&config.key).public(), &names);
+
+        let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
+        let (event_queue, events) = mpsc::channel(MAX_EVENTS);
+        let fetcher = fetch::Fetcher::new(config.store, &shared.endpoint);
+        let known = named.into_iter().map(|(peer, _)| peer).filter(|peer| *peer != shared.own);
+        tokio::spawn(task::Task::run(task::Parts {
+            swarm,
+            router,
+            topic: names.topic().hash(),
+            shared: Arc::clone(&shared),
+            known: known::Known::new(known, Instant::now()),
+            rates: config.rates,
+            commands: command_queue,
+            events: event_queue,
+        }));
+        Ok((Self { commands, shared, fetcher }, events))
+    }
+
+    /// This node's name.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.own
+    }
+
+    /// Where this node can be reached, as far as it knows now. Loopback addresses only when there are no others.
+    pub fn contact(&self) -> Contact {
+        addresses::contact_of(self.shared.endpoint.addr().addrs)
+    }
+
+    /// A ticket that leads to this node and to some peers it is connected with, so that it outlives this node.
+    pub fn ticket(&self) -> Ticket {
+        let others = self.peers().into_iter().map(|info| (info.peer, info.contact));
+        let others = others.filter(|(_, contact)| *contact != Contact::default());
+        let own = std::iter::once((self.peer_id(), self.contact()));
+        Ticket { mesh: self.shared.mesh.clone(), peers: own.chain(others).take(TICKET_PEERS).collect() }
+    }
+
+    /// Says something to all. It is no error that nobody is there to hear it.
+    pub async fn gossip(&self, bytes: Vec<u8>) {
+        let _ = self.commands.send(Command::Gossip(bytes)).await;
+    }
+
+    /// Says what becomes of a gossip message. A verdict that finds the queue full is lost, and the message with it.
+    pub fn validate(&self, id: GossipId, source: PeerId, validity: Validity) {
+        if self.commands.try_send(Command::Validate(id, source, validity)).is_err() {
+            tracing::debug!("gossip was not passed on: too much to do");
+        }
+    }
+
+    /// Asks one peer, dialling it if need be, within [`REQUEST_TIMEOUT`]. Asking again is the caller's business.
+    pub async fn request(&self, to: PeerId, bytes: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        if bytes.len() > MAX_REQUEST_BYTES {
+            return Err(RequestError::TooLarge(bytes.len()));
+        }
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::Request(to, bytes, reply)).await.map_err(|_| RequestError::Closed)?;
+            answer.await.map_err(|_| RequestError::Closed)?
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, asked).await.map_err(|_| RequestError::TimedOut(to))?
+    }
+
+    /// Notes where a peer says it is. Cheap, and bounded whatever peers say.
+    pub fn learn(&self, peer: PeerId, contact: &Contact) {
+        if peer != self.shared.own {
+            self.shared.book.learn(peer, contact);
+        }
+    }
+
+    /// The connected peers, in the order of their ids.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let connected = self.shared.connected().clone();
+        connected.into_iter().map(|(peer, since)| self.info(peer, since)).collect()
+    }
+
+    fn info(&self, peer: PeerId, connected_since: Instant) -> PeerInfo {
+        let path = self.shared.links.path(peer);
+        PeerInfo {
+            peer,
+            contact: self.shared.book.contact(peer).unwrap_or_default(),
+            connected_since,
+            rtt: path.map(|path| path.rtt),
+            relayed: path.is_some_and(|path| path.relayed),
+        }
+    }
+
+    /// How many nodes the mesh has, this one included: counted while it is small, estimated when it is not.
+    pub fn mesh_size(&self) -> u32 {
+        self.shared.mesh_size.load(Ordering::Relaxed)
+    }
+
+    /// How long a message takes to a peer: half the median round-trip time, 0 with nobody connected.
+    pub fn delay_ms(&self) -> Millis {
+        let connected: Vec<PeerId> = self.shared.connected().keys().copied().collect();
+        let paths = connected.into_iter().filter_map(|peer| self.shared.links.path(peer));
+        let mut rtts: Vec<Duration> = paths.map(|path| path.rtt).collect();
+        rtts.sort_unstable();
+        let median = rtts.get(rtts.len() / 2).copied().unwrap_or_default();
+        Millis::try_from((median / 2).as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Offers a blob in the DHT, and keeps doing so. Returns when the peers that keep the record were told.
+    pub async fn provide(&self, hash: BlobHash) {
+        let (done, told) = oneshot::channel();
+        if self.commands.send(Command::Provide(hash, done)).await.is_ok() {
+            let _ = told.await;
+        }
+    }
+
+    /// Stops offering a blob. Others forget it in time.
+    pub async fn unprovide(&self, hash: BlobHash) {
+        let _ = self.commands.send(Command::Unprovide(hash)).await;
+    }
+
+    /// Who offers a blob, as far as the DHT knows; it is asked for at most five seconds.
+    pub async fn providers(&self, hash: BlobHash) -> Vec<PeerId> {
+        let (reply, found) = oneshot::channel();
+        if self.commands.send(Command::Providers(hash, reply)).await.is_err() {
+            return Vec::new();
+        }
+        found.await.unwrap_or_default()
+    }
+
+    /// Asks the DHT where `peer` is, unless that is known.
+    async fn locate(&self, peer: PeerId) {
+        if self.shared.book.knows(peer) || self.shared.connected().contains_key(&peer) {
+            return;
+        }
+        let (done, located) = oneshot::channel();
+        if self.commands.send(Command::Locate(peer, done)).await.is_ok() {
+            let _ = located.await;
+        }
+    }
+
+    /// Says goodbye to all peers and closes the socket. The store stays open.
+    pub async fn shutdown(self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(done)).await.is_ok()
+            && tokio::time::timeout(SHUTDOWN_TIMEOUT, closed).await.is_err()
+        {
+            tracing::warn!("the network took too long to close and was left behind");
+        }
+    }
+}
+
+impl Shared {
+    async fn bind(config: &NetworkConfig) -> Result<Self, NetworkError> {
+        let book = book::Book::default();
+        Ok(Self {
+            own: identity::peer_of_key(&config.key),
+            mesh: config.mesh.clone(),
+            endpoint: endpoint::bind(config, &book).await?,
+            book,
+            links: links::Links::default(),
+            connected: Mutex::default(),
+            mesh_size: AtomicU32::new(1),
+        })
+    }
+}
+
+/// The peers of tickets and of the last run, after checking that the tickets are of this mesh.
+fn named_peers(config: &NetworkConfig) -> Result<Vec<(PeerId, Contact)>, NetworkError> {
+    if config.mesh.is_empty() || config.mesh.len() > ticket::MAX_MESH_NAME {
+        return Err(NetworkError::MeshName(config.mesh.len()));
+    }
+    let mut named = Vec::new();
+    for ticket in &config.join {
+        named.extend(ticket.clone().for_mesh(&config.mesh)?.peers);
+    }
+    named.extend(config.known_peers.iter().cloned());
+    Ok(named)
+}
+
+/// Peers in a ticket that a node prints: few, so that the ticket fits on a screen.
+const TICKET_PEERS: usize = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! A request and its answer on a stream: lengths first, and never more than allowed.
+//!
+//! ```text
+//! request:  length 4 ‖ bytes
+//! answer:   0 ‖ length 4 ‖ bytes        or        1 (busy)
+//! ```
+//!
+//! A stream that is cut looks finished, so a length that is not filled is an error. Memory follows what has arrived,
+//! not what was promised.
+
+use std::io;
+
+use libp2p::StreamProtocol;
+use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::request_response::Codec;
+use shoal_protocol::limits::MAX_DIRECT_BYTES;
+
+/// A request, in bytes.
+pub const MAX_REQUEST_BYTES: usize = MAX_DIRECT_BYTES + 256;
+/// An answer, in bytes.
+pub const MAX_ANSWER_BYTES: usize = 256 * 1_024;
+
+const ANSWERED: u8 = 0;
+const BUSY: u8 = 1;
+
+/// What came of a request at the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was handled; this is the answer.
+    Bytes(Vec<u8>),
+    /// It was not looked at: too much to do, or too much from this peer.
+    Busy,
+}
+
+/// The codec of direct messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DirectCodec;
+
+impl Codec for DirectCodec {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Answer;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_bytes(io, MAX_REQUEST_BYTES).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let mut status = [0];
+        io.read_exact(&mut status).await?;
+        match status {
+            [ANSWERED] => Ok(Answer::Bytes(read_bytes(io, MAX_ANSWER_BYTES).await?)),
+            [BUSY] => Ok(Answer::Busy),
+            [other] => Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown answer status {other}"))),
+        }
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        let bytes = with_length(Vec::with_capacity(4 + request.len()), &request, MAX_REQUEST_BYTES)?;
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        let bytes = match answer {
+            Answer::Bytes(bytes) => with_length(vec![ANSWERED], &bytes, MAX_ANSWER_BYTES)?,
+            Answer::Busy => vec![BUSY],
+        };
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+}
+
+/// `head ‖ length ‖ bytes`, in one piece so that it leaves in one packet.
+fn with_length(mut head: Vec<u8>, bytes: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= limit);
+    head.extend(length.ok_or_else(|| too_large(bytes.len(), limit))?.to_be_bytes());
+    head.extend(bytes);
+    Ok(head)
+}
+
+async fn read_bytes<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    io.read_exact(&mut length).await?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > limit {
+        return Err(too_large(length, limit));
+    }
+    let mut bytes = Vec::new();
+    io.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} of {length} bytes came", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+fn too_large(length: usize, limit: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes are more than the {limit} allowed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libp2p::futures::io::Cursor;
+
+    const PROTOCOL: StreamProtocol = StreamProtocol::new("/test");
+
+    async fn sent(request: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut wire = Cursor::new(Vec::new());
+        DirectCodec.write_request(&PROTOCOL, &mut wire, request).await?;
+        Ok(wire.into_inner())
+    }
+
+    async fn received(wire: Vec<u8>) -> io::Result<Vec<u8>> {
+        DirectCodec.read_request(&PROTOCOL, &mut Cursor::new(wire)).await
+    }
+
+    #[tokio::test]
+    async fn requests_and_answers_survive_the_wire() {
+        for request in [vec![], vec![7; MAX_REQUEST_BYTES]] {
+            assert_eq!(received(sent(request.clone()).await.unwrap()).await.unwrap(), request);
+        }
+        for answer in [Answer::Busy, Answer::Bytes(vec![]), Answer::Bytes(vec![7; MAX_ANSWER_BYTES])] {
+            let mut wire = Cursor::new(Vec::new());
+            DirectCodec.write_response(&PROTOCOL, &mut wire, answer.clone()).await.unwrap();
+            let mut wire = Cursor::new(wire.into_inner());
+            assert_eq!(DirectCodec.read_response(&PROTOCOL, &mut wire).await.unwrap(), answer);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_oversize_request_is_neither_sent_nor_read() {
+        assert!(sent(vec![0; MAX_REQUEST_BYTES + 1]).await.is_err());
+        let mut wire = u32::MAX.to_be_bytes().to_vec();
+        wire.extend([0; 9]);
+        assert_eq!(received(wire).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_cut_request_is_not_a_short_one() {
+        let mut wire = sent(vec![7; 100]).await.unwrap();
+        wire.truncate(50);
+        assert_eq!(received(wire).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,73 @@
+//! The one UDP socket: an iroh endpoint with our key, and how long it believes in silent peers.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use iroh::endpoint::{BindOpts, Builder, PortmapperConfig, QuicTransportConfig, presets};
+use iroh::{Endpoint, RelayMode, RelayUrl, Watcher};
+
+use super::book::Book;
+use super::identity::iroh_key;
+use super::{NetworkConfig, NetworkError};
+
+/// Silence after which a connection is given up. iroh pings every 5 seconds.
+const MAX_SILENCE: Duration = Duration::from_secs(12);
+/// Streams that a peer may have open on one connection. Each direct message is one.
+const MAX_STREAMS: u32 = 1_024;
+/// What a peer may have sent on one connection without us reading it, in bytes.
+const RECEIVE_WINDOW: u32 = 8 << 20;
+/// How long to wait for the endpoint to know an address of its own.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Binds the socket. The endpoint looks up peers in `book`.
+pub(super) async fn bind(config: &NetworkConfig, book: &Book) -> Result<Endpoint, NetworkError> {
+    let builder = Endpoint::builder(presets::Minimal)
+        .secret_key(iroh_key(&config.key))
+        .address_lookup(book.lookup())
+        .relay_mode(relay_mode(config)?)
+        .transport_config(transport_config());
+    let builder = if config.loopback_only { builder.portmapper_config(PortmapperConfig::Disabled) } else { builder };
+    let failed = |reason: String| NetworkError::Bind { listen: config.listen, reason };
+    let builder = sockets(builder, config.listen).map_err(&failed)?;
+    let endpoint = builder.bind().await.map_err(|error| failed(format!("{error:#}")))?;
+    wait_for_an_address(&endpoint).await;
+    Ok(endpoint)
+}
+
+/// The address asked for and, when that is "any IPv4 address", any IPv6 address too where the machine has IPv6.
+fn sockets(builder: Builder, listen: SocketAddr) -> Result<Builder, String> {
+    let builder = builder.clear_ip_transports().bind_addr(listen).map_err(|error| error.to_string())?;
+    if listen.ip() != IpAddr::from([0, 0, 0, 0]) {
+        return Ok(builder);
+    }
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, listen.port()));
+    builder.bind_addr_with_opts(any, BindOpts::default().set_is_required(false)).map_err(|error| error.to_string())
+}
+
+fn relay_mode(config: &NetworkConfig) -> Result<RelayMode, NetworkError> {
+    if config.loopback_only || config.relays.is_empty() {
+        return Ok(RelayMode::Disabled);
+    }
+    let parse = |url: &String| url.parse::<RelayUrl>().map_err(|_| NetworkError::Relay(url.clone()));
+    Ok(RelayMode::custom(config.relays.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn transport_config() -> QuicTransportConfig {
+    let silence = MAX_SILENCE.try_into().expect("twelve seconds are a QUIC duration");
+    QuicTransportConfig::builder()
+        .max_idle_timeout(Some(silence))
+        .default_path_max_idle_timeout(MAX_SILENCE)
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .receive_window(RECEIVE_WINDOW.into())
+        .build()
+}
+
+/// Interfaces are looked at in the background; a ticket made before that would lead nowhere.
+async fn wait_for_an_address(endpoint: &Endpoint) {
+    let mut addresses = endpoint.watch_addr().stream();
+    let known = async { while addresses.next().await.is_some_and(|address| address.is_empty()) {} };
+    if tokio::time::timeout(ADDRESS_TIMEOUT, known).await.is_err() {
+        tracing::warn!("no own address is known yet; others can not be invited before there is one");
+    }
+}

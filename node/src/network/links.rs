@@ -1,0 +1,61 @@
+//! The open connections, for what can be seen of them from outside: delay, and direct or relayed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use iroh::endpoint::{Connection, WeakConnectionHandle};
+use shoal_protocol::id::PeerId;
+
+/// Remembered connections of one peer. There is one as a rule, and two after both sides dialled at once.
+const MAX_LINKS_PER_PEER: usize = 8;
+
+/// A registry of live connections that keeps none of them open.
+#[derive(Clone, Default)]
+pub(crate) struct Links(Arc<Mutex<BTreeMap<PeerId, Vec<WeakConnectionHandle>>>>);
+
+/// The path that carries a peer's data now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// Round-trip time.
+    pub(crate) rtt: Duration,
+    /// Whether it goes through a relay.
+    pub(crate) relayed: bool,
+}
+
+impl Links {
+    /// Remembers a connection for as long as it lives.
+    pub(crate) fn add(&self, peer: PeerId, connection: &Connection) {
+        let mut links = self.lock();
+        let links = links.entry(peer).or_default();
+        links.retain(|link| link.upgrade().is_some());
+        if links.len() < MAX_LINKS_PER_PEER {
+            links.push(connection.weak_handle());
+        }
+    }
+
+    /// Forgets a peer that is connected no more. A connection that was made meanwhile stays.
+    pub(crate) fn forget(&self, peer: PeerId) {
+        let mut links = self.lock();
+        if links.get(&peer).is_some_and(|links| links.iter().all(|link| link.upgrade().is_none())) {
+            links.remove(&peer);
+        }
+    }
+
+    /// The best path to `peer`, while it is connected.
+    pub(crate) fn path(&self, peer: PeerId) -> Option<Path> {
+        let links = self.lock().get(&peer)?.clone();
+        let paths = links.iter().filter_map(WeakConnectionHandle::upgrade).filter_map(|link| selected_path(&link));
+        paths.min_by_key(|path| (path.relayed, path.rtt))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Vec<WeakConnectionHandle>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn selected_path(connection: &Connection) -> Option<Path> {
+    let paths = connection.paths();
+    let path = paths.iter().find(|path| path.is_selected())?;
+    Some(Path { rtt: path.rtt(), relayed: path.is_relay() })
+}

@@ -1,0 +1,256 @@
+//! The task that owns the swarm: commands in, events out.
+//!
+//! Nothing here waits: what takes time is remembered and answered when libp2p reports it. Each of those memories is
+//! bounded, and so are both queues.
+
+mod dht;
+mod direct;
+mod gossip;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use iroh::protocol::Router;
+use libp2p::gossipsub::TopicHash;
+use libp2p::kad::QueryId;
+use libp2p::request_response::{OutboundRequestId, ResponseChannel};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::identify;
+use shoal_protocol::id::{BlobHash, PeerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use self::dht::Query;
+use super::addresses;
+use super::codec::Answer;
+use super::identity::{libp2p_id, peer_of_libp2p};
+use super::known::Known;
+use super::rate::Buckets;
+use super::swarm::{Behaviour, BehaviourEvent};
+use super::{GossipId, NetworkEvent, RateLimits, RequestError, Shared, Validity};
+
+/// How often the swarm is looked after: peers to dial again, and the estimate of the mesh's size.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What a handle asks of the task.
+pub(super) enum Command {
+    Gossip(Vec<u8>),
+    Validate(GossipId, PeerId, Validity),
+    Request(PeerId, Vec<u8>, RequestReply),
+    Provide(BlobHash, oneshot::Sender<()>),
+    Unprovide(BlobHash),
+    Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
+    Locate(PeerId, oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub(super) type RequestReply = oneshot::Sender<Result<Vec<u8>, RequestError>>;
+
+/// An inbound request that the node is working on.
+type Working = BoxFuture<'static, (ResponseChannel<Answer>, Option<Vec<u8>>)>;
+
+/// What the task is made of.
+pub(super) struct Parts {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) router: Router,
+    pub(super) topic: TopicHash,
+    pub(super) shared: Arc<Shared>,
+    pub(super) known: Known,
+    pub(super) rates: RateLimits,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<NetworkEvent>,
+}
+
+/// The task's state.
+pub(super) struct Task {
+    swarm: Swarm<Behaviour>,
+    router: Router,
+    topic: TopicHash,
+    shared: Arc<Shared>,
+    known: Known,
+    events: mpsc::Sender<NetworkEvent>,
+    /// Requests of ours that wait for an answer.
+    requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
+    /// Requests of others that the node is working on.
+    working: FuturesUnordered<Working>,
+    /// DHT queries that somebody waits for.
+    queries: HashMap<QueryId, Query>,
+    /// Peers that hear our gossip, as last told or to be told: `true` came up, `false` went down.
+    news: BTreeMap<PeerId, bool>,
+    up: BTreeMap<PeerId, bool>,
+    request_rates: Buckets,
+    gossip_rates: Buckets,
+    record_rates: Buckets,
+}
+
+impl Task {
+    /// Runs until every handle is gone or one of them shuts it down; then closes the endpoint.
+    pub(super) async fn run(parts: Parts) {
+        let mut commands = parts.commands;
+        let mut task = Task {
+            swarm: parts.swarm,
+            router: parts.router,
+            topic: parts.topic,
+            shared: parts.shared,
+            known: parts.known,
+            events: parts.events,
+            requests: HashMap::new(),
+            working: FuturesUnordered::new(),
+            queries: HashMap::new(),
+            news: BTreeMap::new(),
+            up: BTreeMap::new(),
+            request_rates: Buckets::new(parts.rates.requests),
+            gossip_rates: Buckets::new(parts.rates.gossip),
+            record_rates: Buckets::new(parts.rates.records),
+        };
+        let done = task.serve(&mut commands).await;
+        task.close().await;
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm(event),
+                command = commands.recv() => match command {
+                    None => return None,
+                    Some(Command::Shutdown(done)) => return Some(done),
+                    Some(command) => self.on_command(command),
+                },
+                Some((channel, answer)) = self.working.next() => self.answer(channel, answer),
+                permit = reserve(self.events.clone()), if !self.news.is_empty() => match permit {
+                    Ok(permit) => self.tell(permit),
+                    // Nobody listens any more, and nobody will.
+                    Err(_) => self.news.clear(),
+                },
+                _ = tick.tick() => self.on_tick(),
+            }
+        }
+    }
+
+    /// Says goodbye to everybody and releases the socket.
+    async fn close(self) {
+        // Connections close with the swarm; after that nobody is left to answer.
+        drop(self.swarm);
+        if let Err(error) = self.router.shutdown().await {
+            tracing::debug!(%error, "router did not shut down cleanly");
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Gossip(bytes) => self.publish(bytes),
+            Command::Validate(id, source, validity) => self.validate(&id, source, validity),
+            Command::Request(to, bytes, reply) => self.request(to, bytes, reply),
+            Command::Provide(hash, done) => self.provide(hash, done),
+            Command::Unprovide(hash) => self.unprovide(hash),
+            Command::Providers(hash, found) => self.providers(hash, found),
+            Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
+            Command::Shutdown(_) => unreachable!("the loop ends with this command"),
+        }
+    }
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Direct(event)) => self.on_direct(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } if num_established.get() == 1 => {
+                self.on_connected(&peer_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "last connection closed");
+                self.on_disconnected(&peer_id);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
+                self.on_dial_failed(&peer_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "own address"),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, id: &libp2p::PeerId) {
+        let Some(peer) = peer_of_libp2p(id) else { return };
+        let now = Instant::now();
+        self.known.connected(peer, now);
+        self.shared.connected().insert(peer, now);
+        tracing::debug!(peer = %peer.short(), "connected");
+    }
+
+    fn on_disconnected(&mut self, id: &libp2p::PeerId) {
+        let Some(peer) = peer_of_libp2p(id) else { return };
+        self.known.connected(peer, Instant::now());
+        self.shared.connected().remove(&peer);
+        self.shared.links.forget(peer);
+        self.set_up(peer, false);
+    }
+
+    /// Notes for the node that `peer` came up or went down; only the last word is told.
+    fn set_up(&mut self, peer: PeerId, up: bool) {
+        if self.up.get(&peer).copied().unwrap_or(false) == up {
+            self.news.remove(&peer);
+        } else {
+            self.news.insert(peer, up);
+        }
+    }
+
+    /// Tells one piece of news.
+    fn tell(&mut self, permit: mpsc::OwnedPermit<NetworkEvent>) {
+        let Some((peer, up)) = self.news.pop_first() else { return };
+        if up {
+            self.up.insert(peer, true);
+        } else {
+            self.up.remove(&peer);
+        }
+        permit.send(if up { NetworkEvent::PeerUp(peer) } else { NetworkEvent::PeerDown(peer) });
+    }
+
+    /// A peer's own description: where it is, and that it belongs into the routing table.
+    fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        let Some(peer) = peer_of_libp2p(&peer_id) else { return };
+        let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
+        self.shared.book.learn(peer, &contact);
+        let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
+        for address in address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)) {
+            self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
+        }
+        self.estimate_size();
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        let connected = self.swarm.connected_peers().count();
+        let is_connected = |peer| libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
+        for peer in self.known.due(now, connected, is_connected) {
+            self.dial(peer);
+        }
+        self.estimate_size();
+    }
+
+    fn dial(&mut self, peer: PeerId) {
+        let (Some(id), Some(address)) = (libp2p_id(peer), addresses::by_name(peer)) else { return };
+        let options = DialOpts::peer_id(id).addresses(vec![address]).extend_addresses_through_behaviour();
+        if let Err(error) = self.swarm.dial(options.build()) {
+            tracing::trace!(peer = %peer.short(), %error, "not dialled");
+        }
+    }
+}
+
+/// Waits for room among the events, without borrowing the task meanwhile.
+async fn reserve(
+    events: mpsc::Sender<NetworkEvent>,
+) -> Result<mpsc::OwnedPermit<NetworkEvent>, mpsc::error::SendError<()>> {
+    events.reserve_owned().await
+}

@@ -1,0 +1,173 @@
+//! The DHT: who provides a blob, where a peer is, and how large the mesh may be.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use libp2p::kad::store::RecordStore;
+use libp2p::kad::{
+    self, GetClosestPeersError, GetClosestPeersOk, GetProvidersOk, InboundRequest, KBucketKey, PeerInfo, QueryId,
+    QueryResult, RecordKey,
+};
+use libp2p::swarm::DialError;
+use shoal_protocol::id::{BlobHash, PeerId};
+use tokio::sync::oneshot;
+
+use super::super::addresses;
+use super::super::identity::{libp2p_id, peer_of_libp2p};
+use super::super::size;
+use super::{RequestReply, Task};
+
+/// Queries that somebody waits for.
+const MAX_QUERIES: usize = 1_024;
+/// Providers that are worth knowing.
+const MAX_PROVIDERS: usize = 16;
+/// Addresses in a provider record.
+const MAX_RECORD_ADDRESSES: usize = 8;
+
+/// What a query is for.
+pub(super) enum Query {
+    Provide(oneshot::Sender<()>),
+    Providers { found: BTreeSet<PeerId>, reply: oneshot::Sender<Vec<PeerId>> },
+    Locate { peer: PeerId, done: oneshot::Sender<()> },
+    Request { to: PeerId, bytes: Vec<u8>, reply: RequestReply },
+}
+
+impl Task {
+    pub(super) fn provide(&mut self, hash: BlobHash, done: oneshot::Sender<()>) {
+        if self.queries.len() >= MAX_QUERIES {
+            tracing::warn!(%hash, "too many DHT queries; others will not find the blob here for a while");
+            return;
+        }
+        match self.swarm.behaviour_mut().kad.start_providing(key(hash)) {
+            Ok(query) => {
+                self.queries.insert(query, Query::Provide(done));
+            }
+            Err(error) => tracing::warn!(%hash, %error, "the blob is not offered in the DHT"),
+        }
+    }
+
+    pub(super) fn unprovide(&mut self, hash: BlobHash) {
+        self.swarm.behaviour_mut().kad.stop_providing(&key(hash));
+    }
+
+    pub(super) fn providers(&mut self, hash: BlobHash, reply: oneshot::Sender<Vec<PeerId>>) {
+        if self.queries.len() < MAX_QUERIES {
+            let query = self.swarm.behaviour_mut().kad.get_providers(key(hash));
+            self.queries.insert(query, Query::Providers { found: BTreeSet::new(), reply });
+        }
+    }
+
+    /// Asks around where `peer` is; `then` says what for.
+    pub(super) fn locate(&mut self, peer: PeerId, then: Query) {
+        match libp2p_id(peer) {
+            Some(id) if self.queries.len() < MAX_QUERIES => {
+                let query = self.swarm.behaviour_mut().kad.get_closest_peers(id);
+                self.queries.insert(query, then);
+            }
+            _ => self.finish(then),
+        }
+    }
+
+    pub(super) fn is_routable(&mut self, id: &libp2p::PeerId) -> bool {
+        let bucket = self.swarm.behaviour_mut().kad.kbucket(*id);
+        bucket.is_some_and(|bucket| bucket.iter().any(|entry| entry.node.key.preimage() == id))
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.on_progress(id, result, step.last),
+            kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
+                self.on_record(record);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_progress(&mut self, id: QueryId, result: QueryResult, last: bool) {
+        let mut enough = false;
+        match (self.queries.get_mut(&id), result) {
+            (Some(Query::Providers { found, .. }), QueryResult::GetProviders(Ok(progress))) => {
+                if let GetProvidersOk::FoundProviders { providers, .. } = progress {
+                    found.extend(providers.iter().filter_map(peer_of_libp2p).take(MAX_PROVIDERS));
+                    enough = found.len() >= MAX_PROVIDERS;
+                }
+            }
+            (Some(Query::Locate { peer: sought, .. } | Query::Request { to: sought, .. }), result) => {
+                let sought = *sought;
+                self.learn_location(sought, result);
+            }
+            _ => {}
+        }
+        if enough && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id) {
+            query.finish();
+        }
+        if (last || enough) && let Some(query) = self.queries.remove(&id) {
+            self.finish(query);
+        }
+    }
+
+    fn learn_location(&self, sought: PeerId, result: QueryResult) {
+        let QueryResult::GetClosestPeers(result) = result else { return };
+        let peers: Vec<PeerInfo> = match result {
+            Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        if let Some(info) = peers.iter().find(|info| peer_of_libp2p(&info.peer_id) == Some(sought)) {
+            self.shared.book.learn(sought, &addresses::contact_of_claims(info.peer_id, &info.addrs));
+        }
+    }
+
+    /// Gives the asker what the query found, or goes on with what it was for.
+    fn finish(&mut self, query: Query) {
+        match query {
+            Query::Provide(done) | Query::Locate { done, .. } => {
+                let _ = done.send(());
+            }
+            Query::Providers { found, reply } => {
+                let _ = reply.send(found.into_iter().filter(|peer| *peer != self.shared.own).collect());
+            }
+            Query::Request { to, bytes, reply } => {
+                if let Some(id) = libp2p_id(to) {
+                    self.send(to, &id, bytes, reply);
+                }
+            }
+        }
+    }
+
+    /// Keeps what a peer says of itself: it provides a blob. libp2p has checked that it speaks for itself.
+    fn on_record(&mut self, mut record: kad::ProviderRecord) {
+        let Some(provider) = peer_of_libp2p(&record.provider) else { return };
+        let allowed = self.record_rates.take(provider, Instant::now());
+        if !allowed || record.key.as_ref().len() != size_of::<BlobHash>() {
+            return;
+        }
+        record.addresses.truncate(MAX_RECORD_ADDRESSES);
+        if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+            tracing::debug!(%error, "provider record not kept");
+        }
+    }
+
+    /// A peer that cannot be dialled leaves the routing table. It comes back with its next connection.
+    pub(super) fn on_dial_failed(&mut self, id: &libp2p::PeerId, error: &DialError) {
+        tracing::debug!(peer = %id, %error, "dial failed");
+        let unreachable = matches!(error, DialError::Transport(_) | DialError::NoAddresses);
+        if unreachable && !self.swarm.is_connected(id) {
+            self.swarm.behaviour_mut().kad.remove_peer(id);
+        }
+    }
+
+    /// Updates the estimate of how many nodes there are.
+    pub(super) fn estimate_size(&mut self) {
+        let connected = self.swarm.connected_peers().count();
+        let own = KBucketKey::from(*self.swarm.local_peer_id());
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let routed: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let known = routed.max(connected);
+        let kth = kad.get_closest_local_peers(&own).nth(size::CLOSEST - 1).map(|key| own.distance(&key).0);
+        let distance = kth.map(|distance| size::fraction(&distance.to_big_endian()));
+        self.shared.set_mesh_size(size::estimate(known, distance));
+    }
+}
+
+fn key(hash: BlobHash) -> RecordKey {
+    RecordKey::new(&hash.0)
+}

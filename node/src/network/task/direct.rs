@@ -1,0 +1,122 @@
+//! Direct messages: our requests to one peer, and theirs to us.
+
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
+use shoal_protocol::id::PeerId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::codec::Answer;
+use super::super::identity::{libp2p_id, peer_of_libp2p};
+use super::super::{NetworkEvent, Reply, RequestError, addresses};
+use super::dht::Query;
+use super::{RequestReply, Task};
+
+/// Requests of ours under way.
+const MAX_REQUESTS: usize = 8_192;
+/// Requests of others that the node is working on.
+const MAX_WORKING: usize = 512;
+
+impl Task {
+    /// Sends a request. A peer that nothing is known of is looked up first.
+    pub(super) fn request(&mut self, to: PeerId, bytes: Vec<u8>, reply: RequestReply) {
+        let Some(id) = libp2p_id(to).filter(|id| id != self.swarm.local_peer_id()) else {
+            let _ = reply.send(Err(RequestError::NoSuchPeer(to)));
+            return;
+        };
+        if self.requests.len() + self.queries.len() >= MAX_REQUESTS {
+            let _ = reply.send(Err(RequestError::Overloaded));
+        } else if self.can_reach(to, &id) {
+            self.send(to, &id, bytes, reply);
+        } else {
+            self.locate(to, Query::Request { to, bytes, reply });
+        }
+    }
+
+    pub(super) fn send(&mut self, to: PeerId, id: &libp2p::PeerId, bytes: Vec<u8>, reply: RequestReply) {
+        let addresses = addresses::by_name(to).into_iter().collect();
+        let request = self.swarm.behaviour_mut().direct.send_request_with_addresses(id, bytes, addresses);
+        self.requests.insert(request, (to, reply));
+    }
+
+    fn can_reach(&mut self, peer: PeerId, id: &libp2p::PeerId) -> bool {
+        self.swarm.is_connected(id) || self.shared.book.knows(peer) || self.is_routable(id)
+    }
+
+    pub(super) fn on_direct(&mut self, event: request_response::Event<Vec<u8>, Answer>) {
+        match event {
+            request_response::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                self.on_request(&peer, request, channel);
+            }
+            request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
+                let Some((peer, reply)) = self.requests.remove(&request_id) else { return };
+                let _ = reply.send(match response {
+                    Answer::Bytes(bytes) => Ok(bytes),
+                    Answer::Busy => Err(RequestError::Busy(peer)),
+                });
+            }
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                let Some((peer, reply)) = self.requests.remove(&request_id) else { return };
+                let _ = reply.send(Err(failure(peer, &error)));
+            }
+            request_response::Event::InboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "request not answered");
+            }
+            request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request(&mut self, id: &libp2p::PeerId, bytes: Vec<u8>, channel: ResponseChannel<Answer>) {
+        let Some(from) = peer_of_libp2p(id) else { return };
+        let (sender, answer) = oneshot::channel();
+        let request = NetworkEvent::Request { from, bytes, reply: Reply(sender) };
+        if self.may_work(from) && self.hand_over_request(request) {
+            self.working.push(answer.map(move |answer| (channel, answer.ok())).boxed());
+        } else {
+            self.answer_with(channel, Answer::Busy);
+        }
+    }
+
+    fn may_work(&mut self, from: PeerId) -> bool {
+        if !self.request_rates.take(from, Instant::now()) {
+            tracing::debug!(peer = %from.short(), "peer asks more than allowed");
+            return false;
+        }
+        self.working.len() < MAX_WORKING
+    }
+
+    fn hand_over_request(&self, request: NetworkEvent) -> bool {
+        match self.events.try_send(request) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!("the node is too slow for its requests; some are answered with \"busy\"");
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Sends the node's answer. Without one the channel closes, and the other side hears of it at once.
+    pub(super) fn answer(&mut self, channel: ResponseChannel<Answer>, answer: Option<Vec<u8>>) {
+        if let Some(bytes) = answer {
+            self.answer_with(channel, Answer::Bytes(bytes));
+        }
+    }
+
+    fn answer_with(&mut self, channel: ResponseChannel<Answer>, answer: Answer) {
+        if self.swarm.behaviour_mut().direct.send_response(channel, answer).is_err() {
+            tracing::debug!("the answer came too late");
+        }
+    }
+}
+
+fn failure(peer: PeerId, error: &OutboundFailure) -> RequestError {
+    match error {
+        OutboundFailure::DialFailure => RequestError::Unreachable(peer),
+        OutboundFailure::Timeout => RequestError::TimedOut(peer),
+        OutboundFailure::ConnectionClosed => RequestError::Broken { peer, reason: "the connection closed".into() },
+        OutboundFailure::UnsupportedProtocols => RequestError::OtherProtocol(peer),
+        OutboundFailure::Io(error) => RequestError::Broken { peer, reason: error.to_string() },
+    }
+}

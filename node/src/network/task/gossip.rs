@@ -1,0 +1,77 @@
+//! Gossip: what we say to all, and what neighbours pass on.
+
+use std::time::Instant;
+
+use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use shoal_protocol::id::PeerId;
+use shoal_protocol::limits::MAX_GOSSIP_BYTES;
+
+use super::super::identity::{libp2p_id, peer_of_libp2p};
+use super::super::{GossipId, NetworkEvent, Validity};
+use super::Task;
+
+/// Room among the events that gossip leaves for direct requests.
+const RESERVED_EVENTS: usize = super::super::MAX_EVENTS / 4;
+
+impl Task {
+    pub(super) fn publish(&mut self, bytes: Vec<u8>) {
+        match self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes) {
+            Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
+            Err(error) => tracing::debug!(%error, "gossip not sent to everybody"),
+        }
+    }
+
+    pub(super) fn validate(&mut self, id: &GossipId, source: PeerId, validity: Validity) {
+        let Some(source) = libp2p_id(source) else { return };
+        let acceptance = match validity {
+            Validity::Accept => MessageAcceptance::Accept,
+            Validity::Ignore => MessageAcceptance::Ignore,
+            Validity::Reject => MessageAcceptance::Reject,
+        };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        if !gossip.report_message_validation_result(&id.0, &source, acceptance) {
+            tracing::debug!("gossip was judged too late to be passed on");
+        }
+    }
+
+    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let Some(source) = peer_of_libp2p(&propagation_source) else { return };
+                let id = GossipId(message_id);
+                if let Some(validity) = self.hand_over(id.clone(), source, message.data) {
+                    self.validate(&id, source, validity);
+                }
+            }
+            gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.topic => self.on_heard(&peer_id, true),
+            gossipsub::Event::Unsubscribed { peer_id, topic } if topic == self.topic => self.on_heard(&peer_id, false),
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+                tracing::debug!(peer = %peer_id, ?failed_messages, "peer takes gossip too slowly");
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives the message to the node, or says at once what becomes of it.
+    fn hand_over(&mut self, id: GossipId, source: PeerId, bytes: Vec<u8>) -> Option<Validity> {
+        if bytes.len() > MAX_GOSSIP_BYTES {
+            return Some(Validity::Reject);
+        }
+        if !self.gossip_rates.take(source, Instant::now()) {
+            tracing::debug!(peer = %source.short(), "peer passes on more gossip than allowed");
+            return Some(Validity::Ignore);
+        }
+        if self.events.capacity() <= RESERVED_EVENTS {
+            return Some(Validity::Ignore);
+        }
+        let handed = self.events.try_send(NetworkEvent::Gossip { id, source, bytes });
+        handed.is_err().then_some(Validity::Ignore)
+    }
+
+    /// A peer that hears our topic is up; a connection alone is not enough to talk to all.
+    fn on_heard(&mut self, id: &libp2p::PeerId, hears: bool) {
+        if let Some(peer) = peer_of_libp2p(id) {
+            self.set_up(peer, hears && self.swarm.is_connected(id));
+        }
+    }
+}
