@@ -134,6 +134,14 @@ pub enum Opinion {
     Ignore,
 }
 
+/// What a peer's gossip deserves, before it is forwarded.
+pub fn judge(now: Time, sealed: &Sealed) -> Opinion {
+    match sealed.message() {
+        Message::Announce(m) if m.at > now + MAX_CLOCK_SKEW_MS || now > m.at + MAX_CLOCK_SKEW_MS => Opinion::Ignore,
+        _ => Opinion::Accept,
+    }
+}
+
 /// A node's whole protocol state.
 #[derive(Debug)]
 pub struct Machine {
@@ -211,14 +219,6 @@ impl Machine {
     /// Tells the node what it should know of the mesh.
     pub fn observe(&mut self, view: View) {
         self.view = view;
-    }
-
-    /// What a peer's gossip deserves, before it is forwarded. Pure.
-    pub fn judge(&self, now: Time, sealed: &Sealed) -> Opinion {
-        match sealed.message() {
-            Message::Announce(m) if m.at > now + MAX_CLOCK_SKEW_MS || now > m.at + MAX_CLOCK_SKEW_MS => Opinion::Ignore,
-            _ => Opinion::Accept,
-        }
     }
 
     /// Takes one step.
