@@ -1,1 +1,55 @@
-//! Work in progress.
+//! Runs what a worker was awarded.
+//!
+//! An [`Executor`] turns a [`Task`] (an invocation, its inputs on disk, a private folder) into [`Finished`]: an
+//! outcome that is a vote, and output files. Whatever is no vote is a [`RunError`]. This crate knows neither the
+//! network nor the store: blobs come through [`Blobs`], which the node implements.
+
+pub mod task;
+
+pub mod wasm;
+
+mod wasi;
+
+pub mod fake;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use shoal_protocol::task::Engine;
+use tokio_util::sync::CancellationToken;
+
+pub use task::{Blobs, CheckError, Finished, Outputs, RunError, StagedInput, Task};
+pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
+
+/// Which engine an executor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExecutorKind {
+    /// WebAssembly under a determinism profile.
+    Wasm,
+}
+
+impl fmt::Display for ExecutorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExecutorKind::Wasm => f.write_str("wasm"),
+        }
+    }
+}
+
+/// An engine on a worker.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// Which engine this is.
+    fn kind(&self) -> ExecutorKind;
+
+    /// The determinism profile: two executors of one profile give the same result for the same invocation.
+    fn profile(&self) -> &str;
+
+    /// Says at submit time whether `engine` can be run at all: its modules are read from `blobs` and inspected, not
+    /// compiled. The error names the thing, the reason and the remedy.
+    async fn check(&self, engine: &Engine, blobs: &dyn Blobs) -> Result<(), CheckError>;
+
+    /// Runs `task` until it ends, its timeout passes or `cancel` fires. Standard output and error are written to
+    /// [`Task::stdout`] and [`Task::stderr`] while the program runs.
+    async fn run(&self, task: Task, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError>;
+}

@@ -1,0 +1,175 @@
+//! What an executor is given and what it gives back.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use shoal_protocol::id::BlobHash;
+use shoal_protocol::limits::MAX_TEXT_BYTES;
+use shoal_protocol::task::{Failure, Invocation, Outcome};
+
+/// Where an executor gets modules from.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// The content of `hash`. A blob of more than `max_bytes` is an error, and so is one that is not there.
+    async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<Bytes>;
+}
+
+/// One run of an invocation.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// What to run.
+    pub invocation: Invocation,
+    /// Its inputs, on disk; the program sees them read-only.
+    pub inputs: Vec<StagedInput>,
+    /// A folder that exists, is empty and belongs to this run alone.
+    pub work_dir: PathBuf,
+    /// Wall-clock limit, compilation included.
+    pub timeout: Duration,
+}
+
+/// An input that was fetched.
+#[derive(Debug, Clone)]
+pub struct StagedInput {
+    /// Where the program finds it: an absolute path.
+    pub target: String,
+    /// The file or folder on disk.
+    pub path: PathBuf,
+}
+
+/// A run that ended with a vote.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How the program ended.
+    pub outcome: Outcome,
+    /// What it left.
+    pub outputs: Outputs,
+    /// Wall-clock time of the program, without compilation.
+    pub run: Duration,
+    /// Fuel used, for people. Never compared: a trap does not report it exactly.
+    pub fuel_used: u64,
+}
+
+/// Files in the run's work folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outputs {
+    /// Standard output.
+    pub stdout: PathBuf,
+    /// Standard error.
+    pub stderr: PathBuf,
+    /// One file or folder for each result path, by its name and in the invocation's order. Each exists: a program
+    /// that wrote nothing there leaves an empty folder.
+    pub results: Vec<(String, PathBuf)>,
+}
+
+/// Why a run ended without a vote.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The wall-clock limit passed.
+    #[error("execution timeout reached after {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// Somebody cancelled it.
+    #[error("cancelled")]
+    Cancelled,
+    /// The machine failed, not the program.
+    #[error("the worker's machine failed: {0}")]
+    HostFailed(String),
+    /// An input or module is not there.
+    #[error("input missing: {0}")]
+    InputMissing(String),
+    /// This executor does not take such a task: another profile, or mounts that contradict each other.
+    #[error("declined: {0}")]
+    Declined(String),
+}
+
+/// Why an engine is refused at submit.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A module could not be read.
+    #[error("module {0} cannot be read: {1}; add it with `blob add` or name the right file")]
+    Unreadable(BlobHash, std::io::Error),
+    /// The bytes are not a WebAssembly module.
+    #[error("module {0} is not a WebAssembly module ({1}); compile the program for wasm32-wasi (wasm32-wasip1)")]
+    NotWasm(BlobHash, String),
+    /// A component, or a text module.
+    #[error("module {0} is {1}; this engine runs core WebAssembly modules: {2}")]
+    WrongKind(BlobHash, &'static str, &'static str),
+    /// More of something than the profile allows.
+    #[error("module {module} has {have} {what}, more than the {limit} that the profile allows; split the program")]
+    TooMuch {
+        /// The module.
+        module: BlobHash,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        have: u64,
+        /// How much there may be.
+        limit: u64,
+    },
+    /// The profile differs.
+    #[error("determinism profile {0:?} is unknown; this build runs {1:?}")]
+    Profile(String, &'static str),
+    /// Imports that nobody provides.
+    #[error(
+        "module {0} imports unknown host functions: {1}; WASI preview 1 and the job's import modules are available"
+    )]
+    UnknownImports(BlobHash, String),
+    /// Import modules that need each other in a circle, or that share a name.
+    #[error("import module {0:?} {1}")]
+    ImportModules(String, &'static str),
+    /// The entry point is missing or takes arguments.
+    #[error("module {module} has no entry point {name:?} without parameters and results; it exports: {exports}")]
+    EntryPoint {
+        /// The module.
+        module: BlobHash,
+        /// The entry point that was asked for.
+        name: String,
+        /// Functions that could be one.
+        exports: String,
+    },
+}
+
+impl Task {
+    /// Where standard output goes, from the first byte on.
+    pub fn stdout(&self) -> PathBuf {
+        self.work_dir.join("stdout")
+    }
+
+    /// Where standard error goes, from the first byte on.
+    pub fn stderr(&self) -> PathBuf {
+        self.work_dir.join("stderr")
+    }
+}
+
+impl RunError {
+    /// The failure as the protocol tells it, within its size limits.
+    pub fn failure(&self) -> Failure {
+        match self {
+            RunError::TimedOut(_) => Failure::TimedOut,
+            RunError::Cancelled => Failure::Cancelled,
+            RunError::HostFailed(why) => Failure::HostFailed(clipped(why)),
+            RunError::InputMissing(why) => Failure::InputMissing(clipped(why)),
+            RunError::Declined(why) => Failure::Declined(clipped(why)),
+        }
+    }
+}
+
+fn clipped(text: &str) -> String {
+    let mut end = text.len().min(MAX_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_clipped_between_characters() {
+        let Failure::HostFailed(why) = RunError::HostFailed("é".repeat(MAX_TEXT_BYTES)).failure() else { panic!() };
+        assert_eq!(why, "é".repeat(MAX_TEXT_BYTES / 2));
+    }
+}

@@ -1,0 +1,194 @@
+//! What can be said of a module without compiling it: its kind, its size, what it imports and exports.
+//!
+//! The limits come first, because compiling is where a hostile module costs most.
+
+use std::collections::BTreeMap;
+
+use shoal_protocol::id::BlobHash;
+use wasmparser::{CompositeInnerType, Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
+
+use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS};
+use crate::task::CheckError;
+use crate::wasi::abi::{FUNCTIONS, MODULE, PROC_EXIT};
+
+/// How many names an error lists.
+const MAX_NAMED: usize = 8;
+
+/// A module's face.
+#[derive(Debug, Default)]
+pub(super) struct Inspected {
+    types: Vec<Option<FuncType>>,
+    /// Type of each function, imported ones first.
+    functions: Vec<u32>,
+    imports: Vec<Import>,
+    exports: BTreeMap<String, (ExternalKind, u32)>,
+}
+
+#[derive(Debug)]
+struct Import {
+    module: String,
+    name: String,
+    /// Its type, if it is a function.
+    function: Option<u32>,
+}
+
+/// Reads and validates a module within the profile's static limits.
+pub(super) fn inspect(engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -> Result<Inspected, CheckError> {
+    if bytes.len() as u64 > super::profile::MAX_MODULE_BYTES {
+        return Err(too_much(hash, "bytes", bytes.len() as u64, super::profile::MAX_MODULE_BYTES));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(not_binary(hash, bytes));
+    }
+    let invalid = |error: &dyn std::fmt::Display| CheckError::NotWasm(hash, first_line(&error.to_string()));
+    let mut inspected = Inspected::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(|error| invalid(&error))?;
+        if let Payload::Version { encoding: Encoding::Component, .. } = payload {
+            let remedy = "build for wasm32-wasip1, or extract the core module";
+            return Err(CheckError::WrongKind(hash, "a component", remedy));
+        }
+        within_limits(hash, &payload)?;
+        inspected.take(payload).map_err(|error| invalid(&error))?;
+    }
+    wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(&format!("{error:#}")))?;
+    Ok(inspected)
+}
+
+fn not_binary(hash: BlobHash, bytes: &[u8]) -> CheckError {
+    if bytes.trim_ascii_start().starts_with(b"(module") {
+        return CheckError::WrongKind(hash, "WebAssembly text", "assemble it with wat2wasm");
+    }
+    CheckError::NotWasm(hash, "it does not begin with \\0asm".into())
+}
+
+fn within_limits(hash: BlobHash, payload: &Payload<'_>) -> Result<(), CheckError> {
+    let (what, have, limit) = match payload {
+        Payload::TypeSection(section) => ("types", section.count().into(), MAX_ITEMS),
+        Payload::ImportSection(section) => ("imports", section.count().into(), MAX_ITEMS),
+        Payload::FunctionSection(section) => ("functions", section.count().into(), MAX_FUNCTIONS),
+        Payload::TableSection(section) => ("tables", section.count().into(), MAX_ITEMS),
+        Payload::GlobalSection(section) => ("globals", section.count().into(), MAX_ITEMS),
+        Payload::ExportSection(section) => ("exports", section.count().into(), MAX_ITEMS),
+        Payload::ElementSection(section) => ("element segments", section.count().into(), MAX_ITEMS),
+        Payload::DataSection(section) => ("data segments", section.count().into(), MAX_ITEMS),
+        Payload::TagSection(section) => ("tags", section.count().into(), MAX_ITEMS),
+        Payload::CodeSectionEntry(body) => ("bytes in one function", body.range().len() as u64, MAX_BODY_BYTES),
+        _ => return Ok(()),
+    };
+    if have <= limit { Ok(()) } else { Err(too_much(hash, what, have, limit)) }
+}
+
+fn too_much(module: BlobHash, what: &'static str, have: u64, limit: u64) -> CheckError {
+    CheckError::TooMuch { module, what, have, limit }
+}
+
+impl Inspected {
+    fn take(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section {
+                    self.types.extend(group?.into_types().map(|sub| match sub.composite_type.inner {
+                        CompositeInnerType::Func(function) => Some(function),
+                        _ => None,
+                    }));
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    self.take_import(import?);
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for function in section {
+                    self.functions.push(function?);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    self.exports.insert(export.name.to_owned(), (export.kind, export.index));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_import(&mut self, import: wasmparser::Import<'_>) {
+        let function = match import.ty {
+            TypeRef::Func(index) | TypeRef::FuncExact(index) => Some(index),
+            _ => None,
+        };
+        self.functions.extend(function);
+        self.imports.push(Import { module: import.module.into(), name: import.name.into(), function });
+    }
+
+    /// The modules that this one imports from.
+    pub(super) fn import_modules(&self) -> Vec<String> {
+        self.imports.iter().map(|import| import.module.clone()).collect()
+    }
+
+    /// Finds imports that neither WASI nor an import module provides.
+    pub(super) fn check_imports(
+        &self,
+        hash: BlobHash,
+        libraries: &BTreeMap<String, Inspected>,
+    ) -> Result<(), CheckError> {
+        let provided = |import: &&Import| match libraries.get(&import.module) {
+            Some(library) => !library.exports.contains_key(&import.name),
+            None => !self.is_wasi(import),
+        };
+        let unknown: Vec<_> =
+            self.imports.iter().filter(provided).map(|import| format!("{}.{}", import.module, import.name)).collect();
+        if unknown.is_empty() { Ok(()) } else { Err(CheckError::UnknownImports(hash, listed(&unknown))) }
+    }
+
+    fn is_wasi(&self, import: &Import) -> bool {
+        let Some(function) = import.function.and_then(|index| self.signature(index)) else { return false };
+        if import.module != MODULE {
+            return false;
+        }
+        if import.name == PROC_EXIT {
+            return function.params() == [ValType::I32] && function.results().is_empty();
+        }
+        FUNCTIONS.iter().any(|(name, parameters)| {
+            let parameters = parameters.iter().map(|kind| if *kind == "u64" { ValType::I64 } else { ValType::I32 });
+            *name == import.name
+                && function.results() == [ValType::I32]
+                && parameters.eq(function.params().iter().copied())
+        })
+    }
+
+    fn signature(&self, index: u32) -> Option<&FuncType> {
+        self.types.get(index as usize)?.as_ref()
+    }
+
+    /// Looks for an exported function that takes and returns nothing.
+    pub(super) fn check_entry_point(&self, module: BlobHash, name: &str) -> Result<(), CheckError> {
+        if self.is_entry_point(name) {
+            return Ok(());
+        }
+        let exports: Vec<_> = self.exports.keys().filter(|name| self.is_entry_point(name)).cloned().collect();
+        let exports = if exports.is_empty() { "none such".into() } else { listed(&exports) };
+        Err(CheckError::EntryPoint { module, name: name.into(), exports })
+    }
+
+    fn is_entry_point(&self, name: &str) -> bool {
+        let Some((ExternalKind::Func, index)) = self.exports.get(name) else { return false };
+        let kind = self.functions.get(*index as usize).and_then(|index| self.signature(*index));
+        kind.is_some_and(|kind| kind.params().is_empty() && kind.results().is_empty())
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let mut text = names[..names.len().min(MAX_NAMED)].join(", ");
+    if names.len() > MAX_NAMED {
+        text.push_str(&format!(" and {} more", names.len() - MAX_NAMED));
+    }
+    text
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,70 @@
+//! The determinism profile: everything about the engine that a result may depend on.
+//!
+//! Whoever changes a line here, in the WASI layer, or the version of wasmtime, changes the profile's name too.
+
+use wasmtime::{Config, OperatorCost};
+
+/// The profile's name, as an invocation gives it.
+pub const PROFILE: &str = "wasm-1";
+
+/// Largest module, in bytes.
+pub const MAX_MODULE_BYTES: u64 = 128 << 20;
+/// Functions of a module. Real programs have up to 133,000; a million empty ones take minutes to compile.
+pub const MAX_FUNCTIONS: u64 = 200_000;
+/// Largest function body, in bytes: compile time grows faster than its size.
+pub const MAX_BODY_BYTES: u64 = 2 << 20;
+/// Types, imports, exports, globals, tags, tables, element and data segments of a module, of each.
+pub const MAX_ITEMS: u64 = 200_000;
+/// Elements of all tables of a run.
+pub const MAX_TABLE_ELEMENTS: usize = 4_000_000;
+/// Native stack of a program, in bytes. Overflowing it is no vote, since its depth depends on the machine.
+pub const STACK_BYTES: usize = 4 << 20;
+/// Stack of the thread that runs a program, in bytes: the program's and the host calls'.
+pub const THREAD_STACK_BYTES: usize = STACK_BYTES + (2 << 20);
+
+/// The engine's configuration.
+pub fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .relaxed_simd_deterministic(true)
+        .wasm_relaxed_simd(false)
+        .consume_fuel(true)
+        .operator_cost(operator_cost())
+        .cranelift_nan_canonicalization(true)
+        .max_wasm_stack(STACK_BYTES)
+        .memory_may_move(false)
+        .concurrency_support(false)
+        // A local kill switch: epochs end a run without a vote.
+        .epoch_interruption(true);
+    features(&mut config);
+    config
+}
+
+/// What a module may use. Atomics are for programs that use them on memory of their own; shared memory is refused.
+fn features(config: &mut Config) {
+    config
+        .wasm_threads(true)
+        .shared_memory(false)
+        .wasm_shared_everything_threads(false)
+        .wasm_simd(true)
+        .wasm_bulk_memory(true)
+        .wasm_multi_value(true)
+        .wasm_reference_types(true)
+        .wasm_tail_call(true)
+        .wasm_extended_const(true)
+        .wasm_exceptions(true)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_stack_switching(false)
+        .wasm_gc(false)
+        .wasm_function_references(false);
+}
+
+/// One unit an operator and byte moved, as by default; growing memory is not free, because zeroing it is work.
+fn operator_cost() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    cost.variable.memory_grow_per_page = u8::MAX;
+    cost
+}
