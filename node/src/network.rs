@@ -39,7 +39,6 @@ mod identity;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,7 +49,7 @@ use iroh_blobs::api::Store;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use shoal_protocol::time::Millis;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::fetch::FetchError;
@@ -106,8 +105,9 @@ pub struct RateLimits {
 impl Default for RateLimits {
     fn default() -> Self {
         Self {
-            requests: Rate { per_second: 1_000, burst: 2_000 },
-            gossip: Rate { per_second: 2_000, burst: 4_000 },
+            // A requester of hundreds of jobs a second sends each worker several messages for each.
+            requests: Rate { per_second: 4_000, burst: 8_000 },
+            gossip: Rate { per_second: 4_000, burst: 8_000 },
             records: Rate { per_second: 50, burst: 1_000 },
         }
     }
@@ -275,7 +275,7 @@ struct Shared {
     book: book::Book,
     links: links::Links,
     connected: Mutex<BTreeMap<PeerId, Instant>>,
-    mesh_size: AtomicU32,
+    mesh_size: watch::Sender<u32>,
 }
 
 impl Shared {
@@ -284,7 +284,7 @@ impl Shared {
     }
 
     fn set_mesh_size(&self, nodes: u32) {
-        self.mesh_size.store(nodes, Ordering::Relaxed);
+        self.mesh_size.send_if_modified(|known| std::mem::replace(known, nodes) != nodes);
     }
 }
 
@@ -317,6 +317,7 @@ impl Network {
             shared: Arc::clone(&shared),
             known: known::Known::new(known, Instant::now()),
             rates: config.rates,
+            fetcher: fetcher.clone(),
             commands: command_queue,
             events: event_queue,
         }));
@@ -392,7 +393,7 @@ impl Network {
 
     /// How many nodes the mesh has, this one included: counted while it is small, estimated when it is not.
     pub fn mesh_size(&self) -> u32 {
-        self.shared.mesh_size.load(Ordering::Relaxed)
+        *self.shared.mesh_size.borrow()
     }
 
     /// How long a message takes to a peer: half the median round-trip time, 0 with nobody connected.
@@ -459,7 +460,7 @@ impl Shared {
             book,
             links: links::Links::default(),
             connected: Mutex::default(),
-            mesh_size: AtomicU32::new(1),
+            mesh_size: watch::Sender::new(1),
         })
     }
 }

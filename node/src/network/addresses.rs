@@ -13,9 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use shoal_protocol::id::PeerId;
 use shoal_protocol::limits::{MAX_ADDRESSES, MAX_TEXT_BYTES};
 use shoal_protocol::message::Contact;
-use shoal_protocol::id::PeerId;
 
 use super::identity::{endpoint_id, libp2p_id, peer_of_libp2p};
 

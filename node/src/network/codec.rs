@@ -9,16 +9,23 @@
 //! not what was promised.
 
 use std::io;
+use std::sync::Arc;
 
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::request_response::Codec;
 use shoal_protocol::limits::MAX_DIRECT_BYTES;
+use tokio::sync::Semaphore;
 
 /// A request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = MAX_DIRECT_BYTES + 256;
 /// An answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 256 * 1_024;
+
+/// Requests that may be half read at once, in bytes, over all peers. Small ones always may.
+const READING_BYTES: usize = 64 << 20;
+/// A request up to this size needs no allowance to be read.
+const SMALL_BYTES: usize = 2_048;
 
 const ANSWERED: u8 = 0;
 const BUSY: u8 = 1;
@@ -32,9 +39,17 @@ pub(crate) enum Answer {
     Busy,
 }
 
-/// The codec of direct messages.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct DirectCodec;
+/// The codec of direct messages. Clones share the allowance for half-read requests.
+#[derive(Debug, Clone)]
+pub(crate) struct DirectCodec {
+    reading: Arc<Semaphore>,
+}
+
+impl Default for DirectCodec {
+    fn default() -> Self {
+        Self { reading: Arc::new(Semaphore::new(READING_BYTES)) }
+    }
+}
 
 impl Codec for DirectCodec {
     type Protocol = StreamProtocol;
@@ -45,7 +60,12 @@ impl Codec for DirectCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_bytes(io, MAX_REQUEST_BYTES).await
+        let length = read_length(io, MAX_REQUEST_BYTES).await?;
+        // Whoever promises much and sends it slowly must not hold the memory of all.
+        let allowance = if length <= SMALL_BYTES { 0 } else { u32::try_from(length).unwrap_or(u32::MAX) };
+        let _held =
+            self.reading.try_acquire_many(allowance).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        read_bytes(io, length).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
@@ -55,7 +75,10 @@ impl Codec for DirectCodec {
         let mut status = [0];
         io.read_exact(&mut status).await?;
         match status {
-            [ANSWERED] => Ok(Answer::Bytes(read_bytes(io, MAX_ANSWER_BYTES).await?)),
+            [ANSWERED] => {
+                let length = read_length(io, MAX_ANSWER_BYTES).await?;
+                Ok(Answer::Bytes(read_bytes(io, length).await?))
+            }
             [BUSY] => Ok(Answer::Busy),
             [other] => Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown answer status {other}"))),
         }
@@ -91,13 +114,14 @@ fn with_length(mut head: Vec<u8>, bytes: &[u8], limit: usize) -> io::Result<Vec<
     Ok(head)
 }
 
-async fn read_bytes<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<Vec<u8>> {
+async fn read_length<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<usize> {
     let mut length = [0; 4];
     io.read_exact(&mut length).await?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > limit {
-        return Err(too_large(length, limit));
-    }
+    if length > limit { Err(too_large(length, limit)) } else { Ok(length) }
+}
+
+async fn read_bytes<T: AsyncRead + Unpin>(io: &mut T, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {
@@ -119,12 +143,12 @@ mod tests {
 
     async fn sent(request: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut wire = Cursor::new(Vec::new());
-        DirectCodec.write_request(&PROTOCOL, &mut wire, request).await?;
+        DirectCodec::default().write_request(&PROTOCOL, &mut wire, request).await?;
         Ok(wire.into_inner())
     }
 
     async fn received(wire: Vec<u8>) -> io::Result<Vec<u8>> {
-        DirectCodec.read_request(&PROTOCOL, &mut Cursor::new(wire)).await
+        DirectCodec::default().read_request(&PROTOCOL, &mut Cursor::new(wire)).await
     }
 
     #[tokio::test]
@@ -134,9 +158,9 @@ mod tests {
         }
         for answer in [Answer::Busy, Answer::Bytes(vec![]), Answer::Bytes(vec![7; MAX_ANSWER_BYTES])] {
             let mut wire = Cursor::new(Vec::new());
-            DirectCodec.write_response(&PROTOCOL, &mut wire, answer.clone()).await.unwrap();
+            DirectCodec::default().write_response(&PROTOCOL, &mut wire, answer.clone()).await.unwrap();
             let mut wire = Cursor::new(wire.into_inner());
-            assert_eq!(DirectCodec.read_response(&PROTOCOL, &mut wire).await.unwrap(), answer);
+            assert_eq!(DirectCodec::default().read_response(&PROTOCOL, &mut wire).await.unwrap(), answer);
         }
     }
 

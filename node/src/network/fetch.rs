@@ -7,7 +7,8 @@
 //!
 //! Who wants to keep the blob has to protect it with a tag in the store before it is fetched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,6 +21,7 @@ use iroh_blobs::util::connection_pool::{ConnectionPool, ConnectionRef, Options};
 use iroh_blobs::{Hash, HashAndFormat};
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
+use tokio::sync::Semaphore;
 
 use super::Network;
 use super::identity::endpoint_id;
@@ -28,6 +30,8 @@ use super::identity::endpoint_id;
 const MAX_PROVIDERS: usize = 32;
 /// Blob connections that are kept.
 const MAX_CONNECTIONS: usize = 64;
+/// Fetches under way: fewer than a peer serves on one connection, so that it never refuses one.
+const MAX_FETCHES: usize = 200;
 /// How long an unused blob connection is kept.
 const KEEP_CONNECTION: Duration = Duration::from_secs(60);
 /// How long connecting to a provider may take.
@@ -83,7 +87,12 @@ pub enum FetchError {
 pub(super) struct Fetcher {
     store: Store,
     pool: ConnectionPool,
+    slots: Arc<Semaphore>,
+    under_way: Arc<Mutex<BTreeMap<Content, Weak<Turn>>>>,
 }
+
+/// What fetches of the same content take turns by.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Fetcher {
     pub(super) fn new(store: Store, endpoint: &Endpoint) -> Self {
@@ -92,7 +101,30 @@ impl Fetcher {
         options.connect_timeout = CONNECT_TIMEOUT;
         options.max_connections = MAX_CONNECTIONS;
         options.max_pending_connections = MAX_CONNECTIONS / 2;
-        Self { store, pool: ConnectionPool::new(endpoint.clone(), iroh_blobs::ALPN, options) }
+        let pool = ConnectionPool::new(endpoint.clone(), iroh_blobs::ALPN, options);
+        Self { store, pool, slots: Arc::new(Semaphore::new(MAX_FETCHES)), under_way: Arc::default() }
+    }
+
+    /// The turn of `content`: whoever comes second finds it fetched, and does not fetch it again.
+    fn turn(&self, content: Content) -> Arc<Turn> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = under_way.get(&content).and_then(Weak::upgrade) {
+            return turn;
+        }
+        under_way.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Turn::default());
+        under_way.insert(content, Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Closes the kept connection to a peer that was seen to have started anew.
+    pub(super) fn forget(&self, peer: PeerId) {
+        let (pool, id) = (self.pool.clone(), endpoint_id(peer));
+        tokio::spawn(async move {
+            if let Some(id) = id {
+                let _ = pool.close(id).await;
+            }
+        });
     }
 }
 
@@ -106,15 +138,18 @@ impl Network {
         max_bytes: u64,
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<u64, FetchError> {
+        let turn = self.fetcher.turn(content);
+        let _turn = turn.lock().await;
+        let _slot = self.fetcher.slots.acquire().await.expect("nobody closes the slots");
         let mut fetch = Fetch::new(self, content, max_bytes, &progress);
         if let Some(size) = fetch.already_here().await? {
             return Ok(size);
         }
-        if let Some(size) = Box::pin(fetch.from(providers)).await? {
+        if let Some(size) = Box::pin(fetch.try_all(providers)).await? {
             return Ok(size);
         }
         let others = self.providers(content.hash).await;
-        if let Some(size) = Box::pin(fetch.from(others)).await? {
+        if let Some(size) = Box::pin(fetch.try_all(others)).await? {
             return Ok(size);
         }
         Err(fetch.verdict())
@@ -142,12 +177,7 @@ enum Failure {
 }
 
 impl<'a> Fetch<'a> {
-    fn new(
-        network: &'a Network,
-        content: Content,
-        max_bytes: u64,
-        progress: &'a (dyn Fn(u64) + Send + Sync),
-    ) -> Self {
+    fn new(network: &'a Network, content: Content, max_bytes: u64, progress: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
         Self { network, content, max_bytes, progress, tried: BTreeSet::new(), broke_off: None }
     }
 
@@ -161,7 +191,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Tries those of `providers` that were not tried before. None when all of them failed.
-    async fn from(&mut self, providers: Vec<PeerId>) -> Result<Option<u64>, FetchError> {
+    async fn try_all(&mut self, providers: Vec<PeerId>) -> Result<Option<u64>, FetchError> {
         let own = self.network.peer_id();
         let room = MAX_PROVIDERS.saturating_sub(self.tried.len());
         let mut new = Vec::new();
@@ -172,7 +202,7 @@ impl<'a> Fetch<'a> {
         }
         let mut connecting = Connecting::new(self.network, new);
         while let Some((peer, connection)) = connecting.next().await {
-            match self.from_one(peer, connection).await {
+            match self.try_one(peer, connection).await {
                 Ok(size) => return Ok(Some(size)),
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::NotThere) => tracing::debug!(provider = %peer.short(), "provider has not got the blob"),
@@ -186,7 +216,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Fetches from one provider; a connection from the pool may have died unnoticed, so it gets a second one.
-    async fn from_one(&self, peer: PeerId, connection: ConnectionRef) -> Result<u64, Failure> {
+    async fn try_one(&self, peer: PeerId, connection: ConnectionRef) -> Result<u64, Failure> {
         match self.whole(&connection).await {
             Err(Failure::BrokeOff(reason)) => {
                 tracing::debug!(provider = %peer.short(), %reason, "once more on a new connection");
@@ -324,7 +354,8 @@ impl<'a> Connecting<'a> {
         self.begun.push(Box::pin(async move {
             network.locate(peer).await;
             let connection = network.fetcher.pool.get_or_connect(endpoint_id(peer)?).await;
-            let connection = connection.inspect_err(|error| tracing::debug!(provider = %peer.short(), %error, "no way"));
+            let connection =
+                connection.inspect_err(|error| tracing::debug!(provider = %peer.short(), %error, "no way"));
             Some((peer, connection.ok()?))
         }));
         true

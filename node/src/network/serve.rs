@@ -18,9 +18,9 @@ use super::identity::peer_of_endpoint;
 /// Connections that blobs are served on.
 const MAX_CONNECTIONS: usize = 128;
 /// Requests that are served at once.
-const MAX_REQUESTS: usize = 256;
+const MAX_REQUESTS: usize = 1_024;
 /// Requests of one connection that are served at once.
-const MAX_REQUESTS_PER_CONNECTION: usize = 64;
+const MAX_REQUESTS_PER_CONNECTION: usize = 256;
 /// Events that may wait for the gate. Requests wait with them.
 const MAX_WAITING: usize = 64;
 

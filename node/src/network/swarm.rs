@@ -29,8 +29,10 @@ const MAX_DIALLING: u32 = 64;
 const MAX_PER_PEER: u32 = 6;
 /// A connection that nothing uses is closed after this. Gossip neighbours stay.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Direct requests of one connection that are worked on at once, in each direction.
-const MAX_DIRECT_STREAMS: usize = 128;
+/// Direct requests of one connection that are worked on at once, both directions together. More are cut off.
+const MAX_DIRECT_STREAMS: usize = 2 * MAX_REQUESTS_PER_PEER + 64;
+/// Requests of ours to one peer under way. As many of its own fit beside them.
+pub(super) const MAX_REQUESTS_PER_PEER: usize = 128;
 /// How long a direct request may take once there is a connection.
 pub(super) const DIRECT_TIMEOUT: Duration = Duration::from_secs(6);
 

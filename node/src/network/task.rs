@@ -6,8 +6,9 @@
 mod dht;
 mod direct;
 mod gossip;
+mod peers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,7 @@ use libp2p::gossipsub::TopicHash;
 use libp2p::kad::QueryId;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{Swarm, SwarmEvent};
-use libp2p::identify;
+use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use shoal_protocol::id::{BlobHash, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -28,7 +28,8 @@ use tokio::time::MissedTickBehavior;
 use self::dht::Query;
 use super::addresses;
 use super::codec::Answer;
-use super::identity::{libp2p_id, peer_of_libp2p};
+use super::fetch::Fetcher;
+use super::identity::libp2p_id;
 use super::known::Known;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent};
@@ -62,6 +63,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) known: Known,
     pub(super) rates: RateLimits,
+    pub(super) fetcher: Fetcher,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<NetworkEvent>,
 }
@@ -73,16 +75,22 @@ pub(super) struct Task {
     topic: TopicHash,
     shared: Arc<Shared>,
     known: Known,
+    fetcher: Fetcher,
     events: mpsc::Sender<NetworkEvent>,
     /// Requests of ours that wait for an answer.
     requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
+    /// How many of them go to each peer.
+    requests_to: BTreeMap<PeerId, usize>,
     /// Requests of others that the node is working on.
     working: FuturesUnordered<Working>,
     /// DHT queries that somebody waits for.
     queries: HashMap<QueryId, Query>,
-    /// Peers that hear our gossip, as last told or to be told: `true` came up, `false` went down.
+    /// Open connections by peer, oldest first.
+    connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
+    /// Peers that came up or went down, until the node has been told.
     news: BTreeMap<PeerId, bool>,
-    up: BTreeMap<PeerId, bool>,
+    /// Peers that the node was told of as up.
+    up: BTreeSet<PeerId>,
     request_rates: Buckets,
     gossip_rates: Buckets,
     record_rates: Buckets,
@@ -98,12 +106,15 @@ impl Task {
             topic: parts.topic,
             shared: parts.shared,
             known: parts.known,
+            fetcher: parts.fetcher,
             events: parts.events,
             requests: HashMap::new(),
+            requests_to: BTreeMap::new(),
             working: FuturesUnordered::new(),
             queries: HashMap::new(),
+            connections: BTreeMap::new(),
             news: BTreeMap::new(),
-            up: BTreeMap::new(),
+            up: BTreeSet::new(),
             request_rates: Buckets::new(parts.rates.requests),
             gossip_rates: Buckets::new(parts.rates.gossip),
             record_rates: Buckets::new(parts.rates.records),
@@ -165,12 +176,12 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Direct(event)) => self.on_direct(event),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } if num_established.get() == 1 => {
-                self.on_connected(&peer_id);
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(&peer_id, connection_id, endpoint.is_listener());
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                tracing::debug!(peer = %peer_id, ?cause, "last connection closed");
-                self.on_disconnected(&peer_id);
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, left = num_established, "connection closed");
+                self.on_disconnected(&peer_id, connection_id);
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
                 self.on_dial_failed(&peer_id, &error);
@@ -178,55 +189,6 @@ impl Task {
             SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "own address"),
             _ => {}
         }
-    }
-
-    fn on_connected(&mut self, id: &libp2p::PeerId) {
-        let Some(peer) = peer_of_libp2p(id) else { return };
-        let now = Instant::now();
-        self.known.connected(peer, now);
-        self.shared.connected().insert(peer, now);
-        tracing::debug!(peer = %peer.short(), "connected");
-    }
-
-    fn on_disconnected(&mut self, id: &libp2p::PeerId) {
-        let Some(peer) = peer_of_libp2p(id) else { return };
-        self.known.connected(peer, Instant::now());
-        self.shared.connected().remove(&peer);
-        self.shared.links.forget(peer);
-        self.set_up(peer, false);
-    }
-
-    /// Notes for the node that `peer` came up or went down; only the last word is told.
-    fn set_up(&mut self, peer: PeerId, up: bool) {
-        if self.up.get(&peer).copied().unwrap_or(false) == up {
-            self.news.remove(&peer);
-        } else {
-            self.news.insert(peer, up);
-        }
-    }
-
-    /// Tells one piece of news.
-    fn tell(&mut self, permit: mpsc::OwnedPermit<NetworkEvent>) {
-        let Some((peer, up)) = self.news.pop_first() else { return };
-        if up {
-            self.up.insert(peer, true);
-        } else {
-            self.up.remove(&peer);
-        }
-        permit.send(if up { NetworkEvent::PeerUp(peer) } else { NetworkEvent::PeerDown(peer) });
-    }
-
-    /// A peer's own description: where it is, and that it belongs into the routing table.
-    fn on_identify(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
-        let Some(peer) = peer_of_libp2p(&peer_id) else { return };
-        let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
-        self.shared.book.learn(peer, &contact);
-        let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
-        for address in address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)) {
-            self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
-        }
-        self.estimate_size();
     }
 
     fn on_tick(&mut self) {

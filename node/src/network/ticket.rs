@@ -50,7 +50,9 @@ pub enum TicketError {
     #[error("the ticket was made by another version of shoal")]
     OtherVersion,
     /// It leads into another mesh.
-    #[error("the ticket is of mesh {ticket:?} while this node is of mesh {node:?}; start the node with `--mesh {ticket}`")]
+    #[error(
+        "the ticket is of mesh {ticket:?} while this node is of mesh {node:?}; start the node with `--mesh {ticket}`"
+    )]
     OtherMesh {
         /// The ticket's mesh.
         ticket: String,

@@ -86,11 +86,12 @@ impl Task {
     fn on_progress(&mut self, id: QueryId, result: QueryResult, last: bool) {
         let mut enough = false;
         match (self.queries.get_mut(&id), result) {
-            (Some(Query::Providers { found, .. }), QueryResult::GetProviders(Ok(progress))) => {
-                if let GetProvidersOk::FoundProviders { providers, .. } = progress {
-                    found.extend(providers.iter().filter_map(peer_of_libp2p).take(MAX_PROVIDERS));
-                    enough = found.len() >= MAX_PROVIDERS;
-                }
+            (
+                Some(Query::Providers { found, .. }),
+                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+            ) => {
+                found.extend(providers.iter().filter_map(peer_of_libp2p).take(MAX_PROVIDERS));
+                enough = found.len() >= MAX_PROVIDERS;
             }
             (Some(Query::Locate { peer: sought, .. } | Query::Request { to: sought, .. }), result) => {
                 let sought = *sought;
@@ -101,7 +102,9 @@ impl Task {
         if enough && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id) {
             query.finish();
         }
-        if (last || enough) && let Some(query) = self.queries.remove(&id) {
+        if (last || enough)
+            && let Some(query) = self.queries.remove(&id)
+        {
             self.finish(query);
         }
     }

@@ -1,14 +1,16 @@
 //! Direct messages: our requests to one peer, and theirs to us.
 
+use std::collections::btree_map::Entry;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
+use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
 use shoal_protocol::id::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::codec::Answer;
 use super::super::identity::{libp2p_id, peer_of_libp2p};
+use super::super::swarm::MAX_REQUESTS_PER_PEER;
 use super::super::{NetworkEvent, Reply, RequestError, addresses};
 use super::dht::Query;
 use super::{RequestReply, Task};
@@ -25,7 +27,8 @@ impl Task {
             let _ = reply.send(Err(RequestError::NoSuchPeer(to)));
             return;
         };
-        if self.requests.len() + self.queries.len() >= MAX_REQUESTS {
+        let to_peer = self.requests_to.get(&to).copied().unwrap_or_default();
+        if to_peer >= MAX_REQUESTS_PER_PEER || self.requests.len() >= MAX_REQUESTS {
             let _ = reply.send(Err(RequestError::Overloaded));
         } else if self.can_reach(to, &id) {
             self.send(to, &id, bytes, reply);
@@ -38,6 +41,19 @@ impl Task {
         let addresses = addresses::by_name(to).into_iter().collect();
         let request = self.swarm.behaviour_mut().direct.send_request_with_addresses(id, bytes, addresses);
         self.requests.insert(request, (to, reply));
+        *self.requests_to.entry(to).or_default() += 1;
+    }
+
+    /// A request of ours that is over.
+    fn over(&mut self, request: OutboundRequestId) -> Option<(PeerId, RequestReply)> {
+        let (peer, reply) = self.requests.remove(&request)?;
+        if let Entry::Occupied(mut under_way) = self.requests_to.entry(peer) {
+            *under_way.get_mut() -= 1;
+            if *under_way.get() == 0 {
+                under_way.remove();
+            }
+        }
+        Some((peer, reply))
     }
 
     fn can_reach(&mut self, peer: PeerId, id: &libp2p::PeerId) -> bool {
@@ -50,14 +66,14 @@ impl Task {
                 self.on_request(&peer, request, channel);
             }
             request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
-                let Some((peer, reply)) = self.requests.remove(&request_id) else { return };
+                let Some((peer, reply)) = self.over(request_id) else { return };
                 let _ = reply.send(match response {
                     Answer::Bytes(bytes) => Ok(bytes),
                     Answer::Busy => Err(RequestError::Busy(peer)),
                 });
             }
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                let Some((peer, reply)) = self.requests.remove(&request_id) else { return };
+                let Some((peer, reply)) = self.over(request_id) else { return };
                 let _ = reply.send(Err(failure(peer, &error)));
             }
             request_response::Event::InboundFailure { peer, error, .. } => {

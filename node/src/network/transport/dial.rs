@@ -7,12 +7,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use iroh::endpoint::Connection;
 use iroh::{Endpoint, EndpointAddr, EndpointId, TransportAddr};
 use tokio::sync::watch;
 
 use super::TransportFailure;
+
+/// How long connecting may take. QUIC alone would try a dead address for as long as it believes in silent peers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The groups that still take addresses, by peer.
 #[derive(Default)]
@@ -81,7 +85,9 @@ impl Attempt {
         };
         let _ending = Ending(&self.group);
         let address = EndpointAddr::from_parts(self.peer, addresses);
-        endpoint.connect(address, &alpn).await.map_err(|error| TransportFailure::Connect(error.to_string()))
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect(address, &alpn));
+        let connected = connecting.await.map_err(|_| TransportFailure::Connect("no answer".into()))?;
+        connected.map_err(|error| TransportFailure::Connect(format!("{error:#}")))
     }
 }
 

@@ -1,0 +1,93 @@
+//! Who is connected, and what they say of themselves.
+
+use std::time::{Duration, Instant};
+
+use libp2p::identify;
+use libp2p::swarm::ConnectionId;
+use shoal_protocol::id::PeerId;
+use tokio::sync::mpsc;
+
+use super::super::identity::peer_of_libp2p;
+use super::super::{NetworkEvent, addresses};
+use super::Task;
+
+/// Connections of one peer that are further apart than this were not made by both sides dialling at once.
+const SAME_TIME: Duration = Duration::from_secs(3);
+
+impl Task {
+    pub(super) fn on_connected(&mut self, id: &libp2p::PeerId, connection: ConnectionId, inbound: bool) {
+        let Some(peer) = peer_of_libp2p(id) else { return };
+        let now = Instant::now();
+        if inbound {
+            self.close_stale(peer, now);
+        }
+        self.connections.entry(peer).or_default().push((connection, now));
+        self.known.connected(peer, now);
+        self.shared.connected().entry(peer).or_insert(now);
+        tracing::debug!(peer = %peer.short(), "connected");
+    }
+
+    /// Closes the older connections of a peer that dials us: it would not if it still had one. So it has started
+    /// anew, and what is sent on the old ones is lost until they time out.
+    fn close_stale(&mut self, peer: PeerId, now: Instant) {
+        let Some(connections) = self.connections.get(&peer) else { return };
+        let old = |since: Instant| now.saturating_duration_since(since) > SAME_TIME;
+        let stale: Vec<_> = connections.iter().filter(|(_, since)| old(*since)).map(|(id, _)| *id).collect();
+        if stale.is_empty() {
+            return;
+        }
+        tracing::debug!(peer = %peer.short(), closed = stale.len(), "peer has started anew");
+        for connection in stale {
+            self.swarm.close_connection(connection);
+        }
+        self.fetcher.forget(peer);
+    }
+
+    pub(super) fn on_disconnected(&mut self, id: &libp2p::PeerId, connection: ConnectionId) {
+        let Some(peer) = peer_of_libp2p(id) else { return };
+        if let Some(connections) = self.connections.get_mut(&peer) {
+            connections.retain(|(id, _)| *id != connection);
+            if !connections.is_empty() {
+                return;
+            }
+        }
+        self.connections.remove(&peer);
+        self.known.connected(peer, Instant::now());
+        self.shared.connected().remove(&peer);
+        self.shared.links.forget(peer);
+        self.set_up(peer, false);
+    }
+
+    /// Notes for the node that `peer` came up or went down; only the last word is told.
+    pub(super) fn set_up(&mut self, peer: PeerId, up: bool) {
+        if self.up.contains(&peer) == up {
+            self.news.remove(&peer);
+        } else {
+            self.news.insert(peer, up);
+        }
+    }
+
+    /// Tells one piece of news.
+    pub(super) fn tell(&mut self, permit: mpsc::OwnedPermit<NetworkEvent>) {
+        let Some((peer, up)) = self.news.pop_first() else { return };
+        if up {
+            self.up.insert(peer);
+        } else {
+            self.up.remove(&peer);
+        }
+        permit.send(if up { NetworkEvent::PeerUp(peer) } else { NetworkEvent::PeerDown(peer) });
+    }
+
+    /// A peer's own description: where it is, and that it belongs into the routing table.
+    pub(super) fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        let Some(peer) = peer_of_libp2p(&peer_id) else { return };
+        let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
+        self.shared.book.learn(peer, &contact);
+        let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
+        for address in address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)) {
+            self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
+        }
+        self.estimate_size();
+    }
+}
