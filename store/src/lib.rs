@@ -7,3 +7,5 @@ pub mod data_dir;
 pub mod identity;
 
 pub mod state;
+
+pub mod blobs;

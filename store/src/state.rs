@@ -36,6 +36,8 @@ type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub enum Table {
     /// Jobs that this node requested.
     Jobs,
+    /// Their ids by the time they were submitted.
+    JobsByTime,
     /// Executions of those jobs.
     Executions,
     /// What happened to them, for `job history`.
@@ -150,8 +152,9 @@ pub enum StateError {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Jobs,
+        Table::JobsByTime,
         Table::Executions,
         Table::Events,
         Table::Held,
@@ -165,6 +168,7 @@ impl Table {
     pub const fn name(self) -> &'static str {
         match self {
             Table::Jobs => "jobs/1",
+            Table::JobsByTime => "jobs-by-time/1",
             Table::Executions => "executions/1",
             Table::Events => "events/1",
             Table::Held => "held/1",

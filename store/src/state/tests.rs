@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn tables_are_maps_that_do_not_touch_each_other(
         steps in prop::collection::vec(
-            prop::collection::vec((0usize..8, small_key(), prop::option::of(any::<u8>())), 0..6),
+            prop::collection::vec((0..Table::ALL.len(), small_key(), prop::option::of(any::<u8>())), 0..6),
             0..8,
         ),
     ) {

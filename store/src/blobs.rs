@@ -1,0 +1,389 @@
+//! Blobs by hash: imported, pinned, fetched into, staged for executions, and swept when nobody wants them.
+//!
+//! A blob stays while a [`Guard`] or a pin covers it; the rest goes at the next collection. So the order is always:
+//! guard, write or fetch, pin, drop the guard. Guards end with the process, pins do not.
+//!
+//! Adding and pinning return before the store's own database is on disk (it commits at least twice a second);
+//! [`Blobs::sync`] waits for that, for callers who are about to tell somebody that they have something.
+//!
+//! Sizes are those of everything that a fetch would transfer: for a folder its files, the list of their hashes and
+//! the list of their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use iroh_blobs::api::blobs::{BlobReader, BlobStatus};
+use iroh_blobs::api::{Store, TempTag};
+use iroh_blobs::store::fs::{FsStore, options::Options};
+use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
+use shoal_protocol::id::BlobHash;
+use shoal_protocol::task::{Content, ContentKind};
+
+pub use folder::{FolderError, MAX_FILES};
+pub use import::{ImportError, Imported};
+pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
+pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
+pub use result::{ResultFiles, ResultPart};
+pub use stage::StageError;
+
+mod names;
+
+mod folder;
+
+mod import;
+
+mod parts;
+
+mod result;
+
+mod stage;
+
+mod gc;
+
+#[cfg(test)]
+mod tests;
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct BlobsConfig {
+    /// Pause between two collections of what nobody wants.
+    pub gc_interval: Duration,
+}
+
+/// The blob store of a node. A clone is the same store.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    store: FsStore,
+    collector: gc::Collector,
+}
+
+/// Keeps content from being collected, present or not, until dropped.
+#[derive(Debug)]
+#[must_use = "the content may be collected once this is dropped"]
+pub struct Guard {
+    _tag: TempTag,
+    content: Content,
+}
+
+/// A name that keeps content from being collected, across restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The name, for example `job/j-…/module`.
+    pub name: String,
+    /// What it keeps.
+    pub content: Content,
+}
+
+/// How much of some content is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing.
+    Missing,
+    /// Some of it, so that a fetch needs only the rest.
+    Partial {
+        /// How much is here.
+        bytes: u64,
+    },
+    /// All of it; for a folder: every file.
+    Complete {
+        /// How much that is.
+        bytes: u64,
+    },
+}
+
+/// How much the store holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Blobs, complete or not. A folder is several.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blobs that pins keep.
+    pub pinned_blobs: u64,
+    /// Their bytes.
+    pub pinned_bytes: u64,
+}
+
+/// What a collection removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The store itself failed: its disk, its database, or it was shut down.
+#[derive(Debug, thiserror::Error)]
+#[error("the blob store failed: {0}")]
+pub struct StoreFailed(Box<dyn std::error::Error + Send + Sync>);
+
+/// Why a blob was not read into memory.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not here, or not all of it.
+    #[error("blob {0} is not complete here")]
+    Missing(BlobHash),
+    /// It is larger than the caller allows.
+    #[error("blob {hash} has {bytes} bytes, only {limit} are allowed")]
+    TooLarge {
+        /// The blob.
+        hash: BlobHash,
+        /// Its size.
+        bytes: u64,
+        /// The caller's bound.
+        limit: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// Why a pin was not set or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The name is empty or too long. An empty prefix would remove every pin.
+    #[error("{0:?} is no name for a pin: it needs 1 to {MAX_NAME_BYTES} bytes")]
+    Name(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+impl Blobs {
+    /// Opens the store in the folder `dir`, which is made if it is not there.
+    pub async fn open(dir: &Path, config: BlobsConfig) -> Result<Self, StoreFailed> {
+        let dir = std::path::absolute(dir).map_err(failed)?;
+        let (collector, gc) = gc::collector(config.gc_interval);
+        let mut options = Options::new(&dir);
+        options.gc = Some(gc);
+        let opened = FsStore::load_with_opts(dir.join("blobs.db"), options).await;
+        let store = opened.map_err(|error| StoreFailed(error.to_string().into()))?;
+        Ok(Self { store, collector })
+    }
+
+    /// The store underneath: what the network serves and fetches with.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Adds bytes as one blob.
+    pub async fn add_bytes(&self, bytes: impl Into<Bytes>) -> Result<Imported, StoreFailed> {
+        let bytes = bytes.into();
+        let size = bytes.len() as u64;
+        let tag = self.store.blobs().add_bytes(bytes).temp_tag().await.map_err(failed)?;
+        Ok(Imported::new(tag, size))
+    }
+
+    /// Guards content. Call it before the first byte is fetched: what no guard or pin covers may go at any time.
+    pub async fn protect(&self, content: Content) -> Result<Guard, StoreFailed> {
+        let tag = self.store.tags().temp_tag(hash_and_format(content)).await.map_err(failed)?;
+        Ok(Guard { _tag: tag, content })
+    }
+
+    /// Keeps content under a name, over an older pin of that name. The content need not be here yet.
+    pub async fn pin(&self, name: &str, content: Content) -> Result<(), PinError> {
+        check_pin(name)?;
+        Ok(self.store.tags().set(name, hash_and_format(content)).await.map_err(failed)?)
+    }
+
+    /// Removes a pin and tells whether it was there.
+    pub async fn unpin(&self, name: &str) -> Result<bool, PinError> {
+        check_pin(name)?;
+        Ok(self.store.tags().delete(name).await.map_err(failed)? > 0)
+    }
+
+    /// Removes every pin whose name begins with `prefix`, for example `job/j-…/`, and tells how many there were.
+    pub async fn unpin_prefix(&self, prefix: &str) -> Result<u64, PinError> {
+        check_pin(prefix)?;
+        Ok(self.store.tags().delete_prefix(prefix).await.map_err(failed)?)
+    }
+
+    /// Every pin, by name.
+    pub async fn pins(&self) -> Result<Vec<Pin>, StoreFailed> {
+        self.pins_with_prefix("").await
+    }
+
+    /// Every pin whose name begins with `prefix`, by name.
+    pub async fn pins_with_prefix(&self, prefix: &str) -> Result<Vec<Pin>, StoreFailed> {
+        let mut tags = self.store.tags().list_prefix(prefix).await.map_err(failed)?;
+        let mut pins = Vec::new();
+        while let Some(tag) = tags.next().await {
+            let tag = tag.map_err(failed)?;
+            let name = String::from_utf8_lossy(tag.name.0.as_ref()).into_owned();
+            pins.push(Pin { name, content: content(tag.hash_and_format()) });
+        }
+        Ok(pins)
+    }
+
+    /// How much of some content is here. A folder's files count once each time they are listed.
+    pub async fn status(&self, content: Content) -> Result<Status, FolderError> {
+        let root = self.blob_status(content.hash).await?;
+        match (content.kind, root) {
+            (ContentKind::Collection, Status::Complete { bytes }) => self.folder_status(content.hash, bytes).await,
+            _ => Ok(root),
+        }
+    }
+
+    /// The size of some content; none unless it is complete.
+    pub async fn size(&self, content: Content) -> Result<Option<u64>, FolderError> {
+        match self.status(content).await? {
+            Status::Complete { bytes } => Ok(Some(bytes)),
+            Status::Missing | Status::Partial { .. } => Ok(None),
+        }
+    }
+
+    /// A whole blob, if it has at most `max_bytes`.
+    pub async fn read(&self, hash: BlobHash, max_bytes: u64) -> Result<Bytes, ReadError> {
+        match self.blob_status(hash).await? {
+            Status::Complete { bytes } if bytes > max_bytes => {
+                Err(ReadError::TooLarge { hash, bytes, limit: max_bytes })
+            }
+            Status::Complete { .. } => Ok(self.store.blobs().get_bytes(iroh(hash)).await.map_err(failed)?),
+            Status::Missing | Status::Partial { .. } => Err(ReadError::Missing(hash)),
+        }
+    }
+
+    /// Reads a blob piece by piece (`AsyncRead` and `AsyncSeek`); parts that are not here are errors.
+    pub fn reader(&self, hash: BlobHash) -> BlobReader {
+        self.store.blobs().reader(iroh(hash))
+    }
+
+    /// Every blob, by hash, complete or not. A folder shows as its parts.
+    pub async fn list(&self) -> Result<BTreeMap<BlobHash, Status>, StoreFailed> {
+        let hashes = self.store.blobs().list().hashes().await.map_err(failed)?;
+        let mut blobs = BTreeMap::new();
+        for hash in hashes {
+            let hash = BlobHash(*hash.as_bytes());
+            blobs.insert(hash, self.blob_status(hash).await?);
+        }
+        Ok(blobs)
+    }
+
+    /// How much the store holds, and how much of it pins keep.
+    pub async fn usage(&self) -> Result<Usage, StoreFailed> {
+        let (blobs, pinned) = (self.list().await?, self.pinned().await?);
+        let mut usage = Usage::default();
+        for (hash, status) in blobs {
+            usage.blobs += 1;
+            usage.bytes += status.bytes();
+            if pinned.contains(&hash) {
+                usage.pinned_blobs += 1;
+                usage.pinned_bytes += status.bytes();
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Removes now what neither guards nor pins keep, instead of at the next interval.
+    pub async fn gc(&self) -> Result<Collected, StoreFailed> {
+        // Fails at once when the store is closed, where the collector would never answer.
+        self.sync().await?;
+        let before = self.list().await?;
+        self.collector.run().await?;
+        let after = self.list().await?;
+        let gone = before.iter().filter(|(hash, _)| !after.contains_key(hash));
+        Ok(gone.fold(Collected::default(), |sum, (_, status)| Collected {
+            blobs: sum.blobs + 1,
+            bytes: sum.bytes + status.bytes(),
+        }))
+    }
+
+    /// Waits until all that was added and pinned before is on disk.
+    pub async fn sync(&self) -> Result<(), StoreFailed> {
+        self.store.sync_db().await.map_err(failed)
+    }
+
+    /// Closes the store, so that it can be opened again. Every clone is closed with it.
+    pub async fn shutdown(&self) -> Result<(), StoreFailed> {
+        self.store.shutdown().await.map_err(failed)
+    }
+
+    async fn blob_status(&self, hash: BlobHash) -> Result<Status, StoreFailed> {
+        match self.store.blobs().status(iroh(hash)).await.map_err(failed)? {
+            BlobStatus::NotFound => Ok(Status::Missing),
+            BlobStatus::Complete { size } => Ok(Status::Complete { bytes: size }),
+            BlobStatus::Partial { .. } => {
+                let local = self.store.remote().local(HashAndFormat::raw(iroh(hash))).await.map_err(failed)?;
+                Ok(Status::Partial { bytes: local.local_bytes() })
+            }
+        }
+    }
+
+    /// The blobs that pins keep, as far as they are known: those of a folder once its list is here.
+    async fn pinned(&self) -> Result<BTreeSet<BlobHash>, StoreFailed> {
+        let mut pinned = BTreeSet::new();
+        for pin in self.pins().await? {
+            pinned.insert(pin.content.hash);
+            if pin.content.kind == ContentKind::Collection {
+                match self.folder_blobs(pin.content.hash).await {
+                    Ok(blobs) => pinned.extend(blobs),
+                    Err(FolderError::Store(error)) => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(pinned)
+    }
+}
+
+impl Guard {
+    /// What it keeps.
+    pub fn content(&self) -> Content {
+        self.content
+    }
+}
+
+impl From<TempTag> for Guard {
+    fn from(tag: TempTag) -> Self {
+        let content = content(tag.hash_and_format());
+        Self { _tag: tag, content }
+    }
+}
+
+impl Status {
+    /// How many bytes are here.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Status::Missing => 0,
+            Status::Partial { bytes } | Status::Complete { bytes } => bytes,
+        }
+    }
+
+    /// Whether nothing is left to fetch.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Status::Complete { .. })
+    }
+}
+
+/// Content as iroh names it.
+pub fn hash_and_format(content: Content) -> HashAndFormat {
+    match content.kind {
+        ContentKind::Raw => HashAndFormat::raw(iroh(content.hash)),
+        ContentKind::Collection => HashAndFormat::hash_seq(iroh(content.hash)),
+    }
+}
+
+/// What iroh names, as the protocol does.
+pub fn content(named: HashAndFormat) -> Content {
+    let kind = match named.format {
+        BlobFormat::Raw => ContentKind::Raw,
+        BlobFormat::HashSeq => ContentKind::Collection,
+    };
+    Content { hash: BlobHash(*named.hash.as_bytes()), kind }
+}
+
+fn iroh(hash: BlobHash) -> Hash {
+    Hash::from_bytes(hash.0)
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> StoreFailed {
+    StoreFailed(Box::new(error))
+}
+
+fn check_pin(name: &str) -> Result<(), PinError> {
+    if (1..=MAX_NAME_BYTES).contains(&name.len()) { Ok(()) } else { Err(PinError::Name(name.into())) }
+}

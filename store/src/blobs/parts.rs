@@ -1,0 +1,159 @@
+//! Folders taken apart and put together again by a caller that moves their files one by one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use iroh_blobs::api::blobs::AddProgressItem;
+use shoal_protocol::id::BlobHash;
+use shoal_protocol::task::{Content, ContentKind};
+
+use super::folder::FolderError;
+use super::import::{ImportError, Imported, walk};
+use super::{Blobs, Status, StoreFailed, failed};
+
+/// A file of a folder in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFile {
+    /// Its relative name, which is safe to use as a path.
+    pub name: String,
+    /// Its content.
+    pub hash: BlobHash,
+    /// How much of it is here.
+    pub status: Status,
+}
+
+/// A file on disk and the name it will have in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Its relative name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Why files were not made a folder.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// A file is not here, or not all of it.
+    #[error("blob {0} is not complete here: add it first")]
+    Missing(BlobHash),
+    /// The names cannot be those of a folder, or the store failed.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}
+
+/// Every file below `root` that an import of it would read, by name.
+pub fn local_files(root: &Path) -> Result<Vec<LocalFile>, ImportError> {
+    let unreadable = |source| ImportError::Unreadable { path: root.into(), source };
+    let resolved = fs::canonicalize(root).map_err(unreadable)?;
+    let found = walk(&resolved, "")?.into_iter();
+    let mut files: Vec<LocalFile> = found.map(|file| LocalFile { name: file.name, path: file.path }).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+impl Blobs {
+    /// The files of a folder, by name.
+    pub async fn files(&self, root: BlobHash) -> Result<Vec<FolderFile>, FolderError> {
+        let mut files = Vec::new();
+        for entry in self.folder(root).await? {
+            let status = self.status(Content { hash: entry.hash, kind: ContentKind::Raw }).await?;
+            files.push(FolderFile { name: entry.name, hash: entry.hash, status });
+        }
+        Ok(files)
+    }
+
+    /// Makes a folder of blobs that are here.
+    pub async fn compose(&self, files: Vec<(String, BlobHash)>) -> Result<Imported, ComposeError> {
+        let mut parts = Vec::with_capacity(files.len());
+        for (name, hash) in files {
+            let content = Content { hash, kind: ContentKind::Raw };
+            let guard = self.protect(content).await.map_err(ImportError::from)?;
+            match self.status(content).await {
+                Ok(Status::Complete { bytes }) => parts.push((name, Imported { content, bytes, guard })),
+                Ok(_) => return Err(ComposeError::Missing(hash)),
+                Err(FolderError::Store(error)) => return Err(ImportError::from(error).into()),
+                Err(_) => return Err(ComposeError::Missing(hash)),
+            }
+        }
+        Ok(self.make_folder(parts).await.map_err(ImportError::from)?)
+    }
+
+    /// Adds what a stream yields as one blob. An error of the stream adds nothing.
+    pub async fn add_stream(
+        &self,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+    ) -> Result<Imported, StoreFailed> {
+        let mut progress = self.store.blobs().add_stream(bytes).await.stream().await;
+        let mut size = 0;
+        while let Some(item) = progress.next().await {
+            match item {
+                AddProgressItem::CopyProgress(copied) => size = copied,
+                AddProgressItem::Size(known) => size = known,
+                AddProgressItem::Done(tag) => return Ok(Imported::new(tag, size)),
+                AddProgressItem::Error(error) => return Err(failed(error)),
+                AddProgressItem::CopyDone | AddProgressItem::OutboardProgress(_) => {}
+            }
+        }
+        Err(failed(io::Error::other("an import ended without a result")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::blobs::BlobsConfig;
+
+    async fn store() -> (tempfile::TempDir, Blobs) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = BlobsConfig { gc_interval: std::time::Duration::from_secs(3_600) };
+        let blobs = Blobs::open(&dir.path().join("blobs"), config).await.unwrap();
+        (dir, blobs)
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_moved_file_by_file_is_the_folder_that_is_imported() {
+        let (dir, blobs) = store().await;
+        let root = dir.path().join("tree");
+        fs::create_dir_all(root.join("b")).unwrap();
+        fs::write(root.join("b").join("c"), "deep").unwrap();
+        fs::write(root.join("a"), "flat").unwrap();
+
+        let files = local_files(&root).unwrap();
+        assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["a", "b/c"]);
+        let (mut parts, mut guards) = (Vec::new(), Vec::new());
+        for file in files {
+            let added = blobs.add_stream(stream::iter([Ok(fs::read(&file.path).unwrap().into())])).await.unwrap();
+            parts.push((file.name, added.content.hash));
+            guards.push(added.guard);
+        }
+        let (composed, imported) = (blobs.compose(parts).await.unwrap(), blobs.import_path(&root).await.unwrap());
+        assert_eq!((composed.content, composed.bytes), (imported.content, imported.bytes));
+
+        let files = blobs.files(composed.content.hash).await.unwrap();
+        let sizes: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.status)).collect();
+        assert_eq!(sizes, [("a", Status::Complete { bytes: 4 }), ("b/c", Status::Complete { bytes: 4 })]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_of_what_is_not_here_is_refused() {
+        let (_dir, blobs) = store().await;
+        let missing = BlobHash([7; 32]);
+        let error = blobs.compose(vec![("a".into(), missing)]).await.unwrap_err();
+        assert!(matches!(error, ComposeError::Missing(hash) if hash == missing), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_adds_nothing() {
+        let (_dir, blobs) = store().await;
+        let pieces = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("gone"))];
+        assert!(blobs.add_stream(stream::iter(pieces)).await.is_err());
+        let half = Content { hash: BlobHash::of(b"half"), kind: ContentKind::Raw };
+        assert_eq!(blobs.status(half).await.unwrap(), Status::Missing);
+    }
+}
