@@ -92,8 +92,8 @@ pub enum CheckError {
     /// The bytes are not a WebAssembly module.
     #[error("module {0} is not a WebAssembly module ({1}); compile the program for wasm32-wasi (wasm32-wasip1)")]
     NotWasm(BlobHash, String),
-    /// A component, or a text module.
-    #[error("module {0} is {1}; this engine runs core WebAssembly modules: {2}")]
+    /// A component, a text module, or one with shared memory.
+    #[error("module {0} is {1}, which this engine does not run: {2}")]
     WrongKind(BlobHash, &'static str, &'static str),
     /// More of something than the profile allows.
     #[error("module {module} has {have} {what}, more than the {limit} that the profile allows; split the program")]

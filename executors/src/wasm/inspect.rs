@@ -49,6 +49,9 @@ pub(super) fn inspect(engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -
             return Err(CheckError::WrongKind(hash, "a component", remedy));
         }
         within_limits(hash, &payload)?;
+        if shares_memory(&payload) {
+            return Err(CheckError::WrongKind(hash, "a module with shared memory", "build it without threads"));
+        }
         inspected.take(payload).map_err(|error| invalid(&error))?;
     }
     wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(&format!("{error:#}")))?;
@@ -77,6 +80,18 @@ fn within_limits(hash: BlobHash, payload: &Payload<'_>) -> Result<(), CheckError
         _ => return Ok(()),
     };
     if have <= limit { Ok(()) } else { Err(too_much(hash, what, have, limit)) }
+}
+
+/// Threads are no part of the profile. What does not parse is found by others.
+fn shares_memory(payload: &Payload<'_>) -> bool {
+    match payload {
+        Payload::MemorySection(section) => section.clone().into_iter().flatten().any(|memory| memory.shared),
+        Payload::ImportSection(section) => {
+            let shared = |import: wasmparser::Import<'_>| matches!(import.ty, TypeRef::Memory(memory) if memory.shared);
+            section.clone().into_imports().flatten().any(shared)
+        }
+        _ => false,
+    }
 }
 
 fn too_much(module: BlobHash, what: &'static str, have: u64, limit: u64) -> CheckError {

@@ -32,6 +32,7 @@ pub fn config() -> Config {
         .operator_cost(operator_cost())
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(2 * STACK_BYTES)
         .memory_may_move(false)
         .concurrency_support(false)
         // A local kill switch: epochs end a run without a vote.

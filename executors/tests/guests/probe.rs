@@ -1,6 +1,8 @@
 // A program that asks its world for everything a host could leak, and tries what it must not be able to do.
 // Each argument is one question; the answers go to standard output.
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +13,7 @@ fn main() {
             "environment" => println!("{:?}", std::env::vars().collect::<Vec<_>>()),
             "clock" => clock(),
             "sleep" => sleep(),
-            "random" => println!("{:?}", std::collections::hash_map::RandomState::new()),
+            "random" => println!("{}", RandomState::new().build_hasher().finish()),
             "stdin" => println!("stdin {:?}", std::io::stdin().read(&mut [0; 8])),
             "edit" => edit().unwrap(),
             "escape" => escape(),

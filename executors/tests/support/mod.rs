@@ -1,6 +1,6 @@
 //! What the tests share: an executor, blobs in memory, and invocations that are written in one line.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::io;
