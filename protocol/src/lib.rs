@@ -11,6 +11,8 @@
 pub mod id;
 pub mod time;
 
+pub mod job;
+
 pub mod task;
 
 pub mod message;

@@ -1,0 +1,263 @@
+//! From a job to the work that peers run: everything that determines the result, and nothing else.
+//!
+//! Two jobs that compute the same compile to the same bytes, whoever wrote them and however they are called.
+
+use std::collections::BTreeMap;
+
+use crate::id::BlobHash;
+use crate::job::parse::LEGACY_IMPORTS;
+use crate::job::paths::{below, normalised};
+use crate::job::problem::Problems;
+use crate::job::resolve::{Resolved, ResolvedInput, host_variables};
+use crate::job::spec::{Engine, InputSource, Job, Resources, Timeouts, Wasm};
+use crate::job::{support, validate};
+use crate::limits::{
+    DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
+};
+use crate::message::{self, ExecutorKind, Needs};
+use crate::task::{self, Content, ContentKind, ImportModule, Invocation, Limits, Mount, ResultPath, Work};
+use crate::time::Millis;
+use crate::wire::canonical;
+
+/// Encoded [`Needs`], in bytes: what an announcement of 1,024 has left beside its signature, contact and the rest.
+pub const MAX_NEEDS_BYTES: usize = 320;
+
+/// Why a job cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// It breaks a rule, or this build cannot run it.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// The caller has not resolved every input.
+    #[error("the job has {inputs} inputs, but {resolved} were resolved")]
+    Unresolved {
+        /// Inputs of the job.
+        inputs: usize,
+        /// Inputs that were resolved.
+        resolved: usize,
+    },
+    /// A host variable was not copied.
+    #[error("the variable '{name}' is to be copied from '{host_name}' of this host; allow that, or write a value")]
+    HostVariable {
+        /// The job's variable.
+        name: String,
+        /// The host's variable.
+        host_name: String,
+    },
+    /// A module is a folder without a module, or is not in its folder.
+    #[error("no module at '{0}': an input or a file in it must be the module")]
+    NoModule(String),
+    /// A module's path is a folder with several modules.
+    #[error("'{0}' is a folder with more than one .wasm file: write the path of the one that is meant")]
+    ManyModules(String),
+    /// Arguments, environment and inputs are too long together.
+    #[error(
+        "the job's arguments, environment and inputs take {0} bytes, more than {MAX_WORK_BYTES}: move data into input files"
+    )]
+    WorkTooLarge(usize),
+    /// Constraints are too long to announce.
+    #[error("the job's constraints take {0} bytes of its announcement, more than {MAX_NEEDS_BYTES}: shorten them")]
+    NeedsTooLarge(usize),
+}
+
+/// Compiles a job whose sources are resolved: the work, and what a worker needs for it.
+///
+/// Preferences (constraints with `favour_`) are not part of the needs: no worker is ruled out by them.
+pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileError> {
+    validate::validate(job)?;
+    support::check(job)?;
+    let Engine::Wasm(wasm) = &job.task.engine else { unreachable!("support refuses every other engine") };
+    let inputs = pair(&job.task.input_sources, &resolved.inputs)?;
+    let environment = environment(job)?;
+    let modules = Modules::find(wasm, &inputs)?;
+    let needs = needs(job, resolved, &inputs, &modules)?;
+    let invocation = Invocation {
+        engine: task::Engine::Wasm(task::Wasm {
+            profile: resolved.profile.clone(),
+            module: modules.entry.0,
+            imports: modules
+                .imports
+                .iter()
+                .map(|(name, &(module, _))| ImportModule { name: name.clone(), module })
+                .collect(),
+            entry_point: wasm.entrypoint.clone(),
+            arguments: wasm.parameters.clone(),
+        }),
+        environment,
+        inputs: mounts(wasm, &inputs),
+        result_paths: result_paths(job),
+        limits: limits(&job.task.resources),
+    };
+    let execution_timeout_ms = execution_timeout(job.task.timeouts);
+    let work = Work { invocation, partitions: job.count, execution_timeout_ms };
+    let size = canonical(&work).len();
+    if size > MAX_WORK_BYTES { Err(CompileError::WorkTooLarge(size)) } else { Ok((work, needs)) }
+}
+
+/// An input as described and as found.
+type Pair<'a> = (&'a InputSource, &'a ResolvedInput);
+
+fn pair<'a>(inputs: &'a [InputSource], resolved: &'a [ResolvedInput]) -> Result<Vec<Pair<'a>>, CompileError> {
+    if inputs.len() == resolved.len() {
+        Ok(inputs.iter().zip(resolved).collect())
+    } else {
+        Err(CompileError::Unresolved { inputs: inputs.len(), resolved: resolved.len() })
+    }
+}
+
+/// The task's variables and the job's type. Ids are left out: with them no two computations would be equal.
+fn environment(job: &Job) -> Result<BTreeMap<String, String>, CompileError> {
+    if let Some(variable) = host_variables(job).first() {
+        let (name, host_name) = (variable.name.to_owned(), variable.host_name.to_owned());
+        return Err(CompileError::HostVariable { name, host_name });
+    }
+    let mut environment = job.task.env.clone();
+    environment.insert("BACALHAU_JOB_TYPE".into(), job.kind.name().into());
+    Ok(environment)
+}
+
+/// A module and its size.
+type Module = (BlobHash, u64);
+
+struct Modules {
+    entry: Module,
+    /// By import name.
+    imports: BTreeMap<String, Module>,
+}
+
+impl Modules {
+    fn find(wasm: &Wasm, inputs: &[Pair<'_>]) -> Result<Self, CompileError> {
+        let imports = wasm.import_modules.iter().map(|path| Ok((import_name(path, inputs), module(path, inputs)?)));
+        Ok(Self { entry: module(&wasm.entry_module, inputs)?, imports: imports.collect::<Result<_, CompileError>>()? })
+    }
+}
+
+/// A module is an input that is a file, a file in a folder, or the one `.wasm` file of a folder.
+fn module(path: &str, inputs: &[Pair<'_>]) -> Result<Module, CompileError> {
+    let missing = || CompileError::NoModule(path.to_owned());
+    let wanted = normalised(path).ok_or_else(missing)?;
+    let found = inputs.iter().filter_map(|(input, resolved)| {
+        let target = normalised(&input.target)?;
+        Some((below(&wanted, &target)?.to_owned(), *resolved))
+    });
+    // The longest target, so the least that remains, is the input that is meant.
+    let (rest, resolved) = found.min_by_key(|(rest, _)| rest.len()).ok_or_else(missing)?;
+    match (resolved.content.kind, rest.as_str()) {
+        (ContentKind::Raw, "") => Ok((resolved.content.hash, resolved.bytes)),
+        (ContentKind::Raw, _) => Err(missing()),
+        (ContentKind::Collection, "") => only_module(path, resolved),
+        (ContentKind::Collection, rest) => resolved.files.get(rest).copied().ok_or_else(missing),
+    }
+}
+
+fn only_module(path: &str, folder: &ResolvedInput) -> Result<Module, CompileError> {
+    let mut modules = folder.files.iter().filter(|(name, _)| name.ends_with(".wasm"));
+    match (modules.next(), modules.next()) {
+        (Some((_, module)), None) => Ok(*module),
+        (None, _) => Err(CompileError::NoModule(path.to_owned())),
+        (Some(_), Some(_)) => Err(CompileError::ManyModules(path.to_owned())),
+    }
+}
+
+/// The name by which other modules import the one at `path`: the path itself, as Bacalhau looks modules up by
+/// import name in the file tree. Old files give no paths, so there an input's alias is the name.
+fn import_name(path: &str, inputs: &[Pair<'_>]) -> String {
+    let path = normalised(path).unwrap_or_default();
+    let alias = inputs.iter().find(|(input, _)| normalised(&input.target).as_ref() == Some(&path));
+    match alias.map(|(input, _)| input.alias.as_str()) {
+        Some(alias) if path.starts_with(LEGACY_IMPORTS) && !alias.is_empty() => alias.to_owned(),
+        _ => path.trim_start_matches('/').to_owned(),
+    }
+}
+
+/// What the program reads, by target. Modules are not among it: the engine has them already.
+fn mounts(wasm: &Wasm, inputs: &[Pair<'_>]) -> Vec<Mount> {
+    let mounted = inputs
+        .iter()
+        .filter(|(input, _)| !wasm.is_module(input))
+        .filter_map(|(input, resolved)| Some(Mount { target: normalised(&input.target)?, content: resolved.content }));
+    let mut mounts: Vec<Mount> = mounted.collect();
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    mounts
+}
+
+fn result_paths(job: &Job) -> Vec<ResultPath> {
+    let paths = job.task.result_paths.iter();
+    let paths =
+        paths.filter_map(|result| Some(ResultPath { name: result.name.clone(), path: normalised(&result.path)? }));
+    let mut paths: Vec<ResultPath> = paths.collect();
+    paths.sort_by(|a, b| a.name.cmp(&b.name));
+    paths
+}
+
+fn limits(resources: &Resources) -> Limits {
+    Limits {
+        memory_bytes: resources.memory.0.min(MAX_MEMORY_BYTES),
+        fuel: DEFAULT_FUEL,
+        output_bytes: resources.disk.0,
+    }
+}
+
+/// One run may take its own timeout, else the whole job's, else the default.
+fn execution_timeout(timeouts: Timeouts) -> Millis {
+    let set = [timeouts.execution_secs, timeouts.total_secs].into_iter().find(|&secs| secs > 0);
+    set.map_or(DEFAULT_EXECUTION_MS, |secs| secs.saturating_mul(1_000)).min(MAX_EXECUTION_MS)
+}
+
+fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules) -> Result<Needs, CompileError> {
+    let contents = contents(inputs, modules);
+    let constraints = job.constraints.iter().filter(|constraint| !constraint.is_soft());
+    let constraints = constraints.map(|constraint| message::Constraint {
+        key: constraint.key.clone(),
+        operator: constraint.operator,
+        values: constraint.values.clone(),
+    });
+    let mut needs = Needs {
+        executor: ExecutorKind::Wasm,
+        profile: resolved.profile.clone(),
+        resources: announced(&job.task.resources),
+        inputs: Vec::new(),
+        input_bytes: contents.iter().map(|(_, bytes)| bytes).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
+        constraints: constraints.collect(),
+    };
+    let size = canonical(&needs).len();
+    if size > MAX_NEEDS_BYTES {
+        return Err(CompileError::NeedsTooLarge(size));
+    }
+    // The largest matter most to a worker's price; as many are named as there is room for.
+    for content in contents.into_iter().take(MAX_ANNOUNCED_INPUTS) {
+        needs.inputs.push(content);
+        if canonical(&needs).len() > MAX_NEEDS_BYTES {
+            needs.inputs.pop();
+            break;
+        }
+    }
+    Ok(needs)
+}
+
+/// Every file and folder that a worker fetches, once, the largest first.
+fn contents(inputs: &[Pair<'_>], modules: &Modules) -> Vec<(Content, u64)> {
+    let mounted = inputs.iter().map(|(_, resolved)| (resolved.content, resolved.bytes));
+    let modules = std::iter::once(&modules.entry).chain(modules.imports.values());
+    // A module in a folder is fetched with it, and costs nothing more.
+    let in_folders =
+        |hash: &BlobHash| inputs.iter().any(|(_, resolved)| resolved.files.values().any(|(file, _)| file == hash));
+    let modules = modules.filter(|(hash, _)| !in_folders(hash));
+    let modules = modules.map(|&(hash, bytes)| (Content { hash, kind: ContentKind::Raw }, bytes));
+    let sizes: BTreeMap<Content, u64> = mounted.chain(modules).collect();
+    let mut contents: Vec<(Content, u64)> = sizes.into_iter().collect();
+    contents.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    contents
+}
+
+fn announced(resources: &Resources) -> message::Resources {
+    message::Resources {
+        cpu_millis: resources.cpu.0,
+        memory_bytes: resources.memory.0,
+        disk_bytes: resources.disk.0,
+        gpus: resources.gpu.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Reads typed fields out of a document, as Go's `encoding/json` would: keys in any case, `null` as absent.
+//!
+//! A wrong field is noted and reading goes on, so that one report names every mistake. A field that nobody asked
+//! for is unknown.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::job::node::Node;
+use crate::job::problem::{Problem, Problems, nearest, quoted};
+
+/// What was found wrong and what was ignored so far.
+#[derive(Default)]
+pub(crate) struct Reader {
+    pub(crate) problems: Problems,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// The fields of one mapping that were not read yet.
+pub(crate) struct Fields {
+    /// Where the mapping is.
+    pub(crate) path: String,
+    entries: Vec<(String, Node)>,
+    asked: Vec<&'static str>,
+}
+
+impl Fields {
+    /// The path of one of its fields.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    /// Takes a field out; `null` is the same as none.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<Node> {
+        self.asked.push(name);
+        self.take_quietly(name)
+    }
+
+    /// Takes a field out that no message should propose.
+    pub(crate) fn take_quietly(&mut self, name: &str) -> Option<Node> {
+        let index = self.entries.iter().position(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(self.entries.remove(index).1).filter(|node| *node != Node::Null)
+    }
+
+    /// The fields that are left.
+    fn unknown(&self) -> impl Iterator<Item = (String, String)> {
+        self.entries.iter().map(|(key, _)| {
+            let remedy = match nearest(key, self.asked.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("known are {}", self.asked.join(", ")),
+            };
+            (format!("{}.{}", self.path, key.chars().take(80).collect::<String>()), remedy)
+        })
+    }
+}
+
+impl Reader {
+    /// Opens a mapping; keys that differ only in case are a mistake.
+    pub(crate) fn fields(&mut self, path: impl Into<String>, node: Option<Node>) -> Fields {
+        let path = path.into();
+        let mut entries: Vec<(String, Node)> = match node {
+            None => Vec::new(),
+            Some(Node::Map(entries)) => entries,
+            Some(other) => {
+                self.wrong_type(&path, &other, "a mapping");
+                Vec::new()
+            }
+        };
+        let mut seen = BTreeMap::new();
+        entries.retain(|(key, _)| match seen.insert(key.to_ascii_lowercase(), key.clone()) {
+            None => true,
+            Some(first) => {
+                self.problems.push(format!("{path}.{key}"), format!("is there twice, also as '{first}'"), "keep one");
+                false
+            }
+        });
+        Fields { path, entries, asked: Vec::new() }
+    }
+
+    /// Closes a mapping: what nobody asked for is kept as a warning.
+    pub(crate) fn close(&mut self, fields: &Fields) {
+        let unknown = fields.unknown();
+        self.warnings.extend(unknown.map(|(path, remedy)| Problem::new(path, "is unknown and was ignored", remedy)));
+    }
+
+    /// Closes a mapping in which unknown fields are mistakes.
+    pub(crate) fn close_strictly(&mut self, fields: &Fields) {
+        fields.unknown().for_each(|(path, remedy)| self.problems.push(path, "is unknown", remedy));
+    }
+
+    fn wrong_type(&mut self, path: &str, node: &Node, expected: &str) {
+        let remedy = node.in_quotes().filter(|_| expected == "a string").unwrap_or_default();
+        self.problems.push(path, format!("has the wrong type: {}, expected {expected}", node.kind()), remedy);
+    }
+
+    /// Reads a text.
+    pub(crate) fn text(&mut self, fields: &mut Fields, name: &'static str) -> Option<String> {
+        let node = fields.take(name)?;
+        self.text_of(&fields.path_of(name), node)
+    }
+
+    fn text_of(&mut self, path: &str, node: Node) -> Option<String> {
+        match node {
+            Node::Text(text) => Some(text),
+            other => {
+                self.wrong_type(path, &other, "a string");
+                None
+            }
+        }
+    }
+
+    /// Reads a whole number within bounds.
+    pub(crate) fn whole<T: TryFrom<i64> + Display + PartialOrd>(
+        &mut self,
+        fields: &mut Fields,
+        name: &'static str,
+        (least, most): (T, T),
+    ) -> Option<T> {
+        let node = fields.take(name)?;
+        let path = fields.path_of(name);
+        let number = match &node {
+            Node::Whole(number) => Some(*number),
+            // Go writes and reads 3.0 as 3.
+            Node::Float(number) => number.to_string().parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.wrong_type(&path, &node, "a whole number");
+            return None;
+        };
+        let value = T::try_from(number).ok().filter(|value| (&least..=&most).contains(&value));
+        if value.is_none() {
+            self.problems.push(path, format!("is {number}"), format!("write a number from {least} to {most}"));
+        }
+        value
+    }
+
+    /// Reads true or false.
+    pub(crate) fn flag(&mut self, fields: &mut Fields, name: &'static str) -> Option<bool> {
+        match fields.take(name)? {
+            Node::Flag(flag) => Some(flag),
+            other => {
+                self.wrong_type(&fields.path_of(name), &other, "true or false");
+                None
+            }
+        }
+    }
+
+    /// Reads a list; gives each item with its path.
+    pub(crate) fn list(&mut self, fields: &mut Fields, name: &'static str) -> Vec<(String, Node)> {
+        let path = fields.path_of(name);
+        match fields.take(name) {
+            None => Vec::new(),
+            Some(Node::List(items)) => {
+                items.into_iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect()
+            }
+            Some(other) => {
+                self.wrong_type(&path, &other, "a list");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads a list of texts.
+    pub(crate) fn texts(&mut self, fields: &mut Fields, name: &'static str) -> Vec<String> {
+        let items = self.list(fields, name);
+        items.into_iter().filter_map(|(path, node)| self.text_of(&path, node)).collect()
+    }
+
+    /// Reads a mapping from texts to texts, whose keys are the author's own.
+    pub(crate) fn text_map(&mut self, fields: &mut Fields, name: &'static str) -> BTreeMap<String, String> {
+        let path = fields.path_of(name);
+        let entries = match fields.take(name) {
+            None => return BTreeMap::new(),
+            Some(Node::Map(entries)) => entries,
+            Some(other) => {
+                self.wrong_type(&path, &other, "a mapping");
+                return BTreeMap::new();
+            }
+        };
+        let texts = entries.into_iter().filter_map(|(key, node)| match node {
+            Node::Null => Some((key, String::new())),
+            node => self.text_of(&format!("{path}.{key}"), node).map(|text| (key, text)),
+        });
+        texts.collect()
+    }
+
+    /// Reads a text that means an amount.
+    pub(crate) fn amount<T: FromStr<Err: Display> + Default + PartialEq>(
+        &mut self,
+        fields: &mut Fields,
+        name: &'static str,
+        default: T,
+    ) -> T {
+        let text = self.text(fields, name).filter(|text| !text.trim().is_empty());
+        let Some(text) = text else { return default };
+        match text.parse() {
+            // As in Bacalhau, asking for nothing is asking for the default.
+            Ok(amount) if amount == T::default() => default,
+            Ok(amount) => amount,
+            Err(why) => {
+                self.problems.push(fields.path_of(name), why.to_string(), "");
+                default
+            }
+        }
+    }
+
+    /// Reads one of some words, in any case.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        fields: &mut Fields,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let text = self.text(fields, name).filter(|text| !text.is_empty())?;
+        let found = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
+        if found.is_none() {
+            let words = || choices.iter().map(|(word, _)| *word).filter(|word| !word.is_empty());
+            let remedy = match nearest(&text, words()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("write one of {}", words().collect::<Vec<_>>().join(", ")),
+            };
+            self.problems.push(fields.path_of(name), format!("is {}, which is unknown", quoted(&text)), remedy);
+        }
+        found.map(|(_, choice)| *choice)
+    }
+
+    /// Notes that a field must be there.
+    pub(crate) fn missing(&mut self, fields: &Fields, name: &str, remedy: impl Into<String>) {
+        self.problems.push(fields.path_of(name), "is missing", remedy);
+    }
+
+    /// Notes what was understood, but differently from what is written.
+    pub(crate) fn warn(&mut self, path: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
+        self.warnings.push(Problem::new(path, reason, remedy));
+    }
+}

@@ -1,0 +1,110 @@
+//! What must become a blob or a value before a job can be compiled, and by whom.
+//!
+//! The command line replaces local paths (of its own machine) and host variables; the node that takes the job
+//! replaces inline data. Each lists what there is, obtains it, and puts it back by its place.
+
+use std::collections::BTreeMap;
+
+use crate::id::BlobHash;
+use crate::job::paths::normalised;
+use crate::job::spec::{Engine, HOST_VARIABLE_PREFIX, Job, Source};
+use crate::task::Content;
+
+/// An input that is a path of the submitting machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalPath<'a> {
+    /// Which of the task's inputs it is.
+    pub input: usize,
+    /// The path, as written.
+    pub path: &'a str,
+}
+
+/// An input that is written into the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InlineData<'a> {
+    /// Which of the task's inputs it is.
+    pub input: usize,
+    /// The `data:` URL; [`data_url::parse`](crate::job::data_url::parse) decodes it.
+    pub url: &'a str,
+}
+
+/// An environment variable whose value is a variable of the submitting machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostVariable<'a> {
+    /// The job's variable.
+    pub name: &'a str,
+    /// The submitting machine's variable.
+    pub host_name: &'a str,
+}
+
+/// What the inputs of a job are, now that they are blobs, and where it will run.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The determinism profile to run under, for example `wasm-1`.
+    pub profile: String,
+    /// For each of the task's inputs, in their order, what it is.
+    pub inputs: Vec<ResolvedInput>,
+}
+
+/// What one input is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedInput {
+    /// The file or folder.
+    pub content: Content,
+    /// Its size, in bytes; of a folder, all its files together.
+    pub bytes: u64,
+    /// Of a folder that [`module_folders`] names: its files by relative path, each with its size in bytes.
+    pub files: BTreeMap<String, (BlobHash, u64)>,
+}
+
+/// The inputs that are paths of the submitting machine. Writable ones are not among them: no blob can replace them.
+pub fn local_paths(job: &Job) -> Vec<LocalPath<'_>> {
+    let found = job.task.input_sources.iter().enumerate().filter_map(|(input, source)| match &source.source {
+        Source::LocalDirectory(local) if !local.read_write => Some(LocalPath { input, path: &local.source_path }),
+        _ => None,
+    });
+    found.collect()
+}
+
+/// The inputs that are written into the job.
+pub fn inline_data(job: &Job) -> Vec<InlineData<'_>> {
+    let found = job.task.input_sources.iter().enumerate().filter_map(|(input, source)| match &source.source {
+        Source::Inline(inline) => Some(InlineData { input, url: &inline.url }),
+        _ => None,
+    });
+    found.collect()
+}
+
+/// Puts `source` in the place of an input's; nothing happens when there is no such input.
+pub fn replace_source(job: &mut Job, input: usize, source: Source) {
+    if let Some(place) = job.task.input_sources.get_mut(input) {
+        place.source = source;
+    }
+}
+
+/// The environment variables that are still to be copied from the submitting machine, if its operator allows.
+pub fn host_variables(job: &Job) -> Vec<HostVariable<'_>> {
+    let found =
+        job.task.env.iter().filter_map(|(name, value)| {
+            Some(HostVariable { name, host_name: value.strip_prefix(HOST_VARIABLE_PREFIX)? })
+        });
+    found.collect()
+}
+
+/// Sets the value of an environment variable.
+pub fn replace_variable(job: &mut Job, name: &str, value: String) {
+    job.task.env.insert(name.to_owned(), value);
+}
+
+/// The inputs that, if they are folders, hold a module of the program: compiling needs the list of their files.
+pub fn module_folders(job: &Job) -> Vec<usize> {
+    let Engine::Wasm(wasm) = &job.task.engine else { return Vec::new() };
+    let modules: Vec<String> =
+        std::iter::once(&wasm.entry_module).chain(&wasm.import_modules).filter_map(|path| normalised(path)).collect();
+    let holds_module = |target: &str| {
+        let target = normalised(target);
+        target.is_some_and(|target| modules.iter().any(|path| crate::job::paths::below(path, &target).is_some()))
+    };
+    let inputs = job.task.input_sources.iter().enumerate();
+    inputs.filter(|(_, input)| holds_module(&input.target)).map(|(index, _)| index).collect()
+}

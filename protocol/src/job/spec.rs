@@ -1,0 +1,672 @@
+//! A job as its author describes it, complete with defaults.
+//!
+//! Serialized, it is Bacalhau's JSON: keys in PascalCase, amounts as texts, one task in a list. [`parse`] reads
+//! that back to the same job.
+//!
+//! [`parse`]: crate::job::parse::parse
+
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::id::BlobHash;
+use crate::job::units::{Bytes, Cpu, Gpus};
+use crate::limits::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_OUTPUT_BYTES, MAX_EXECUTIONS};
+use crate::message::Operator;
+use crate::task::ContentKind;
+
+/// The namespace of a job that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// The exported function that runs when a WASM job names none.
+pub const DEFAULT_ENTRYPOINT: &str = "_start";
+/// Prefix of a constraint's key that makes it a preference.
+pub const SOFT_PREFIX: &str = "favour_";
+/// Prefix of an environment value that is to be copied from the submitting host.
+pub const HOST_VARIABLE_PREFIX: &str = "env:";
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// What people call it; without one it goes by its id.
+    pub name: Option<String>,
+    /// The namespace in which its name means something.
+    pub namespace: String,
+    /// How its executions are spread and when they end.
+    pub kind: JobKind,
+    /// Higher goes first in a worker's queue.
+    pub priority: i64,
+    /// How many partitions it has; 0 for `ops` and `daemon`, which run everywhere.
+    pub count: u32,
+    /// Which workers may run it.
+    pub constraints: Vec<Constraint>,
+    /// What tools keep about it.
+    pub meta: BTreeMap<String, String>,
+    /// What people find it by.
+    pub labels: BTreeMap<String, String>,
+    /// What is run.
+    pub task: Task,
+    /// When its result is believed.
+    pub verification: Verification,
+}
+
+/// How a job's executions are spread and when they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Runs to its end, `Count` times.
+    Batch,
+    /// Runs to its end, once on every matching node.
+    Ops,
+    /// Runs until stopped, `Count` times.
+    Service,
+    /// Runs until stopped, on every matching node.
+    Daemon,
+}
+
+/// A condition on workers' labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constraint {
+    /// The label; with [`SOFT_PREFIX`] it is a preference.
+    pub key: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// With what.
+    pub values: Vec<String>,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Task {
+    /// Its name, `main` on the command line.
+    pub name: String,
+    /// The engine and its program.
+    pub engine: Engine,
+    /// Where results go.
+    pub publisher: Publisher,
+    /// Environment variables; a value `env:NAME` is the submitting host's variable.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What tools keep about it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// What the program reads, mounted read-only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input_sources: Vec<InputSource>,
+    /// What of the program's files is the result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub result_paths: Vec<ResultPath>,
+    /// What one execution may use.
+    pub resources: Resources,
+    /// What network it has.
+    pub network: Network,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+}
+
+/// An engine and its program.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "Type", content = "Params", rename_all = "lowercase")]
+pub enum Engine {
+    /// A container.
+    Docker(Docker),
+    /// A WebAssembly program.
+    Wasm(Wasm),
+    /// Nothing; for tests.
+    Noop,
+}
+
+/// A container's program.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Docker {
+    /// The image's reference.
+    pub image: String,
+    /// Replaces the image's entry point.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
+    /// `NAME=VALUE` each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_variables: Vec<String>,
+    /// Where it starts, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+}
+
+/// A WebAssembly program.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Wasm {
+    /// The target path of the input that is the program.
+    pub entry_module: String,
+    /// The exported function to call.
+    pub entrypoint: String,
+    /// Arguments after `argv[0]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
+    /// Target paths of the inputs that are imported modules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub import_modules: Vec<String>,
+}
+
+/// An input and where the program finds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InputSource {
+    /// Where it comes from.
+    pub source: Source,
+    /// Another name for it; of a legacy import module it is the import's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub alias: String,
+    /// Where it is mounted.
+    pub target: String,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "Type", content = "Params", rename_all = "camelCase")]
+pub enum Source {
+    /// Content in the mesh, by hash.
+    Blob(BlobSource),
+    /// Content written into the job.
+    Inline(InlineSource),
+    /// A file on the web.
+    UrlDownload(UrlSource),
+    /// Objects of an S3 bucket.
+    S3(Box<S3Source>),
+    /// Content of IPFS.
+    Ipfs(IpfsSource),
+    /// A file or folder of the submitting machine (command line) or of a worker (its operator allowing).
+    LocalDirectory(LocalSource),
+}
+
+/// Content in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobSource {
+    /// Its root hash.
+    pub hash: BlobHash,
+    /// Whether it is a file or a folder.
+    pub kind: ContentKind,
+}
+
+/// Content written into the job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InlineSource {
+    /// A `data:` URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// A file on the web.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UrlSource {
+    /// An `http:` or `https:` URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// Content of IPFS.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IpfsSource {
+    /// Its content id.
+    #[serde(rename = "CID")]
+    pub cid: String,
+}
+
+/// Objects of an S3 bucket.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Source {
+    /// The bucket.
+    pub bucket: String,
+    /// One object, or a prefix that ends with `/` or `*`.
+    pub key: String,
+    /// A regular expression that keys must match.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub filter: String,
+    /// The bucket's region.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Another service than Amazon's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// One version of the object.
+    #[serde(rename = "VersionID", skip_serializing_if = "String::is_empty")]
+    pub version_id: String,
+    /// What the object must hash to.
+    #[serde(rename = "ChecksumSHA256", skip_serializing_if = "String::is_empty")]
+    pub checksum_sha256: String,
+    /// How objects are divided over the job's partitions.
+    #[serde(skip_serializing_if = "S3Partition::is_none")]
+    pub partition: S3Partition,
+}
+
+/// How objects are divided over partitions.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Partition {
+    /// By what part of the key.
+    #[serde(rename = "Type")]
+    pub by: S3PartitionBy,
+    /// For `regex`: its groups are the part.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pattern: String,
+    /// For `substring`: where the part starts.
+    pub start_index: u64,
+    /// For `substring`: where the part ends.
+    pub end_index: u64,
+    /// For `date`: its form, as Go writes it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub date_format: String,
+}
+
+/// By what part of an object's key it is assigned to a partition.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum S3PartitionBy {
+    /// Every partition has every object.
+    #[default]
+    None,
+    /// The whole key.
+    Object,
+    /// What a regular expression finds.
+    Regex,
+    /// Some characters.
+    Substring,
+    /// A date in it.
+    Date,
+}
+
+/// A file or folder by its path.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LocalSource {
+    /// Where it is.
+    pub source_path: String,
+    /// Whether the program may change it.
+    pub read_write: bool,
+    /// What is made when nothing is there.
+    pub create_as: CreateAs,
+}
+
+/// What is made of a local path where nothing is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CreateAs {
+    /// A folder.
+    #[default]
+    Dir,
+    /// A file.
+    File,
+    /// Nothing: the job fails.
+    NoCreate,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "Type", content = "Params", rename_all = "lowercase")]
+pub enum Publisher {
+    /// Into the mesh, by hash. The default.
+    Blob,
+    /// To the worker's disk, served over HTTP.
+    Local,
+    /// Into an S3 bucket.
+    S3(S3Publisher),
+    /// Into the S3 bucket that the requester's operator has set up.
+    S3Managed,
+    /// To IPFS.
+    Ipfs,
+    /// Nowhere; for tests.
+    Noop,
+}
+
+/// Where in S3 results go.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Publisher {
+    /// The bucket.
+    pub bucket: String,
+    /// The key, with `{executionID}`, `{jobID}`, `{nodeID}`, `{date}` and `{time}` filled in.
+    pub key: String,
+    /// The bucket's region.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Another service than Amazon's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// `gzip` or `plain`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encoding: String,
+}
+
+/// A file or folder that is part of the result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ResultPath {
+    /// Its name in the result.
+    pub name: String,
+    /// Where the program writes it, absolute.
+    pub path: String,
+}
+
+/// What one execution may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Resources {
+    /// CPU.
+    #[serde(rename = "CPU")]
+    pub cpu: Cpu,
+    /// Memory.
+    #[serde(rename = "Memory")]
+    pub memory: Bytes,
+    /// Disk.
+    #[serde(rename = "Disk")]
+    pub disk: Bytes,
+    /// GPUs.
+    #[serde(rename = "GPU")]
+    pub gpu: Gpus,
+}
+
+/// What network a program has.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Network {
+    /// How much of it.
+    #[serde(rename = "Type")]
+    pub kind: NetworkKind,
+    /// For `HTTP`: the hosts that may be asked; `.x.com` means all of `x.com`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// For `Host` and `Bridge`: ports that others may reach.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+}
+
+/// How much network a program has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum NetworkKind {
+    /// None. Unlike Bacalhau's, our default.
+    #[default]
+    None,
+    /// The host's own. Bacalhau's old `Full` is the same.
+    Host,
+    /// HTTP to the named domains.
+    #[serde(rename = "HTTP")]
+    Http,
+    /// A network of its own with a way out.
+    Bridge,
+}
+
+/// A port that others may reach.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Port {
+    /// Its name, which is also the name of a variable.
+    pub name: String,
+    /// The host's port; 0 lets the worker choose.
+    #[serde(rename = "Static")]
+    pub fixed: u16,
+    /// For `Bridge`: the port inside.
+    pub target: u16,
+    /// The host's address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host_network: String,
+}
+
+/// How long a job may take, in seconds; 0 means that nothing is set.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// One execution.
+    #[serde(rename = "ExecutionTimeout")]
+    pub execution_secs: u64,
+    /// Waiting for workers; 0: fail when there are none.
+    #[serde(rename = "QueueTimeout")]
+    pub queue_secs: u64,
+    /// The whole job.
+    #[serde(rename = "TotalTimeout")]
+    pub total_secs: u64,
+}
+
+/// When a result is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Verification {
+    /// By what.
+    #[serde(rename = "Type")]
+    pub kind: VerificationKind,
+    /// Independent executions that must agree.
+    pub agreement: u32,
+    /// How many are started at once.
+    pub executions: u32,
+    /// How many dissent may buy before the job fails as disputed.
+    pub max_executions: u32,
+}
+
+/// What makes a result believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerificationKind {
+    /// Nothing: one execution's word.
+    None,
+    /// Agreement of independent executions.
+    Quorum,
+}
+
+impl Job {
+    /// A batch job of one task, with every default.
+    pub fn new(task: Task) -> Self {
+        let verification = Verification::for_engine(&task.engine);
+        Self {
+            name: None,
+            namespace: DEFAULT_NAMESPACE.into(),
+            kind: JobKind::Batch,
+            priority: 0,
+            count: 1,
+            constraints: Vec::new(),
+            meta: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            task,
+            verification,
+        }
+    }
+}
+
+impl JobKind {
+    /// The count of a job that gives none.
+    pub fn default_count(self) -> u32 {
+        if self.is_everywhere() { 0 } else { 1 }
+    }
+
+    /// Whether it runs on every matching node.
+    pub fn is_everywhere(self) -> bool {
+        matches!(self, JobKind::Ops | JobKind::Daemon)
+    }
+
+    /// Its name in a job file.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobKind::Batch => "batch",
+            JobKind::Ops => "ops",
+            JobKind::Service => "service",
+            JobKind::Daemon => "daemon",
+        }
+    }
+}
+
+impl Task {
+    /// A task called `main` without inputs and results.
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            name: "main".into(),
+            engine,
+            publisher: Publisher::Blob,
+            env: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            input_sources: Vec::new(),
+            result_paths: Vec::new(),
+            resources: Resources::default(),
+            network: Network::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Constraint {
+    /// Whether it is a preference rather than a condition.
+    pub fn is_soft(&self) -> bool {
+        self.key.starts_with(SOFT_PREFIX)
+    }
+}
+
+impl Source {
+    /// Its type in a job file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Source::Blob(_) => "blob",
+            Source::Inline(_) => "inline",
+            Source::UrlDownload(_) => "urlDownload",
+            Source::S3(_) => "s3",
+            Source::Ipfs(_) => "ipfs",
+            Source::LocalDirectory(_) => "localDirectory",
+        }
+    }
+}
+
+impl Publisher {
+    /// Its type in a job file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Publisher::Blob => "blob",
+            Publisher::Local => "local",
+            Publisher::S3(_) => "s3",
+            Publisher::S3Managed => "s3managed",
+            Publisher::Ipfs => "ipfs",
+            Publisher::Noop => "noop",
+        }
+    }
+}
+
+impl S3Partition {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            cpu: Cpu(DEFAULT_CPU_MILLIS),
+            memory: Bytes(DEFAULT_MEMORY_BYTES),
+            disk: Bytes(DEFAULT_OUTPUT_BYTES),
+            gpu: Gpus(0),
+        }
+    }
+}
+
+impl Verification {
+    /// The default: a quorum for deterministic engines, none for others.
+    pub fn for_engine(engine: &Engine) -> Self {
+        match engine {
+            Engine::Wasm(_) => Self::completed(VerificationKind::Quorum, None, None, None),
+            Engine::Docker(_) | Engine::Noop => Self::completed(VerificationKind::None, None, None, None),
+        }
+    }
+
+    /// Completes what its author left out.
+    ///
+    /// A quorum is 2 of 3 with up to 7; what is given moves the rest along, so that `Executions: 1` or
+    /// `Agreement: 5` alone is a valid verification: the most is `Executions` plus twice `Agreement`.
+    pub fn completed(
+        kind: VerificationKind,
+        agreement: Option<u32>,
+        executions: Option<u32>,
+        max_executions: Option<u32>,
+    ) -> Self {
+        let (usual_agreement, usual_executions) = match kind {
+            VerificationKind::Quorum => (2, 3),
+            VerificationKind::None => (1, 1),
+        };
+        let executions = executions.unwrap_or_else(|| usual_executions.max(agreement.unwrap_or_default()));
+        let agreement = agreement.unwrap_or_else(|| usual_agreement.min(executions));
+        let usual_max = match kind {
+            VerificationKind::Quorum => executions.saturating_add(agreement.saturating_mul(2)).min(MAX_EXECUTIONS),
+            VerificationKind::None => executions,
+        };
+        Self { kind, agreement, executions, max_executions: max_executions.unwrap_or(usual_max.max(executions)) }
+    }
+}
+
+/// The names of operators in a job file; the first of an operator is the one we write.
+pub(crate) const OPERATORS: [(&str, Operator); 11] = [
+    ("=", Operator::Equals),
+    ("==", Operator::Equals),
+    ("!=", Operator::NotEquals),
+    ("in", Operator::In),
+    ("notin", Operator::NotIn),
+    ("exists", Operator::Exists),
+    ("!", Operator::Absent),
+    ("gt", Operator::Greater),
+    ("lt", Operator::Less),
+    (">", Operator::Greater),
+    ("<", Operator::Less),
+];
+
+/// How a job file writes an operator.
+pub fn operator_name(operator: Operator) -> &'static str {
+    OPERATORS.iter().find(|(_, known)| *known == operator).map_or("", |(name, _)| name)
+}
+
+/// How a job file writes the kind of a blob.
+pub fn content_kind_name(kind: ContentKind) -> &'static str {
+    match kind {
+        ContentKind::Raw => "file",
+        ContentKind::Collection => "folder",
+    }
+}
+
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut job = serializer.serialize_struct("Job", 10)?;
+        if let Some(name) = &self.name {
+            job.serialize_field("Name", name)?;
+        }
+        job.serialize_field("Namespace", &self.namespace)?;
+        job.serialize_field("Type", &self.kind)?;
+        job.serialize_field("Priority", &self.priority)?;
+        job.serialize_field("Count", &self.count)?;
+        job.serialize_field("Constraints", &self.constraints)?;
+        job.serialize_field("Meta", &self.meta)?;
+        job.serialize_field("Labels", &self.labels)?;
+        job.serialize_field("Tasks", &[&self.task])?;
+        job.serialize_field("Verification", &self.verification)?;
+        job.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::job::parse::deserialize(deserializer)
+    }
+}
+
+impl Serialize for Constraint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut constraint = serializer.serialize_struct("Constraint", 3)?;
+        constraint.serialize_field("Key", &self.key)?;
+        constraint.serialize_field("Operator", operator_name(self.operator))?;
+        constraint.serialize_field("Values", &self.values)?;
+        constraint.end()
+    }
+}
+
+impl Serialize for BlobSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut blob = serializer.serialize_struct("BlobSource", 2)?;
+        blob.serialize_field("Hash", &self.hash.to_string())?;
+        blob.serialize_field("Kind", content_kind_name(self.kind))?;
+        blob.end()
+    }
+}

@@ -1,0 +1,107 @@
+//! What this build cannot run yet, said plainly at submit rather than by nobody bidding.
+
+use crate::job::problem::Problems;
+use crate::job::spec::{Engine, Job, JobKind, NetworkKind, Publisher, Source};
+
+/// Checks that this build can run a valid job once its local files are blobs; names all that it cannot.
+pub fn check(job: &Job) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    kind(job, &mut problems);
+    engine(&job.task.engine, &mut problems);
+    for (index, input) in job.task.input_sources.iter().enumerate() {
+        source(&format!("Job.Tasks[0].InputSources[{index}].Source.Type"), &input.source, &mut problems);
+    }
+    if !matches!(job.task.publisher, Publisher::Blob) {
+        let reason = format!("is {}: this build has no such publisher yet", job.task.publisher.kind());
+        let remedy = "use blob or leave the Publisher out: results stay in the mesh, and `shoal job get` fetches them";
+        problems.push("Job.Tasks[0].Publisher.Type", reason, remedy);
+    }
+    if job.task.network.kind != NetworkKind::None {
+        let reason = "asks for a network: this build gives jobs none yet";
+        problems.push("Job.Tasks[0].Network.Type", reason, "leave it out, and bring data as inputs");
+    }
+    if job.task.resources.gpu.0 > 0 && matches!(job.task.engine, Engine::Wasm(_)) {
+        let path = "Job.Tasks[0].Resources.GPU";
+        problems.push(path, "asks for a GPU, which WASM programs cannot use", "leave it out");
+    }
+    problems.into_result()
+}
+
+fn kind(job: &Job, problems: &mut Problems) {
+    if job.kind != JobKind::Batch {
+        let reason = format!("is {}: this build runs only batch jobs yet", job.kind.name());
+        problems.push("Job.Type", reason, "use batch");
+    } else if job.count == 0 {
+        problems.push("Job.Count", "is 0, which runs nothing", "write 1 or more; `shoal job stop` stops a job");
+    }
+}
+
+fn engine(engine: &Engine, problems: &mut Problems) {
+    let reason = match engine {
+        Engine::Wasm(_) => return,
+        Engine::Docker(_) => "is docker: this build has no docker executor yet",
+        Engine::Noop => "is noop: this build has no noop executor",
+    };
+    problems.push("Job.Tasks[0].Engine.Type", reason, "use wasm");
+}
+
+fn source(path: &str, source: &Source, problems: &mut Problems) {
+    let (reason, remedy) = match source {
+        Source::Blob(_) | Source::Inline(_) => return,
+        Source::LocalDirectory(local) if local.read_write => (
+            "is a writable local folder: this build has only read-only inputs",
+            "leave ReadWrite out, and collect what the program writes with ResultPaths",
+        ),
+        Source::LocalDirectory(_) => (
+            "is a local path: this build reads local paths only on the machine where the `shoal` command runs",
+            "submit with `shoal job run`, or add it with `shoal blob add` and use a blob source",
+        ),
+        Source::UrlDownload(_) | Source::S3(_) | Source::Ipfs(_) => (
+            "is a source that this build cannot read yet",
+            "download it, and use a local path or a blob (`shoal blob add`)",
+        ),
+    };
+    problems.push(path, format!("({}) {reason}", source.kind()), remedy);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Job)) -> String {
+        let text = include_str!("../../tests/jobs/blob-input.yaml");
+        let mut job = crate::job::parse::parse(text).unwrap().job;
+        assert_eq!(check(&job), Ok(()));
+        change(&mut job);
+        check(&job).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_run_yet_is_refused_by_name() {
+        let docker = refused(|job| job.task.engine = Engine::Docker(crate::job::spec::Docker::default()));
+        assert_eq!(
+            docker,
+            "field 'Type' in 'Job.Tasks[0].Engine' is docker: this build has no docker executor yet; use wasm"
+        );
+        for kind in [JobKind::Ops, JobKind::Service, JobKind::Daemon] {
+            assert!(refused(|job| job.kind = kind).contains("this build runs only batch jobs yet"));
+        }
+        assert!(refused(|job| job.count = 0).contains("which runs nothing"));
+        assert!(
+            refused(|job| job.task.publisher = Publisher::Ipfs).contains("is ipfs: this build has no such publisher")
+        );
+        assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("gives jobs none yet"));
+        assert!(refused(|job| job.task.resources.gpu.0 = 1).contains("cannot use"));
+    }
+
+    #[test]
+    fn everything_that_cannot_run_is_named_at_once() {
+        let all = refused(|job| {
+            job.kind = JobKind::Daemon;
+            job.task.publisher = Publisher::Local;
+            job.task.input_sources[0].source = Source::Ipfs(crate::job::spec::IpfsSource { cid: "x".into() });
+        });
+        assert!(all.starts_with("3 problems:"), "{all}");
+        assert!(all.contains("(ipfs) is a source that this build cannot read yet"), "{all}");
+    }
+}

@@ -1,0 +1,308 @@
+//! What the fields of a task may hold.
+
+use std::net::IpAddr;
+
+use crate::job::data_url;
+use crate::job::paths::{below, normalised};
+use crate::job::problem::{Problems, nearest, quoted};
+use crate::job::spec::{
+    Docker, Engine, InputSource, Network, NetworkKind, Port, Publisher, S3Partition, S3PartitionBy, Source, Task,
+    Timeouts, Wasm,
+};
+use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES};
+
+use super::{meta, unique};
+
+/// Prefix of variables that the system sets.
+const RESERVED_VARIABLES: &str = "BACALHAU_";
+/// Names that a result collection has already.
+const RESERVED_RESULTS: [&str; 3] = ["stdout", "stderr", "exitCode"];
+/// Ports below belong to the system.
+const FIRST_PORT: u16 = 1_024;
+
+pub(super) fn check(path: &str, task: &Task, problems: &mut Problems) {
+    if task.name.trim().is_empty() {
+        problems.push(format!("{path}.Name"), "is missing", "name the task, for example 'main'");
+    }
+    meta(&format!("{path}.Meta"), task.meta.keys(), problems);
+    environment(path, task, problems);
+    inputs(path, task, problems);
+    results(path, task, problems);
+    match &task.engine {
+        Engine::Docker(program) => docker(&format!("{path}.Engine.Params"), program, problems),
+        Engine::Wasm(program) => wasm(&format!("{path}.Engine.Params"), program, task, problems),
+        Engine::Noop => {}
+    }
+    publisher(&format!("{path}.Publisher.Params"), &task.publisher, problems);
+    network(&format!("{path}.Network"), &task.network, problems);
+    timeouts(&format!("{path}.Timeouts"), task.timeouts, problems);
+}
+
+fn environment(path: &str, task: &Task, problems: &mut Problems) {
+    for (name, value) in &task.env {
+        let path = format!("{path}.Env");
+        if name.starts_with(RESERVED_VARIABLES) {
+            let remedy = format!("names with {RESERVED_VARIABLES} are set by the system");
+            problems.push(&path, format!("has the variable {}", quoted(name)), remedy);
+        } else if !is_variable_name(name) {
+            let remedy = "write upper-case letters, digits and '_', a letter first";
+            problems.push(&path, format!("has the variable {}", quoted(name)), remedy);
+        }
+        if value.is_empty() {
+            problems.push(&path, format!("has no value for {}", quoted(name)), "write one or remove the variable");
+        }
+        if value.contains('\0') {
+            problems.push(&path, format!("has a NUL character in {}", quoted(name)), "remove it");
+        }
+    }
+}
+
+/// A letter, then letters, digits and `_`; no letter is lower-case.
+fn is_variable_name(name: &str) -> bool {
+    let starts_well = name.starts_with(char::is_alphabetic);
+    starts_well && name.chars().all(|c| (c.is_alphanumeric() || c == '_') && !c.is_lowercase())
+}
+
+fn inputs(path: &str, task: &Task, problems: &mut Problems) {
+    let inputs = &task.input_sources;
+    if inputs.len() > MAX_INPUTS {
+        let remedy = format!("a job has at most {MAX_INPUTS}: put files into a folder");
+        problems.push(format!("{path}.InputSources"), format!("has {} inputs", inputs.len()), remedy);
+        return;
+    }
+    let field = |name: &'static str| move |index: usize| format!("{path}.InputSources[{index}].{name}");
+    for (index, input) in inputs.iter().enumerate() {
+        target(&field("Target")(index), &input.target, problems);
+        source(&field("Source")(index), &input.source, problems);
+    }
+    unique(field("Alias"), inputs.iter().map(|input| input.alias.as_str()), problems);
+    let targets: Vec<String> = inputs.iter().map(|input| normalised(&input.target).unwrap_or_default()).collect();
+    unique(field("Target"), targets.iter().map(String::as_str), problems);
+}
+
+fn target(path: &str, target: &str, problems: &mut Problems) {
+    if target.is_empty() {
+        problems.push(path, "is missing", "write where the program finds the input, for example '/inputs'");
+    } else if normalised(target).is_none() {
+        problems.push(path, format!("is {}", quoted(target)), "write an absolute path without '..'");
+    }
+}
+
+fn source(path: &str, source: &Source, problems: &mut Problems) {
+    let path = |name: &str| format!("{path}.Params.{name}");
+    let mut required = |name: &str, value: &str, remedy: &str| {
+        if value.trim().is_empty() {
+            problems.push(path(name), "is missing", remedy);
+        }
+    };
+    match source {
+        Source::Blob(_) => {}
+        Source::Ipfs(source) => required("CID", &source.cid, "write the content id"),
+        Source::LocalDirectory(source) => required("SourcePath", &source.source_path, "write a path"),
+        Source::S3(source) => {
+            required("Bucket", &source.bucket, "write the bucket's name");
+            s3_partition(&path("Partition"), &source.partition, problems);
+        }
+        Source::UrlDownload(source) => {
+            let scheme = source.url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+            if !matches!(scheme.as_deref(), Some("http" | "https")) {
+                let reason = format!("is {}", quoted(&source.url));
+                problems.push(path("URL"), reason, "write a URL that starts with http:// or https://");
+            }
+        }
+        Source::Inline(source) => {
+            if let Err(why) = data_url::parse(&source.url) {
+                problems.push(path("URL"), why.to_string(), "write 'data:TYPE;base64,DATA'");
+            }
+        }
+    }
+}
+
+fn s3_partition(path: &str, partition: &S3Partition, problems: &mut Problems) {
+    let by = partition.by;
+    if by == S3PartitionBy::Regex && partition.pattern.is_empty() {
+        problems.push(format!("{path}.Pattern"), "is missing", "write the regular expression to partition by");
+    }
+    if by == S3PartitionBy::Substring && partition.start_index >= partition.end_index {
+        let reason = format!("is {}, but StartIndex is {}", partition.end_index, partition.start_index);
+        problems.push(format!("{path}.EndIndex"), reason, "write a larger one");
+    }
+    if by == S3PartitionBy::Date && partition.date_format.is_empty() {
+        problems.push(format!("{path}.DateFormat"), "is missing", "write the form of the date, as in Go");
+    }
+}
+
+fn results(path: &str, task: &Task, problems: &mut Problems) {
+    let results = &task.result_paths;
+    if results.len() > MAX_RESULT_PATHS {
+        let remedy = format!("a job has at most {MAX_RESULT_PATHS}: write into one folder");
+        problems.push(format!("{path}.ResultPaths"), format!("has {} paths", results.len()), remedy);
+        return;
+    }
+    let field = |name: &'static str| move |index: usize| format!("{path}.ResultPaths[{index}].{name}");
+    for (index, result) in results.iter().enumerate() {
+        result_name(&field("Name")(index), &result.name, problems);
+        if !result.path.starts_with('/') || normalised(&result.path).is_none_or(|path| path == "/") {
+            let remedy = "write an absolute path below '/', without '..'";
+            problems.push(field("Path")(index), format!("is {}", quoted(&result.path)), remedy);
+        }
+    }
+    unique(field("Name"), results.iter().map(|result| result.name.as_str()), problems);
+    let paths: Vec<String> = results.iter().map(|result| normalised(&result.path).unwrap_or_default()).collect();
+    unique(field("Path"), paths.iter().map(String::as_str), problems);
+}
+
+fn result_name(path: &str, name: &str, problems: &mut Problems) {
+    if RESERVED_RESULTS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+        problems.push(path, format!("is {}, which every result has already", quoted(name)), "write another name");
+    } else if name.is_empty() || name == "." || name == ".." || name.len() > MAX_TEXT_BYTES || has_separator(name) {
+        let remedy = "write a plain folder name without '/'";
+        problems.push(path, format!("is {}", quoted(name)), remedy);
+    }
+}
+
+fn has_separator(name: &str) -> bool {
+    name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
+}
+
+fn docker(path: &str, program: &Docker, problems: &mut Problems) {
+    if program.image.trim().is_empty() {
+        problems.push(format!("{path}.Image"), "is missing", "name the image, for example 'busybox:1.37'");
+    }
+    if let Some(folder) = program.working_directory.as_deref().filter(|folder| !folder.starts_with('/')) {
+        problems.push(format!("{path}.WorkingDirectory"), format!("is {}", quoted(folder)), "write an absolute path");
+    }
+    for variable in program.environment_variables.iter().filter(|variable| !variable.contains('=')) {
+        problems.push(format!("{path}.EnvironmentVariables"), format!("has {}", quoted(variable)), "write NAME=VALUE");
+    }
+}
+
+fn wasm(path: &str, program: &Wasm, task: &Task, problems: &mut Problems) {
+    if program.entry_module.is_empty() {
+        let remedy = "write the Target path of the input that is the program";
+        problems.push(format!("{path}.EntryModule"), "is missing", remedy);
+    } else {
+        module(&format!("{path}.EntryModule"), &program.entry_module, task, problems);
+    }
+    if program.import_modules.len() > MAX_INPUTS {
+        problems.push(format!("{path}.ImportModules"), "has too many modules", format!("write at most {MAX_INPUTS}"));
+        return;
+    }
+    for (index, import) in program.import_modules.iter().enumerate() {
+        module(&format!("{path}.ImportModules[{index}]"), import, task, problems);
+    }
+    overlaps(program, task, problems);
+}
+
+/// A module is an input, or a file in an input that is a folder.
+fn module(path: &str, module: &str, task: &Task, problems: &mut Problems) {
+    let wanted = normalised(module).unwrap_or_default();
+    let targets: Vec<String> = task.input_sources.iter().filter_map(|input| normalised(&input.target)).collect();
+    if targets.iter().any(|target| below(&wanted, target).is_some()) {
+        return;
+    }
+    let remedy = match nearest(&wanted, targets.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => "write the Target of one of the InputSources".into(),
+    };
+    problems.push(path, format!("is {}, but no input has that target", quoted(module)), remedy);
+}
+
+/// What a WASM program sees must not depend on the order of mounting: no mount lies within another.
+fn overlaps(program: &Wasm, task: &Task, problems: &mut Problems) {
+    let inputs = task.input_sources.iter().enumerate().filter(|(_, input)| !program.is_module(input));
+    let inputs = inputs.map(|(index, input)| (format!("Job.Tasks[0].InputSources[{index}].Target"), &input.target));
+    let results = task.result_paths.iter().enumerate();
+    let results = results.map(|(index, result)| (format!("Job.Tasks[0].ResultPaths[{index}].Path"), &result.path));
+    let mounts = inputs.chain(results).filter_map(|(field, path)| Some((field, normalised(path)?)));
+    let mounts: Vec<(String, String)> = mounts.collect();
+    for (field, inner) in &mounts {
+        let outer = mounts.iter().find(|(other, outer)| other != field && below(inner, outer).is_some());
+        // Equal paths are seen from both sides: one report is enough.
+        if let Some((other, outer)) = outer.filter(|(other, outer)| outer != inner || other < field) {
+            let reason = format!("is {}, which lies within {} of '{other}'", quoted(inner), quoted(outer));
+            problems.push(field, reason, "choose paths that do not contain one another");
+        }
+    }
+}
+
+impl Wasm {
+    /// Whether an input is one of the program's modules, and not mounted therefore.
+    pub(crate) fn is_module(&self, input: &InputSource) -> bool {
+        let target = normalised(&input.target);
+        let mut modules = std::iter::once(&self.entry_module).chain(&self.import_modules);
+        target.is_some() && modules.any(|module| normalised(module) == target)
+    }
+}
+
+fn publisher(path: &str, publisher: &Publisher, problems: &mut Problems) {
+    let Publisher::S3(s3) = publisher else { return };
+    for (name, value) in [("Bucket", &s3.bucket), ("Key", &s3.key)] {
+        if value.trim().is_empty() {
+            problems.push(format!("{path}.{name}"), "is missing", "write it: the s3 publisher needs it");
+        }
+    }
+    if !["", "gzip", "plain"].contains(&s3.encoding.to_ascii_lowercase().as_str()) {
+        problems.push(format!("{path}.Encoding"), format!("is {}", quoted(&s3.encoding)), "write gzip or plain");
+    }
+}
+
+fn network(path: &str, network: &Network, problems: &mut Problems) {
+    if !network.domains.is_empty() && network.kind != NetworkKind::Http {
+        problems.push(format!("{path}.Domains"), "is only for Type: HTTP", "set the type or remove the domains");
+    }
+    for (index, domain) in network.domains.iter().enumerate().filter(|(_, domain)| !is_domain(domain)) {
+        let remedy = "write a lower-case host name, '.example.org' for all of a domain, or an IP address";
+        problems.push(format!("{path}.Domains[{index}]"), format!("is {}", quoted(domain)), remedy);
+    }
+    let has_ports = matches!(network.kind, NetworkKind::Host | NetworkKind::Bridge);
+    if !network.ports.is_empty() && !has_ports {
+        problems.push(format!("{path}.Ports"), "is only for Type: Host or Bridge", "set the type or remove the ports");
+    }
+    for (index, number) in network.ports.iter().enumerate() {
+        port(&format!("{path}.Ports[{index}]"), number, network.kind, problems);
+    }
+    let name = |index: usize| format!("{path}.Ports[{index}].Name");
+    unique(name, network.ports.iter().map(|port| port.name.as_str()), problems);
+}
+
+fn is_domain(domain: &str) -> bool {
+    let is_label = |label: &str| {
+        let plain = label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        plain && !label.is_empty() && label.len() < 64 && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let name = domain.strip_prefix("*.").or(domain.strip_prefix('.')).unwrap_or(domain);
+    domain.parse::<IpAddr>().is_ok() || (name.len() < 254 && name.split('.').all(is_label))
+}
+
+fn port(path: &str, port: &Port, kind: NetworkKind, problems: &mut Problems) {
+    let letters = port.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !letters || !port.name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        let remedy = "write letters, digits and '_', as in a variable's name";
+        problems.push(format!("{path}.Name"), format!("is {}", quoted(&port.name)), remedy);
+    }
+    if port.fixed != 0 && port.fixed < FIRST_PORT {
+        problems.push(format!("{path}.Static"), format!("is {}", port.fixed), format!("write {FIRST_PORT} or more"));
+    }
+    if port.target != 0 && kind != NetworkKind::Bridge {
+        problems.push(format!("{path}.Target"), "is only for Type: Bridge", "remove it");
+    }
+    if !port.host_network.is_empty() && port.host_network.parse::<IpAddr>().is_err() {
+        let reason = format!("is {}", quoted(&port.host_network));
+        problems.push(format!("{path}.HostNetwork"), reason, "write an IP address");
+    }
+}
+
+fn timeouts(path: &str, timeouts: Timeouts, problems: &mut Problems) {
+    let Timeouts { execution_secs, queue_secs, total_secs } = timeouts;
+    let most = MAX_EXECUTION_MS / 1_000;
+    if execution_secs > most {
+        let remedy = format!("write at most {most} seconds");
+        problems.push(format!("{path}.ExecutionTimeout"), format!("is {execution_secs}"), remedy);
+    }
+    if total_secs > 0 && execution_secs.saturating_add(queue_secs) > total_secs {
+        let reason =
+            format!("is {total_secs}, less than ExecutionTimeout {execution_secs} and QueueTimeout {queue_secs}");
+        problems.push(format!("{path}.TotalTimeout"), reason, "make it at least their sum");
+    }
+}
