@@ -7,6 +7,8 @@
 //! The signature covers the mesh, the receiver and the message, so that nothing can be replayed to another
 //! peer or into another mesh. What [`open`] returns has been checked once and is trusted after.
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -16,9 +18,12 @@ use crate::message::{Message, OutOfBounds};
 
 const HEADER: usize = 1 + 32 + 32 + 64;
 
-/// A message with its sender, as signed.
+/// A message with its sender, as signed. Cheap to clone: gossip is handed to many.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
+pub struct Sealed(Arc<Inner>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
     from: PeerId,
     to: Option<PeerId>,
     message: Message,
@@ -73,7 +78,7 @@ pub fn seal(key: &SigningKey, mesh: MeshId, to: Option<PeerId>, message: Message
     bytes.extend(to.map_or([0; 32], |to| to.0));
     bytes.extend(signature.to_bytes());
     bytes.extend(payload);
-    Sealed { from, to, message, bytes }
+    Sealed(Arc::new(Inner { from, to, message, bytes }))
 }
 
 /// Checks and decodes a message. Whether `to` is this node is for the caller to check.
@@ -98,38 +103,38 @@ pub fn open(mesh: MeshId, bytes: &[u8]) -> Result<Sealed, OpenError> {
     if message.is_gossip() && bytes.len() > MAX_GOSSIP_BYTES {
         return Err(OpenError::Large(bytes.len()));
     }
-    Ok(Sealed { from, to, message, bytes: bytes.to_vec() })
+    Ok(Sealed(Arc::new(Inner { from, to, message, bytes: bytes.to_vec() })))
 }
 
 impl Sealed {
     /// Takes a message as if it had been opened. For simulation, where nobody forges.
     pub fn assume(from: PeerId, to: Option<PeerId>, message: Message) -> Self {
-        Self { from, to, message, bytes: Vec::new() }
+        Self(Arc::new(Inner { from, to, message, bytes: Vec::new() }))
     }
 
     /// Who signed it.
     pub fn from(&self) -> PeerId {
-        self.from
+        self.0.from
     }
 
     /// Whom it is for; nobody means everybody.
     pub fn to(&self) -> Option<PeerId> {
-        self.to
+        self.0.to
     }
 
     /// What it says.
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.0.message
     }
 
     /// What it says.
     pub fn into_message(self) -> Message {
-        self.message
+        Arc::unwrap_or_clone(self.0).message
     }
 
     /// As it travels: what was signed, for evidence.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 }
 
