@@ -1,1 +1,29 @@
-//! Work in progress.
+//! A whole mesh in one thread, in virtual time, from one seed.
+//!
+//! The machines are the real ones of `shoal-protocol`; everything else is made up here. A run does what a scenario
+//! says, looks after each step for what may never happen, lets the world come to rest, and looks for what must have
+//! happened. Equal seeds give equal runs, to the letter.
+//!
+//! Read in this order: [`scenarios`] is what can be simulated, `world` how, `checks` what is looked for, [`report`]
+//! what comes out.
+
+pub mod scenarios;
+
+mod world;
+
+mod chance;
+mod checks;
+mod disk;
+mod errors;
+mod jobs;
+mod links;
+mod node;
+mod peers;
+mod queue;
+mod stats;
+
+pub mod report;
+
+pub use links::{Distance, Profile};
+pub use peers::Behaviour;
+pub use world::{Setup, run};

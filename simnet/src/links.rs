@@ -1,0 +1,175 @@
+//! How messages travel: latency by distance, loss, duplication, reordering, partitions.
+//!
+//! Gossip is modelled as what an epidemic comes to at each receiver: one delay over several hops, drawn from a
+//! log-normal distribution (measured on Ethereum's gossipsub: median about 200 ms, p95 540 ms).
+
+use crate::chance::Chance;
+
+/// Steps of the table of gossip delays.
+const QUANTILES: usize = 4_096;
+/// How far an overtaken message falls behind, in milliseconds.
+const DETOUR_MS: u64 = 1_500;
+
+/// Where the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distance {
+    /// In one building.
+    Lan,
+    /// Around the world.
+    Wan,
+}
+
+/// What the network does to messages.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Profile {
+    /// Where the nodes are.
+    pub distance: Distance,
+    /// Share of messages that are lost.
+    pub loss: f64,
+    /// Share of messages that arrive twice.
+    pub duplication: f64,
+    /// Share of messages that are overtaken by later ones.
+    pub reordering: f64,
+}
+
+impl Profile {
+    /// A network without faults.
+    pub const fn clean(distance: Distance) -> Self {
+        Self { distance, loss: 0.0, duplication: 0.0, reordering: 0.0 }
+    }
+}
+
+/// The network of a run.
+#[derive(Debug)]
+pub(crate) struct Links {
+    profile: Profile,
+    chance: Chance,
+    /// Place of each node on a map of 140 × 140 one-way milliseconds, and the delay of its own line.
+    places: Vec<(f64, f64, u64)>,
+    gossip_ms: Vec<u16>,
+    /// Which side of a partition each node is on; all on one when there is none.
+    sides: Vec<u8>,
+}
+
+impl Links {
+    pub(crate) fn new(profile: Profile, nodes: usize, mut chance: Chance) -> Self {
+        let places = (0..nodes).map(|_| place(&mut chance)).collect();
+        let (median, sigma) = match profile.distance {
+            Distance::Lan => (1.0, 0.5),
+            Distance::Wan => (200.0, 0.604),
+        };
+        let gossip_ms = (0..QUANTILES).map(|i| log_normal(median, sigma, i)).collect();
+        Self { profile, chance, places, gossip_ms, sides: vec![0; nodes] }
+    }
+
+    /// The typical one-way delay of gossip, in milliseconds: what a node would have measured.
+    pub(crate) fn typical_gossip_ms(&self) -> u32 {
+        u32::from(self.gossip_ms[QUANTILES / 2]).max(1)
+    }
+
+    /// Delays after which a direct message arrives: none if it is lost, two if it is duplicated.
+    pub(crate) fn direct(&mut self, from: usize, to: usize) -> [Option<u64>; 2] {
+        if from == to {
+            return [Some(0), None];
+        }
+        if !self.reach(from, to) {
+            return [None, None];
+        }
+        let first = (!self.chance.happens(self.profile.loss)).then(|| self.distance(from, to));
+        let second = self.chance.happens(self.profile.duplication).then(|| self.distance(from, to));
+        [first, second]
+    }
+
+    /// Delays after which gossip reaches one peer.
+    pub(crate) fn gossip(&mut self, from: usize, to: usize) -> [Option<u64>; 2] {
+        if !self.reach(from, to) {
+            return [None, None];
+        }
+        let first = (!self.chance.happens(self.profile.loss)).then(|| self.epidemic());
+        // Gossip layers drop what they have seen; a duplicate is one that comes after it was forgotten.
+        let second = self.chance.happens(self.profile.duplication).then(|| self.epidemic() + DETOUR_MS);
+        [first, second]
+    }
+
+    /// Whether two nodes can reach each other now.
+    pub(crate) fn reach(&self, a: usize, b: usize) -> bool {
+        self.sides[a] == self.sides[b]
+    }
+
+    /// Cuts the mesh in two; `minority` is the share of nodes on the smaller side.
+    pub(crate) fn part(&mut self, minority: f64) {
+        for side in &mut self.sides {
+            *side = u8::from(self.chance.happens(minority));
+        }
+    }
+
+    /// Heals the partition, and every other fault if `all`.
+    pub(crate) fn heal(&mut self, all: bool) {
+        self.sides.fill(0);
+        if all {
+            self.profile = Profile::clean(self.profile.distance);
+        }
+    }
+
+    fn distance(&mut self, from: usize, to: usize) -> u64 {
+        let detour = if self.chance.happens(self.profile.reordering) { self.chance.between(0, DETOUR_MS) } else { 0 };
+        let ((x, y, near), (u, v, far)) = (self.places[from], self.places[to]);
+        match self.profile.distance {
+            Distance::Lan => 1 + self.chance.exponential(0.3) + detour,
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 198 milliseconds")]
+            Distance::Wan => near + far + (x - u).hypot(y - v) as u64 + self.chance.exponential(4.0) + detour,
+        }
+    }
+
+    fn epidemic(&mut self) -> u64 {
+        let late = if self.chance.happens(self.profile.reordering) { DETOUR_MS } else { 0 };
+        u64::from(self.gossip_ms[self.chance.bits() as usize % QUANTILES]) + late
+    }
+}
+
+/// Nodes crowd around five cities.
+fn place(chance: &mut Chance) -> (f64, f64, u64) {
+    const CITIES: [(f64, f64); 5] = [(20.0, 30.0), (35.0, 40.0), (75.0, 30.0), (120.0, 50.0), (60.0, 120.0)];
+    let (x, y) = CITIES[chance.below(CITIES.len())];
+    (x + chance.unit() * 20.0, y + chance.unit() * 20.0, 2 + chance.exponential(6.0))
+}
+
+/// A quantile of the log-normal distribution, in milliseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
+#[expect(clippy::cast_precision_loss, reason = "a small table")]
+fn log_normal(median: f64, sigma: f64, index: usize) -> u16 {
+    let probability = (index as f64 + 0.5) / QUANTILES as f64;
+    (median * (sigma * normal_quantile(probability)).exp()).round().clamp(1.0, 60_000.0) as u16
+}
+
+/// The standard normal quantile to three digits (Abramowitz and Stegun, 26.2.23).
+fn normal_quantile(probability: f64) -> f64 {
+    let tail = probability.min(1.0 - probability);
+    let t = (-2.0 * tail.ln()).sqrt();
+    let above = 2.515_517 + t * (0.802_853 + t * 0.010_328);
+    let below = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
+    (t - above / below) * (probability - 0.5).signum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wan_gossip_has_the_measured_shape() {
+        let links = Links::new(Profile::clean(Distance::Wan), 2, Chance::new(1));
+        let quantile = |share: f64| f64::from(links.gossip_ms[(share * 4_096.0) as usize]);
+        assert!((quantile(0.5) - 200.0).abs() < 3.0, "{}", quantile(0.5));
+        assert!((quantile(0.95) - 540.0).abs() < 8.0, "{}", quantile(0.95));
+    }
+
+    #[test]
+    fn nothing_crosses_a_partition_until_it_heals() {
+        let mut links = Links::new(Profile::clean(Distance::Wan), 50, Chance::new(1));
+        links.part(0.5);
+        let other = (1..50).find(|node| !links.reach(0, *node)).expect("both sides have nodes");
+        assert_eq!((links.direct(0, other), links.gossip(0, other)), ([None; 2], [None; 2]));
+        links.heal(false);
+        assert!(links.direct(0, other)[0].is_some());
+    }
+}

@@ -1,0 +1,283 @@
+//! The named worlds that a run can take place in: what the network, the nodes and the jobs are like.
+
+use crate::links::{Distance, Profile};
+use crate::peers::Behaviour;
+
+/// A kind of world.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is for, in a line.
+    pub about: &'static str,
+    /// The network while faults last.
+    pub profile: Profile,
+    /// Faults end then, in milliseconds of virtual time.
+    pub heal_ms: u64,
+    /// How often a node crashes before that, on average.
+    pub crashes: f64,
+    /// How often the mesh is cut in two before that.
+    pub partitions: u32,
+    /// Share of nodes that join late.
+    pub late: f64,
+    /// Share of nodes that have an executor.
+    pub workers: f64,
+    /// Who is not honest.
+    pub peers: Vec<Crowd>,
+    /// Share of runs and fetches that fail for reasons of the worker's machine.
+    pub host_failures: f64,
+    /// Share of jobs that their owner stops.
+    pub stops: f64,
+    /// The jobs.
+    pub load: Load,
+    /// Least share of the jobs that must complete.
+    pub complete: f64,
+    /// What is broken on purpose, to see that the checks notice.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// Nodes that behave alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// How they behave.
+    pub behaviour: Behaviour,
+    /// Their share of all nodes.
+    pub share: f64,
+    /// The most there are, whatever the share.
+    pub at_most: usize,
+    /// Whether they share one public network, and so one group.
+    pub neighbours: bool,
+}
+
+/// What the jobs of a world are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// They are submitted within this time, in milliseconds.
+    pub spread_ms: u64,
+    /// A typical run, in milliseconds.
+    pub run_ms: u64,
+    /// Independent executions that must agree.
+    pub agreement: u32,
+    /// Executions at first.
+    pub executions: u32,
+    /// Most votes.
+    pub max_executions: u32,
+    /// Partitions of each job.
+    pub partitions: u32,
+    /// CPU of an execution, in thousandths of a core; a worker has 4,000.
+    pub cpu_millis: u32,
+    /// How long a job waits for workers, in milliseconds.
+    pub queue_timeout_ms: u64,
+    /// Number of different priorities.
+    pub priorities: u64,
+}
+
+/// A defect that the checks must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The disk keeps nothing about executions held for others.
+    ForgetfulDisk,
+    /// Workers do not survive an award: nothing is ever finished.
+    DeadWorkers,
+    /// A restarted node begins without its records.
+    Amnesia,
+}
+
+const WAN: Profile = Profile::clean(Distance::Wan);
+
+const LOAD: Load = Load {
+    spread_ms: 60_000,
+    run_ms: 1_000,
+    agreement: 2,
+    executions: 3,
+    max_executions: 7,
+    partitions: 1,
+    cpu_millis: 500,
+    queue_timeout_ms: 600_000,
+    priorities: 1,
+};
+
+fn calm() -> Scenario {
+    Scenario {
+        name: "calm",
+        about: "honest nodes around the world, a network without faults",
+        profile: WAN,
+        heal_ms: 0,
+        crashes: 0.0,
+        partitions: 0,
+        late: 0.0,
+        workers: 1.0,
+        peers: Vec::new(),
+        host_failures: 0.0,
+        stops: 0.0,
+        load: LOAD,
+        complete: 1.0,
+        sabotage: None,
+    }
+}
+
+fn crowd(behaviour: Behaviour, share: f64) -> Crowd {
+    Crowd { behaviour, share, at_most: usize::MAX, neighbours: false }
+}
+
+/// Every scenario, in the order of their difficulty.
+pub fn all() -> Vec<Scenario> {
+    let lossy = |loss, duplication, reordering| Profile { loss, duplication, reordering, ..WAN };
+    let minutes = |n: u64| n * 60_000;
+    vec![
+        calm(),
+        Scenario {
+            name: "lan",
+            about: "honest nodes in one building",
+            profile: Profile::clean(Distance::Lan),
+            load: Load { run_ms: 20, spread_ms: 10_000, ..LOAD },
+            ..calm()
+        },
+        Scenario {
+            name: "loss",
+            about: "one message in ten is lost, for ever",
+            profile: lossy(0.1, 0.0, 0.05),
+            heal_ms: u64::MAX,
+            ..calm()
+        },
+        Scenario {
+            name: "duplicates",
+            about: "one message in three arrives twice, many out of order",
+            profile: lossy(0.0, 0.33, 0.3),
+            heal_ms: u64::MAX,
+            ..calm()
+        },
+        Scenario {
+            name: "partitions",
+            about: "the mesh is cut in two, again and again",
+            partitions: 4,
+            heal_ms: minutes(3),
+            load: Load { run_ms: 5_000, ..LOAD },
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
+            name: "crashes",
+            about: "nodes crash between any two outputs and restart from what they saved",
+            crashes: 1.5,
+            heal_ms: minutes(3),
+            load: Load { run_ms: 4_000, ..LOAD },
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
+            name: "slow",
+            about: "one worker in five takes twenty times as long as the others",
+            peers: vec![crowd(Behaviour::Slow, 0.2)],
+            ..calm()
+        },
+        Scenario {
+            name: "liars",
+            about: "one worker in five answers something wrong of its own",
+            peers: vec![crowd(Behaviour::Liar, 0.2)],
+            complete: 0.95,
+            ..calm()
+        },
+        Scenario {
+            name: "colluders",
+            about: "two workers agree on wrong answers; three must agree",
+            peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Colluder, 1.0) }],
+            load: Load { agreement: 3, executions: 4, max_executions: 9, ..LOAD },
+            complete: 0.95,
+            ..calm()
+        },
+        Scenario {
+            name: "neighbours",
+            about: "a third of the workers collude, all from one public network",
+            peers: vec![Crowd { neighbours: true, ..crowd(Behaviour::Colluder, 0.33) }],
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
+            name: "free-riders",
+            about: "some copy, some withhold their reveal, some bid and fall silent, some vanish",
+            peers: vec![
+                crowd(Behaviour::Copier, 0.1),
+                crowd(Behaviour::Withholder, 0.1),
+                crowd(Behaviour::Mute, 0.1),
+                crowd(Behaviour::Vanisher, 0.1),
+            ],
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
+            name: "floods",
+            about: "two peers send forged messages without end",
+            peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Flooder, 1.0) }],
+            heal_ms: minutes(2),
+            complete: 0.95,
+            ..calm()
+        },
+        Scenario {
+            name: "churn",
+            about: "half of the nodes join late, others come and go",
+            late: 0.5,
+            crashes: 0.7,
+            heal_ms: minutes(2),
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
+            name: "overload",
+            about: "far more work than workers: jobs queue, important ones first",
+            load: Load {
+                spread_ms: 5_000,
+                cpu_millis: 4_000,
+                run_ms: 3_000,
+                priorities: 3,
+                queue_timeout_ms: 36_000_000,
+                ..LOAD
+            },
+            complete: 1.0,
+            ..calm()
+        },
+        Scenario {
+            name: "arrays",
+            about: "every job has fifty partitions",
+            load: Load { partitions: 50, run_ms: 2_000, ..LOAD },
+            ..calm()
+        },
+        Scenario {
+            name: "scarce",
+            about: "too few workers for an agreement: jobs end and say why",
+            workers: 0.0,
+            load: Load { queue_timeout_ms: 0, run_ms: 15_000, ..LOAD },
+            complete: 0.0,
+            ..calm()
+        },
+        Scenario {
+            name: "chaos",
+            about: "everything at once",
+            profile: lossy(0.05, 0.05, 0.1),
+            heal_ms: minutes(4),
+            crashes: 1.0,
+            partitions: 2,
+            late: 0.2,
+            peers: vec![
+                crowd(Behaviour::Slow, 0.05),
+                crowd(Behaviour::Liar, 0.05),
+                crowd(Behaviour::Copier, 0.05),
+                crowd(Behaviour::Withholder, 0.05),
+                crowd(Behaviour::Mute, 0.05),
+                crowd(Behaviour::Vanisher, 0.05),
+                Crowd { at_most: 1, ..crowd(Behaviour::Colluder, 0.1) },
+                Crowd { at_most: 1, ..crowd(Behaviour::Flooder, 0.1) },
+            ],
+            host_failures: 0.03,
+            stops: 0.05,
+            load: Load { partitions: 2, run_ms: 3_000, ..LOAD },
+            complete: 0.5,
+            ..calm()
+        },
+    ]
+}
+
+/// The scenario of this name.
+pub fn named(name: &str) -> Option<Scenario> {
+    all().into_iter().find(|scenario| scenario.name == name)
+}

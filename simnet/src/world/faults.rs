@@ -1,0 +1,160 @@
+//! What goes wrong in a world, and when: late joins, crashes between any two outputs, partitions, floods.
+
+use shoal_protocol::commitment::{Commitment, Salt};
+use shoal_protocol::id::PeerId;
+use shoal_protocol::id::{BlobHash, InvocationId};
+use shoal_protocol::message::{
+    Bid, Commit, Contact, Ending, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage,
+};
+use shoal_protocol::task::{Claim, Failure, Outcome};
+
+use super::{Event, What, World};
+use crate::checks::most_outputs;
+use crate::peers::Behaviour;
+use crate::scenarios::Sabotage;
+
+/// A node that is about to crash does so within so many outputs, drawn anew each time.
+const MAX_FUSE: u64 = 12;
+/// Or after this time, in milliseconds, if it has nothing to do.
+const FUSE_MS: u64 = 5_000;
+/// Longest time that a crashed node is down, in milliseconds.
+const MAX_DOWN_MS: u64 = 25_000;
+/// Pause between two bursts of a flooder, in milliseconds, and messages of one burst.
+const FLOOD_MS: u64 = 250;
+const FLOOD_BURST: usize = 4;
+
+impl World {
+    pub(super) fn plan_faults(&mut self) {
+        let heal = self.scenario.heal_ms;
+        for number in 0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
+            // Node 0 is there from the beginning: somebody must be.
+            let late = number > 0 && self.chance.happens(self.scenario.late);
+            let from = if late { self.chance.between(0, heal) } else { 0 };
+            self.queue.plan(from, Event { node: number, what: What::Start });
+            self.plan_crashes(number, from, heal);
+            if self.nodes[number as usize].behaviour == Behaviour::Flooder {
+                self.queue.plan(from, Event { node: number, what: What::Flood });
+            }
+        }
+        for _ in 0..self.scenario.partitions {
+            let from = self.chance.between(0, heal);
+            let length = self.chance.between(1_000, 60_000);
+            self.queue.plan(from, Event { node: 0, what: What::Part });
+            self.queue.plan((from + length).min(heal), Event { node: 0, what: What::Join });
+        }
+        if heal != u64::MAX {
+            self.queue.plan(heal, Event { node: 0, what: What::Heal });
+        }
+    }
+
+    fn plan_crashes(&mut self, number: u32, from: u64, heal: u64) {
+        let mut crashes = self.scenario.crashes;
+        while self.chance.happens(crashes) && from < heal {
+            let at = self.chance.between(from, heal);
+            self.queue.plan(at, Event { node: number, what: What::Arm });
+            crashes -= 1.0;
+        }
+    }
+
+    pub(super) fn arm(&mut self, number: u32) {
+        let node = &mut self.nodes[number as usize];
+        if node.is_up() && node.fuse.is_none() {
+            node.fuse = u32::try_from(self.chance.between(0, MAX_FUSE)).ok();
+            self.queue.plan(self.queue.now() + FUSE_MS, Event { node: number, what: What::Crash });
+        }
+    }
+
+    /// Counts an output that is about to be performed; says whether the node crashes instead.
+    pub(super) fn burn(&mut self, number: u32) -> bool {
+        let node = &mut self.nodes[number as usize];
+        match node.fuse {
+            None => false,
+            Some(0) => {
+                self.crash(number);
+                true
+            }
+            Some(left) => {
+                node.fuse = Some(left - 1);
+                false
+            }
+        }
+    }
+
+    pub(super) fn crash_if_armed(&mut self, number: u32) {
+        if self.nodes[number as usize].fuse.is_some() {
+            self.crash(number);
+        }
+    }
+
+    pub(super) fn crash(&mut self, number: u32) {
+        self.stats.crashes += 1;
+        let node = &mut self.nodes[number as usize];
+        node.crash();
+        if !node.gone {
+            let down = self.chance.between(10, MAX_DOWN_MS);
+            self.queue.plan(self.queue.now() + down, Event { node: number, what: What::Start });
+        }
+    }
+
+    pub(super) fn start(&mut self, number: u32) {
+        let (now, seed) = (self.now(), self.chance.bytes());
+        let remember = !self.has_sabotage(Sabotage::Amnesia);
+        let node = &mut self.nodes[number as usize];
+        if node.is_up() {
+            return;
+        }
+        node.start(now, seed, remember);
+        let records = node.disk.records().len();
+        let bound = most_outputs(self.scenario.load.partitions, records);
+        self.perform_all(number, false, bound);
+    }
+
+    /// Sends some forged messages about what goes on in the mesh.
+    pub(super) fn flood(&mut self, number: u32) {
+        if self.queue.now() >= self.scenario.heal_ms {
+            return;
+        }
+        self.queue.plan(self.queue.now() + FLOOD_MS, Event { node: number, what: What::Flood });
+        for _ in 0..FLOOD_BURST {
+            let known = self.recent_awards.len();
+            if known == 0 || !self.nodes[number as usize].is_up() {
+                return;
+            }
+            let (requester, worker, award) = self.recent_awards[self.chance.below(known)].clone();
+            let (to, message) = self.forge(requester, worker, award);
+            self.post(number, to, message);
+        }
+    }
+
+    fn forge(
+        &mut self,
+        requester: PeerId,
+        worker: PeerId,
+        award: shoal_protocol::message::Award,
+    ) -> (Option<PeerId>, Message) {
+        let (job, execution) = (award.job, award.execution);
+        let salt = Salt(self.chance.bytes());
+        let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash(self.chance.bytes()) };
+        match self.chance.below(9) {
+            0 | 1 => {
+                let round = u32::try_from(self.chance.below(4)).unwrap_or(0);
+                let contact = Contact::default();
+                (None, Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact }))
+            }
+            2 => (Some(requester), Message::Progress(Progress { job, execution, stage: Stage::Running })),
+            3 => {
+                let commitment = Commitment(self.chance.bytes());
+                (Some(requester), Message::Commit(Commit { job, execution, commitment, run_ms: 1 }))
+            }
+            4 => {
+                let invocation = InvocationId(self.chance.bytes());
+                let reveal = Reveal { job, execution, invocation, claim, salt, result_bytes: 1 };
+                (Some(requester), Message::Reveal(reveal))
+            }
+            5 => (Some(requester), Message::Fail(Fail { job, execution, failure: Failure::TimedOut })),
+            6 => (Some(worker), Message::Settle(Settle { job, execution, ending: Ending::Cancelled })),
+            7 => (Some(worker), Message::RevealPlease(RevealPlease { job, execution })),
+            _ => (Some(worker), Message::Award(award)),
+        }
+    }
+}
