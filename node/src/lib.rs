@@ -1,3 +1,39 @@
-//! Work in progress.
+//! A Shoal node: it performs for real what `shoal_protocol` decides.
+//!
+//! [`Node::start`] opens the data directory, takes up what was saved, and joins the mesh. One driver owns the
+//! protocol machine; network, executors and blob store report to it as events. Everything that a person does, on
+//! the command line or through the HTTP API, goes through [`Node`].
+
+mod node;
+
+pub mod config;
+
+mod submit;
+
+mod query;
+
+mod driver;
+
+mod ingress;
+
+mod hands;
+
+mod pins;
+
+mod records;
+
+mod logs;
+
+mod direct;
 
 pub mod network;
+
+pub mod clock;
+
+pub use config::Config;
+pub use direct::Stream;
+pub use driver::TooManyJobs;
+pub use node::{Node, NodeInfo, StartError, StopError};
+pub use query::{LogChunk, LogsError, ResultError, ResultInfo};
+pub use records::LookupError;
+pub use submit::SubmitError;

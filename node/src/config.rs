@@ -1,0 +1,359 @@
+//! What an operator may choose: the file in the data directory < the environment < flags.
+//!
+//! What all nodes of a mesh must share is in `shoal_protocol::limits` instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use shoal_protocol::job::units::{Bytes, Cpu};
+use shoal_protocol::message::{ExecutorKind, Resources};
+
+use crate::network::ticket::{Ticket, TicketError};
+
+/// The mesh that a node joins when none is named.
+pub const DEFAULT_MESH: &str = "public";
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The share of the machine that a node offers unless told otherwise, in percent.
+const DEFAULT_SHARE: u64 = 80;
+
+/// Everything a node is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the node keeps its key, state and blobs.
+    pub data_dir: PathBuf,
+    /// UDP address; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Meshes' tickets to join with.
+    pub join: Vec<Ticket>,
+    /// The mesh's name. Nodes of different meshes do not talk.
+    pub mesh: String,
+    /// TCP address of the HTTP API; none for no API.
+    pub api_listen: Option<SocketAddr>,
+    /// Executors that run jobs of others; none for a node that only submits.
+    pub executors: BTreeSet<ExecutorKind>,
+    /// What all executions may use together.
+    pub capacity: Resources,
+    /// Labels, for constraints of jobs.
+    pub labels: BTreeMap<String, String>,
+    /// Who operates the node: its bids are not independent of those of other nodes with this name.
+    pub operator: Option<String>,
+    /// Whether the node stays on this machine: no port mapping, no relay.
+    pub loopback_only: bool,
+    /// What the node does wrong on purpose.
+    #[cfg(debug_assertions)]
+    pub misbehaviour: Option<Misbehaviour>,
+}
+
+/// What a node does wrong on purpose, in tests. Release builds have no such thing.
+#[cfg(debug_assertions)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// Its results differ from everybody's.
+    LieAlone,
+    /// Its results are wrong, and the same as those of all who do this.
+    LieTogether,
+}
+
+/// Values from one origin; what is absent is left to the next.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// UDP address, `IP:PORT`.
+    pub listen: Option<SocketAddr>,
+    /// Tickets.
+    pub join: Option<Vec<String>>,
+    /// The mesh's name.
+    pub mesh: Option<String>,
+    /// TCP address of the API, `IP:PORT`.
+    pub api_listen: Option<SocketAddr>,
+    /// Executors: `wasm`.
+    pub executors: Option<Vec<String>>,
+    /// Memory for executions, for example `4GiB`.
+    pub max_memory: Option<String>,
+    /// CPU for executions, for example `1500m`.
+    pub max_cpu: Option<String>,
+    /// Disk for executions, for example `20GB`.
+    pub max_disk: Option<String>,
+    /// Labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Who operates the node.
+    pub operator: Option<String>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Nobody chose.
+    Default,
+    /// `config.toml` in the data directory.
+    File,
+    /// `SHOAL_…`.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+/// A configuration and where each value came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Name, value and origin of each setting.
+    pub explanation: Vec<(&'static str, String, Origin)>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is no configuration.
+    #[error("{0} is not a valid configuration: {1}")]
+    Invalid(PathBuf, String),
+    /// A value is wrong.
+    #[error("{origin} {name}: {reason}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// Where it came from.
+        origin: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A ticket is wrong.
+    #[error("cannot join: {0}")]
+    Ticket(#[from] TicketError),
+}
+
+impl Loaded {
+    /// Completes `flags` with the environment, the file in `data_dir`, and defaults.
+    pub fn new(data_dir: &Path, flags: Settings) -> Result<Self, ConfigError> {
+        let file = read_file(&data_dir.join("config.toml"))?;
+        let environment = read_environment(|name| std::env::var(name).ok())?;
+        Self::merge(data_dir, [(flags, Origin::Flag), (environment, Origin::Environment), (file, Origin::File)])
+    }
+
+    fn merge(data_dir: &Path, origins: [(Settings, Origin); 3]) -> Result<Self, ConfigError> {
+        let mut explanation = Vec::new();
+        macro_rules! setting {
+            ($field:ident, $default:expr) => {{
+                let found = origins.iter().find_map(|(settings, origin)| Some((settings.$field.clone()?, *origin)));
+                let (value, origin) = found.unwrap_or_else(|| ($default, Origin::Default));
+                explanation.push((stringify!($field), display(&value), origin));
+                (value, origin)
+            }};
+        }
+        let (listen, _) = setting!(listen, SocketAddr::from(([0, 0, 0, 0], 0)));
+        let (join, _) = setting!(join, Vec::new());
+        let ticket_mesh = default_mesh(&join)?;
+        let (mesh, _) = setting!(mesh, ticket_mesh);
+        let (api_listen, _) = setting!(api_listen, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let (executors, executors_from) = setting!(executors, vec!["wasm".to_owned()]);
+        let machine = machine_size(data_dir);
+        let (memory, memory_from) = setting!(max_memory, format!("{}", machine.memory_bytes));
+        let (cpu, cpu_from) = setting!(max_cpu, format!("{}m", machine.cpu_millis));
+        let (disk, disk_from) = setting!(max_disk, format!("{}", machine.disk_bytes));
+        let (labels, _) = setting!(labels, BTreeMap::new());
+        let (operator, _) = setting!(operator, String::new());
+        let capacity = Resources {
+            cpu_millis: amount::<Cpu>("max_cpu", cpu_from, &cpu)?.0,
+            memory_bytes: amount::<Bytes>("max_memory", memory_from, &memory)?.0,
+            disk_bytes: amount::<Bytes>("max_disk", disk_from, &disk)?.0,
+            gpus: 0,
+        };
+        let tickets = join.iter().map(|word| word.parse::<Ticket>().and_then(|ticket| ticket.for_mesh(&mesh)));
+        let config = Config {
+            data_dir: data_dir.to_owned(),
+            listen,
+            join: tickets.collect::<Result<_, _>>()?,
+            mesh,
+            api_listen: Some(api_listen),
+            executors: parse_executors(&executors, executors_from)?,
+            capacity,
+            labels,
+            operator: Some(operator).filter(|name| !name.is_empty()),
+            loopback_only: false,
+            #[cfg(debug_assertions)]
+            misbehaviour: misbehaviour(),
+        };
+        Ok(Self { config, explanation })
+    }
+}
+
+/// Without a name, the mesh is that of the first ticket.
+fn default_mesh(join: &[String]) -> Result<String, ConfigError> {
+    match join.first() {
+        Some(word) => Ok(word.parse::<Ticket>()?.mesh),
+        None => Ok(DEFAULT_MESH.to_owned()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    use std::io::Read;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(ConfigError::Unreadable(path.to_owned(), error)),
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+    toml::from_str(&text).map_err(|error| ConfigError::Invalid(path.to_owned(), error.to_string()))
+}
+
+fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+    let words = |name| get(name).map(|text| text.split(',').map(|word| word.trim().to_owned()).collect());
+    let address = |name: &'static str| {
+        let parse = |text: String| {
+            let reason = format!("{text:?} is not an address; write IP:PORT, for example 0.0.0.0:4433");
+            text.parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
+        };
+        get(name).map(parse).transpose()
+    };
+    let labels = get("SHOAL_LABELS").map(|text| parse_labels(&text)).transpose()?;
+    Ok(Settings {
+        listen: address("SHOAL_LISTEN")?,
+        join: words("SHOAL_JOIN"),
+        mesh: get("SHOAL_MESH"),
+        api_listen: address("SHOAL_API_LISTEN")?,
+        executors: words("SHOAL_EXECUTORS"),
+        max_memory: get("SHOAL_MAX_MEMORY"),
+        max_cpu: get("SHOAL_MAX_CPU"),
+        max_disk: get("SHOAL_MAX_DISK"),
+        labels,
+        operator: get("SHOAL_OPERATOR"),
+    })
+}
+
+fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+    let pair = |word: &str| {
+        let reason = || format!("{word:?} is not a label; write KEY=VALUE");
+        let (key, value) = word.split_once('=').ok_or_else(reason)?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let labels = text.split(',').filter(|word| !word.trim().is_empty()).map(pair).collect::<Result<_, String>>();
+    labels.map_err(|reason| ConfigError::Value { name: "SHOAL_LABELS", origin: "environment", reason })
+}
+
+fn parse_executors(words: &[String], origin: Origin) -> Result<BTreeSet<ExecutorKind>, ConfigError> {
+    let parse = |word: &String| match word.as_str() {
+        "wasm" => Ok(Some(ExecutorKind::Wasm)),
+        "docker" => Err("this build has no docker executor yet; use wasm".to_owned()),
+        "none" | "" => Ok(None),
+        other => Err(format!("there is no executor {other:?}; use wasm, or none for a node that only submits")),
+    };
+    let kinds = words.iter().map(parse).collect::<Result<Vec<_>, _>>();
+    let value = |reason| ConfigError::Value { name: "executors", origin: origin.as_str(), reason };
+    Ok(kinds.map_err(value)?.into_iter().flatten().collect())
+}
+
+fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|error: T::Err| ConfigError::Value {
+        name,
+        origin: origin.as_str(),
+        reason: error.to_string(),
+    })
+}
+
+/// What a node offers unless told otherwise: most of the machine.
+fn machine_size(data_dir: &Path) -> Resources {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = sysinfo::System::new().map_or(0, |mut system| {
+        system.refresh_memory();
+        system.total_memory()
+    });
+    Resources {
+        // A core is never split below one job of the default size.
+        cpu_millis: u32::try_from(cores * 1_000).unwrap_or(u32::MAX),
+        memory_bytes: memory / 100 * DEFAULT_SHARE,
+        disk_bytes: free_disk(data_dir) / 100 * DEFAULT_SHARE,
+        gpus: 0,
+    }
+}
+
+/// Free space of the disk that `data_dir` is or will be on, in bytes.
+fn free_disk(data_dir: &Path) -> u64 {
+    let Ok(disks) = sysinfo::Disks::new_with_refreshed_list() else { return 0 };
+    let existing = data_dir.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
+    let holding = disks.iter().filter(|disk| existing.starts_with(disk.mount_point()));
+    let nearest = holding.max_by_key(|disk| disk.mount_point().as_os_str().len());
+    nearest.map_or(0, sysinfo::Disk::available_space)
+}
+
+#[cfg(debug_assertions)]
+fn misbehaviour() -> Option<Misbehaviour> {
+    match std::env::var("SHOAL_TEST_MISBEHAVE").ok()?.as_str() {
+        "lie-alone" => Some(Misbehaviour::LieAlone),
+        "lie-together" => Some(Misbehaviour::LieTogether),
+        other => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
+    }
+}
+
+fn display(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(value) => value.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+impl Origin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Origin::Default => "default",
+            Origin::File => "config.toml",
+            Origin::Environment => "environment",
+            Origin::Flag => "flag",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(file: &str, environment: &[(&str, &str)], flags: Settings) -> Result<Loaded, ConfigError> {
+        let file = toml::from_str(file).unwrap();
+        let get = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let origins = [(flags, Origin::Flag), (read_environment(get)?, Origin::Environment), (file, Origin::File)];
+        Loaded::merge(Path::new("/tmp"), origins)
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let flags = Settings { max_cpu: Some("3".into()), ..Settings::default() };
+        let loaded = merged(
+            "mesh = 'a'\nmax_cpu = '1'\nmax_memory = '1GiB'",
+            &[("SHOAL_MESH", "b"), ("SHOAL_MAX_CPU", "2")],
+            flags,
+        )
+        .unwrap();
+        assert_eq!((loaded.config.mesh.as_str(), loaded.config.capacity.cpu_millis), ("b", 3_000));
+        assert_eq!(loaded.config.capacity.memory_bytes, 1 << 30);
+        let origin = |name| loaded.explanation.iter().find(|(n, ..)| *n == name).unwrap().2;
+        let origins = ["max_cpu", "mesh", "max_memory", "listen"].map(origin);
+        assert_eq!(origins, [Origin::Flag, Origin::Environment, Origin::File, Origin::Default]);
+    }
+
+    #[test]
+    fn a_wrong_value_names_itself_and_its_origin() {
+        let table = [
+            (merged("max_memory = 'lots'", &[], Settings::default()), "config.toml max_memory"),
+            (merged("", &[("SHOAL_LISTEN", "here")], Settings::default()), "environment SHOAL_LISTEN"),
+            (merged("executors = ['docker']", &[], Settings::default()), "no docker executor yet"),
+            (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
+        ];
+        for (result, expected) in table {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

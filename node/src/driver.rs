@@ -1,0 +1,221 @@
+//! Drives the protocol machine: one closed [`Event`] in, one `match` that performs each output.
+//!
+//! Whatever waits when the driver looks is handled together, so that one write to the disk serves many inputs.
+
+use std::sync::Arc;
+
+use shoal_protocol::id::{JobId, MeshId, PeerId};
+use shoal_protocol::limits::MAX_OPEN_JOBS;
+use shoal_protocol::machine::{Input, Machine, Output, View};
+use shoal_protocol::message::Message;
+use shoal_protocol::record::{self, Record, Submission};
+use shoal_protocol::wire::{self, Sealed};
+use shoal_store::state::{Change, State, StateError};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::direct::{self, Request};
+use crate::hands::Hands;
+use crate::network::Network;
+use crate::records;
+
+/// Events that may wait for the driver.
+pub(crate) const MAX_EVENTS: usize = 4_096;
+/// Events that are handled before one write to the disk.
+const MAX_BATCH: usize = 256;
+/// Direct messages that may be on their way at once; the protocol repeats what is dropped.
+const MAX_SENDING: usize = 2_048;
+
+/// What the driver is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Something for the protocol.
+    Input(Input),
+    /// A person wants something done; answered once that is durable.
+    Submit(Box<Submission>, oneshot::Sender<Result<JobId, TooManyJobs>>),
+    /// A person does not want a job any more; answered once that is durable.
+    Stop(JobId, oneshot::Sender<()>),
+    /// What is known of the mesh has changed.
+    View(View),
+    /// Ends the driver.
+    Shutdown,
+}
+
+/// This node has as many open jobs as it can.
+#[derive(Debug, thiserror::Error)]
+#[error("this node already has {MAX_OPEN_JOBS} open jobs; wait until some have ended, or stop some")]
+pub struct TooManyJobs;
+
+/// The machine and what it needs to act.
+pub(crate) struct Driver {
+    pub(crate) machine: Machine,
+    pub(crate) clock: Clock,
+    pub(crate) key: ed25519_dalek::SigningKey,
+    pub(crate) mesh: MeshId,
+    pub(crate) state: Arc<State>,
+    pub(crate) network: Network,
+    pub(crate) hands: Hands,
+    pub(crate) inbox: mpsc::Receiver<Event>,
+    pub(crate) happenings: broadcast::Sender<record::Event>,
+    pub(crate) sending: Arc<Semaphore>,
+}
+
+impl Driver {
+    pub(crate) fn sending_slots() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_SENDING))
+    }
+
+    /// Runs until it is told to end, or until the disk fails.
+    pub(crate) async fn run(mut self) -> Result<(), StateError> {
+        self.perform().await?;
+        loop {
+            let mut event = self.next().await;
+            let mut answers = Answers::default();
+            for _ in 0..MAX_BATCH {
+                if let Event::Shutdown = event {
+                    self.perform().await?;
+                    self.hands.stop_all();
+                    return Ok(());
+                }
+                self.take(event, &mut answers);
+                match self.inbox.try_recv() {
+                    Ok(next) => event = next,
+                    Err(_) => break,
+                }
+            }
+            self.perform().await?;
+            answers.send();
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let deadline = self.machine.deadline().map(|at| self.clock.instant(at));
+        let sleep = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = self.inbox.recv() => event.unwrap_or(Event::Shutdown),
+            () = sleep => Event::Input(Input::Tick),
+        }
+    }
+
+    fn take(&mut self, event: Event, answers: &mut Answers) {
+        let now = self.clock.now();
+        match event {
+            Event::Input(input) => self.machine.handle(now, input),
+            Event::View(view) => self.machine.observe(view),
+            Event::Submit(submission, answer) => {
+                if self.machine.open_jobs() >= MAX_OPEN_JOBS {
+                    return answers.submitted.push((answer, Err(TooManyJobs)));
+                }
+                let job = submission.job(self.machine.me());
+                self.machine.handle(now, Input::Submit(submission));
+                answers.submitted.push((answer, Ok(job)));
+            }
+            Event::Stop(job, answer) => {
+                self.machine.handle(now, Input::Stop(job));
+                answers.stopped.push(answer);
+            }
+            Event::Shutdown => {}
+        }
+    }
+
+    /// Performs every output: first everything that must be durable, then the rest in order.
+    async fn perform(&mut self) -> Result<(), StateError> {
+        loop {
+            let outputs: Vec<Output> = std::iter::from_fn(|| self.machine.poll()).collect();
+            if outputs.is_empty() {
+                return Ok(());
+            }
+            self.save(&outputs).await?;
+            for output in outputs {
+                self.act(output).await;
+            }
+        }
+    }
+
+    async fn save(&self, outputs: &[Output]) -> Result<(), StateError> {
+        let changes: Vec<Change> = outputs
+            .iter()
+            .flat_map(|output| match output {
+                Output::Save(record) => records::save(record),
+                Output::Forget(key) => vec![records::forget(*key)],
+                _ => Vec::new(),
+            })
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let state = Arc::clone(&self.state);
+        let write = tokio::task::spawn_blocking(move || state.apply(&changes));
+        write.await.expect("writing records does not panic")
+    }
+
+    async fn act(&mut self, output: Output) {
+        match output {
+            // Durable by now, so that whoever hears of it finds it.
+            Output::Save(Record::Event(event)) => drop(self.happenings.send(event)),
+            Output::Save(_) | Output::Forget(_) => {}
+            Output::Gossip(message) => {
+                let sealed = wire::seal(&self.key, self.mesh, None, message);
+                self.network.gossip(sealed.bytes().to_vec()).await;
+            }
+            Output::Send(to, message) => self.send(to, message),
+            Output::Learn(peer, contact) => self.network.learn(peer, &contact),
+            Output::Fetch { execution, contents, from, max_bytes } => {
+                self.hands.fetch(execution, contents, from, max_bytes);
+            }
+            Output::Execute { execution, requester, invocation, timeout_ms } => {
+                self.hands.execute(execution, requester, invocation, timeout_ms);
+            }
+            Output::Abort(execution) => self.hands.abort(execution),
+            Output::Release(execution) => self.hands.release(execution),
+            Output::Collect { job, partition, result, max_bytes, from } => {
+                self.hands.collect(job, partition, result, max_bytes, from);
+            }
+            Output::End(job) => self.hands.end(job),
+        }
+    }
+
+    fn send(&mut self, to: PeerId, message: Message) {
+        let sealed = wire::seal(&self.key, self.mesh, Some(to), message);
+        if to == self.machine.me() {
+            return self.machine.handle(self.clock.now(), Input::Heard(sealed));
+        }
+        let Ok(slot) = Arc::clone(&self.sending).try_acquire_owned() else {
+            tracing::warn!(peer = %to.short(), message = sealed.message().name(), "too many messages are on their way");
+            return;
+        };
+        tokio::spawn(deliver(self.network.clone(), to, sealed, slot));
+    }
+}
+
+async fn deliver(network: Network, to: PeerId, sealed: Sealed, slot: tokio::sync::OwnedSemaphorePermit) {
+    let request = direct::encode(&Request::Message(sealed.bytes().to_vec()));
+    if let Err(error) = network.request(to, request).await {
+        // The protocol says again what matters.
+        tracing::debug!(peer = %to.short(), message = sealed.message().name(), %error, "not delivered");
+    }
+    drop(slot);
+}
+
+/// Answers that wait until what they confirm is durable.
+#[derive(Default)]
+struct Answers {
+    submitted: Vec<(oneshot::Sender<Result<JobId, TooManyJobs>>, Result<JobId, TooManyJobs>)>,
+    stopped: Vec<oneshot::Sender<()>>,
+}
+
+impl Answers {
+    fn send(self) {
+        for (answer, result) in self.submitted {
+            let _ = answer.send(result);
+        }
+        for answer in self.stopped {
+            let _ = answer.send(());
+        }
+    }
+}

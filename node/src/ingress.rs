@@ -1,0 +1,133 @@
+//! What peers say, on its way to the driver: opened, checked and priced; forged or stale gossip stops here.
+
+use std::sync::Arc;
+
+use shoal_protocol::id::{MeshId, PeerId};
+use shoal_protocol::machine::{self, Input, Opinion};
+use shoal_protocol::message::{Announce, Message};
+use shoal_protocol::wire::{self, OpenError, Sealed};
+use shoal_store::blobs::{Blobs, Status};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::clock::Clock;
+use crate::direct::{self, Request};
+use crate::driver::Event;
+use crate::hands::Runs;
+use crate::logs;
+use crate::network::{Network, NetworkEvent, Reply, Validity};
+
+/// Announcements that are priced at once; more are dropped, and come again if nobody takes the job.
+const MAX_PRICING: usize = 64;
+/// Log requests that are answered at once.
+const MAX_LOG_READS: usize = 16;
+
+/// Takes what the network hears.
+pub(crate) struct Ingress {
+    pub(crate) me: PeerId,
+    pub(crate) mesh: MeshId,
+    pub(crate) clock: Clock,
+    pub(crate) network: Network,
+    pub(crate) blobs: Blobs,
+    pub(crate) runs: Runs,
+    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) pricing: Arc<Semaphore>,
+    pub(crate) log_reads: Arc<Semaphore>,
+}
+
+impl Ingress {
+    pub(crate) fn slots() -> (Arc<Semaphore>, Arc<Semaphore>) {
+        (Arc::new(Semaphore::new(MAX_PRICING)), Arc::new(Semaphore::new(MAX_LOG_READS)))
+    }
+
+    /// Runs until the network has ended.
+    pub(crate) async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                NetworkEvent::Gossip { id, source, bytes } => {
+                    let validity = self.gossip(&bytes);
+                    self.network.validate(id, source, validity);
+                }
+                NetworkEvent::Request { from, bytes, reply } => self.request(from, &bytes, reply).await,
+                NetworkEvent::PeerUp(peer) => tracing::info!(peer = %peer.short(), "connected"),
+                NetworkEvent::PeerDown(peer) => tracing::info!(peer = %peer.short(), "disconnected"),
+            }
+        }
+    }
+
+    fn gossip(&self, bytes: &[u8]) -> Validity {
+        let sealed = match wire::open(self.mesh, bytes) {
+            Ok(sealed) => sealed,
+            Err(OpenError::Version(_)) => return Validity::Ignore,
+            Err(_) => return Validity::Reject,
+        };
+        if !sealed.message().is_gossip() {
+            return Validity::Reject;
+        }
+        if machine::judge(self.clock.now(), &sealed) == Opinion::Ignore {
+            return Validity::Ignore;
+        }
+        match sealed.message() {
+            Message::Announce(_) => self.price(sealed),
+            _ => self.pass(Input::Heard(sealed)),
+        }
+        Validity::Accept
+    }
+
+    /// Finds out what this node lacks of a job's inputs, then passes the announcement on.
+    fn price(&self, sealed: Sealed) {
+        let Ok(slot) = Arc::clone(&self.pricing).try_acquire_owned() else { return };
+        let (blobs, inbox) = (self.blobs.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let Message::Announce(announce) = sealed.message() else { return };
+            let missing = missing_bytes(&blobs, announce).await;
+            let _ = inbox.send(Event::Input(Input::Announced(sealed, missing))).await;
+            drop(slot);
+        });
+    }
+
+    async fn request(&self, from: PeerId, bytes: &[u8], reply: Reply) {
+        match direct::decode::<Request>(bytes) {
+            Some(Request::Message(bytes)) => {
+                let opened = wire::open(self.mesh, &bytes).ok();
+                let addressed = |sealed: &Sealed| sealed.from() == from && sealed.to() == Some(self.me);
+                let Some(sealed) = opened.filter(addressed) else {
+                    tracing::debug!(peer = %from.short(), "a message that is not what it should be");
+                    return;
+                };
+                if self.inbox.send(Event::Input(Input::Heard(sealed))).await.is_ok() {
+                    reply.send(Vec::new());
+                }
+            }
+            Some(Request::Log(request)) => {
+                let Ok(slot) = Arc::clone(&self.log_reads).try_acquire_owned() else { return };
+                let runs = self.runs.clone();
+                tokio::spawn(async move {
+                    if let Some(piece) = logs::read_run(&runs, from, request).await {
+                        reply.send(direct::encode(&piece));
+                    }
+                    drop(slot);
+                });
+            }
+            None => tracing::debug!(peer = %from.short(), "a request that is none"),
+        }
+    }
+
+    fn pass(&self, input: Input) {
+        if self.inbox.try_send(Event::Input(input)).is_err() {
+            tracing::debug!("gossip was dropped: too much to do");
+        }
+    }
+}
+
+/// Bytes of a job's inputs that are not here. Inputs that are not named count as missing.
+async fn missing_bytes(blobs: &Blobs, announce: &Announce) -> u64 {
+    let mut here = 0;
+    for (content, size) in &announce.needs.inputs {
+        here += match blobs.status(*content).await {
+            Ok(Status::Complete { .. }) => *size,
+            Ok(Status::Partial { bytes }) => bytes.min(*size),
+            Ok(Status::Missing) | Err(_) => 0,
+        };
+    }
+    announce.needs.input_bytes.saturating_sub(here)
+}

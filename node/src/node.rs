@@ -1,0 +1,343 @@
+//! A running node: its parts, how they start, and how they stop.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use shoal_executors::{Executor, WasmConfig, WasmExecutor};
+use shoal_protocol::auction::Offering;
+use shoal_protocol::id::{JobId, MeshId, PeerId};
+use shoal_protocol::machine::{Machine, View};
+use shoal_protocol::message::{Contact, ExecutorKind, Resources};
+use shoal_protocol::record;
+use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
+use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
+use shoal_store::identity::{self, IdentityError};
+use shoal_store::state::{Change, State, StateError, Table};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::driver::{self, Driver, Event};
+use crate::hands::{Executors, Hands, Runs};
+use crate::ingress::Ingress;
+use crate::network::ticket::Ticket;
+use crate::network::{Network, NetworkConfig, NetworkError, PeerInfo};
+use crate::records;
+
+/// Pause between two collections of blobs that nobody wants.
+const GC_INTERVAL: Duration = Duration::from_secs(300);
+/// Pause between two looks at the mesh.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+/// Looks at the mesh after which peers are saved.
+const SAVE_PEERS_EVERY: u32 = 15;
+/// Peers that are remembered for the next start.
+const MAX_KNOWN_PEERS: usize = 256;
+/// Happenings that a slow listener may be behind; then it must read the history.
+const MAX_HAPPENINGS: usize = 4_096;
+
+/// A handle to a running node; clones are the same node.
+#[derive(Clone)]
+pub struct Node(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) me: PeerId,
+    pub(crate) network: Network,
+    pub(crate) blobs: Blobs,
+    pub(crate) state: Arc<State>,
+    pub(crate) executor: Arc<WasmExecutor>,
+    pub(crate) runs: Runs,
+    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) happenings: broadcast::Sender<record::Event>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    // Held for the life of the node.
+    _lock: DataDirLock,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be had.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The key cannot be read or made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The state file cannot be opened.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The blob store cannot be opened.
+    #[error("cannot open the blob store: {0}")]
+    Blobs(#[from] StoreFailed),
+    /// The network does not start.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The executor does not start.
+    #[error("cannot start the wasm executor: {0}")]
+    Executor(String),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    Randomness(getrandom::Error),
+}
+
+/// Why a job was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// There is no such job.
+    #[error("this node has no job {0}")]
+    NotFound(JobId),
+    /// It is over already.
+    #[error("job {0} is over already: {1:?}")]
+    Over(JobId, record::JobState),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The state file cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NodeInfo {
+    /// Its id.
+    #[serde(rename = "PeerID")]
+    pub peer: PeerId,
+    /// The build's version.
+    pub version: &'static str,
+    /// The protocol's version.
+    pub protocol: u8,
+    /// The mesh's name.
+    pub mesh: String,
+    /// Estimated number of nodes in the mesh.
+    pub mesh_size: u32,
+    /// Connected peers.
+    pub peers: usize,
+    /// Where it can be reached.
+    pub contact: Contact,
+    /// Executors and their profiles.
+    pub executors: BTreeMap<String, String>,
+    /// What its executions may use together.
+    pub capacity: Resources,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who operates it.
+    pub operator: Option<String>,
+    /// Where it keeps its data.
+    pub data_dir: String,
+}
+
+impl Node {
+    /// Opens the data directory, takes up what was saved, and joins the mesh.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let dir = DataDir::new(&config.data_dir);
+        let lock = dir.lock()?;
+        let key = identity::load_or_create(&dir.identity_key())?;
+        let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
+        let state = Arc::new(State::open(&dir.state())?);
+        let blobs = Blobs::open(&dir.blobs(), BlobsConfig { gc_interval: GC_INTERVAL }).await?;
+        let executor = WasmExecutor::new(WasmConfig { cache_dir: Some(dir.modules()), ..WasmConfig::default() });
+        let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
+
+        let clock = Clock::start();
+        let mut machine = Machine::new(me, offering(&config, &executor), random()?);
+        machine.restore(clock.now(), records::load(&state)?);
+
+        let network = NetworkConfig {
+            listen: config.listen,
+            join: config.join.clone(),
+            known_peers: known_peers(&state)?,
+            loopback_only: config.loopback_only,
+            ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
+        };
+        let (network, heard) = Network::start(network).await?;
+        machine.observe(view(&network));
+
+        let (inbox, events) = mpsc::channel(driver::MAX_EVENTS);
+        let (happenings, _) = broadcast::channel(MAX_HAPPENINGS);
+        let runs = Runs::default();
+        let hands = Hands {
+            blobs: blobs.clone(),
+            network: network.clone(),
+            executors: executors(&executor),
+            work_dir: dir.work(),
+            inbox: inbox.clone(),
+            runs: runs.clone(),
+            #[cfg(debug_assertions)]
+            misbehaviour: config.misbehaviour,
+        };
+        let driver = Driver {
+            machine,
+            clock,
+            key,
+            mesh,
+            state: Arc::clone(&state),
+            network: network.clone(),
+            hands,
+            inbox: events,
+            happenings: happenings.clone(),
+            sending: Driver::sending_slots(),
+        };
+        let (pricing, log_reads) = Ingress::slots();
+        let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
+        let ingress = Ingress { me, mesh, clock, network: net, blobs: blob, runs: run, inbox: inb, pricing, log_reads };
+        let tasks = vec![
+            tokio::spawn(drive(driver)),
+            tokio::spawn(ingress.run(heard)),
+            tokio::spawn(observe(network.clone(), Arc::clone(&state), inbox.clone())),
+        ];
+        let tasks = Mutex::new(tasks);
+        let inner = Inner { config, me, network, blobs, state, executor, runs, inbox, happenings, tasks, _lock: lock };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The node's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.0.me
+    }
+
+    /// A ticket with which others join the mesh through this node.
+    pub fn ticket(&self) -> Ticket {
+        self.0.network.ticket()
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.0.network.peers()
+    }
+
+    /// What the node was started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The node's blob store.
+    pub fn blobs(&self) -> &Blobs {
+        &self.0.blobs
+    }
+
+    /// The node's network.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    /// What the node says about itself.
+    pub fn info(&self) -> NodeInfo {
+        let config = &self.0.config;
+        let profile = |kind: &ExecutorKind| (kind.to_string(), self.0.executor.profile().to_owned());
+        NodeInfo {
+            peer: self.0.me,
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: shoal_protocol::limits::VERSION,
+            mesh: config.mesh.clone(),
+            mesh_size: self.0.network.mesh_size(),
+            peers: self.0.network.peers().len(),
+            contact: self.0.network.contact(),
+            executors: config.executors.iter().map(profile).collect(),
+            capacity: config.capacity,
+            labels: config.labels.clone(),
+            operator: config.operator.clone(),
+            data_dir: config.data_dir.display().to_string(),
+        }
+    }
+
+    /// Stops a job: its workers are told to stop too. Returns once that is durable.
+    pub async fn stop(&self, job: JobId) -> Result<(), StopError> {
+        let record = records::job(&self.0.state, job)?.ok_or(StopError::NotFound(job))?;
+        if record.state.is_over() {
+            return Err(StopError::Over(job, record.state));
+        }
+        let (answer, done) = oneshot::channel();
+        self.0.inbox.send(Event::Stop(job, answer)).await.map_err(|_| StopError::Stopping)?;
+        done.await.map_err(|_| StopError::Stopping)
+    }
+
+    /// Says goodbye, stops what runs and closes everything. What is unfinished goes on at the next start.
+    pub async fn shutdown(self) {
+        let _ = self.0.inbox.send(Event::Shutdown).await;
+        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = tasks.into_iter();
+        if let Some(driver) = tasks.next() {
+            let _ = driver.await;
+        }
+        save_peers(&self.0.network, &self.0.state);
+        self.0.network.clone().shutdown().await;
+        tasks.for_each(|task| task.abort());
+        if let Err(error) = self.0.blobs.shutdown().await {
+            tracing::warn!(%error, "the blob store did not close");
+        }
+    }
+}
+
+/// A node that cannot save must not go on: it would say what it could forget.
+async fn drive(driver: Driver) {
+    if let Err(error) = driver.run().await {
+        tracing::error!(%error, "the node cannot save its state and stops");
+        std::process::exit(2);
+    }
+}
+
+/// Tells the driver how large and how far the mesh is, and remembers peers for the next start.
+async fn observe(network: Network, state: Arc<State>, inbox: mpsc::Sender<Event>) {
+    let mut ticks = tokio::time::interval(OBSERVE_EVERY);
+    let mut looks = 0_u32;
+    loop {
+        ticks.tick().await;
+        if inbox.send(Event::View(view(&network))).await.is_err() {
+            return;
+        }
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(SAVE_PEERS_EVERY) {
+            let (network, state) = (network.clone(), Arc::clone(&state));
+            let _ = tokio::task::spawn_blocking(move || save_peers(&network, &state)).await;
+        }
+    }
+}
+
+fn view(network: &Network) -> View {
+    let delay_ms = u32::try_from(network.delay_ms()).unwrap_or(u32::MAX).max(1);
+    View { mesh_size: network.mesh_size().max(1), delay_ms, contact: network.contact() }
+}
+
+fn save_peers(network: &Network, state: &State) {
+    let peers = network.peers().into_iter().filter(|info| info.contact != Contact::default()).take(MAX_KNOWN_PEERS);
+    let value = shoal_protocol::wire::canonical(&peers.map(|info| (info.peer, info.contact)).collect::<Vec<_>>());
+    let change = Change::Put { table: Table::Peers, key: b"connected".to_vec(), value };
+    // Nobody connected is no reason to forget who was.
+    if !network.peers().is_empty()
+        && let Err(error) = state.apply(&[change])
+    {
+        tracing::warn!(%error, "peers were not remembered");
+    }
+}
+
+fn known_peers(state: &State) -> Result<Vec<(PeerId, Contact)>, StateError> {
+    let saved = state.get(Table::Peers, b"connected")?;
+    Ok(saved.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default())
+}
+
+fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
+    Offering {
+        executors: config.executors.iter().map(|kind| (*kind, executor.profile().to_owned())).collect(),
+        capacity: config.capacity,
+        labels: config.labels.clone(),
+        operator: config.operator.clone(),
+    }
+}
+
+/// A node without executors still runs its own jobs when it is alone, so the engine is always there.
+fn executors(executor: &Arc<WasmExecutor>) -> Executors {
+    let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
+    Arc::new([(ExecutorKind::Wasm, wasm)].into())
+}
+
+/// Fresh secret bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(StartError::Randomness)?;
+    Ok(bytes)
+}

@@ -1,0 +1,227 @@
+//! What a person asks of a node: jobs, their executions, history, logs and results.
+
+use iroh_blobs::ticket::BlobTicket;
+use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
+use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState};
+use shoal_protocol::task::{Content, ContentKind};
+use shoal_store::blobs::{ComposeError, FolderError, PinError, Status};
+use shoal_store::state::StateError;
+use tokio::sync::broadcast;
+
+use crate::direct::{self, LogPiece, LogRequest, MAX_LOG_BYTES, Request, Stream};
+use crate::network::FetchError;
+use crate::node::Node;
+use crate::records::{self, LookupError};
+use crate::{logs, pins};
+
+/// The result of a completed job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultInfo {
+    /// Its collection: that of the only partition, or one folder for each.
+    pub hash: BlobHash,
+    /// With it any peer can fetch the result.
+    pub ticket: String,
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Whose log it is.
+    pub execution: ExecutionId,
+    /// Where in the stream it begins, in bytes.
+    pub offset: u64,
+    /// The piece; empty when nothing new was printed yet.
+    pub bytes: Vec<u8>,
+    /// Whether nothing will follow.
+    pub end: bool,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// Nothing was awarded yet.
+    #[error("job {0} has no execution yet")]
+    NoExecution(JobId),
+    /// The job has no such execution.
+    #[error("job {0} has no execution {1}; `shoal job executions {0}` shows those it has")]
+    NotFound(JobId, ExecutionId),
+    /// The worker cannot be asked, or has nothing.
+    #[error("the log of execution {execution} cannot be had from worker {worker}: {reason}", worker = .worker.short())]
+    Unavailable {
+        /// Which execution.
+        execution: ExecutionId,
+        /// Who ran it.
+        worker: PeerId,
+        /// Why.
+        reason: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] FolderError),
+    /// The file failed.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// The state file cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Why a result cannot be named.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// A folder of the result cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The folder of all results cannot be kept.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The partitions' results cannot be put together.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+    /// The state file cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Node {
+    /// The newest jobs, newest first.
+    pub fn jobs(&self, limit: usize) -> Result<Vec<JobRecord>, StateError> {
+        records::jobs(&self.0.state, limit)
+    }
+
+    /// One job.
+    pub fn job(&self, job: JobId) -> Result<Option<JobRecord>, StateError> {
+        records::job(&self.0.state, job)
+    }
+
+    /// The executions of a job, by partition and attempt.
+    pub fn executions(&self, job: JobId) -> Result<Vec<ExecutionRecord>, StateError> {
+        records::executions(&self.0.state, job)
+    }
+
+    /// What happened to a job, from the `from`-th event on.
+    pub fn history(&self, job: JobId, from: u32) -> Result<Vec<Event>, StateError> {
+        records::history(&self.0.state, job, from)
+    }
+
+    /// What happens to this node's jobs from now on. A listener that falls behind must read the history again.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.happenings.subscribe()
+    }
+
+    /// The job whose id begins with `text`.
+    pub fn resolve_job(&self, text: &str) -> Result<JobId, LookupError> {
+        records::resolve(&self.0.state, text)
+    }
+
+    /// The result of a completed job; none before.
+    pub async fn result(&self, job: JobId) -> Result<Option<ResultInfo>, ResultError> {
+        let Some(record) = self.job(job)?.filter(|record| record.state == JobState::Completed) else { return Ok(None) };
+        let mut parts = Vec::new();
+        for index in 0..record.submission.partitions {
+            let executions = self.executions(job)?;
+            let agreed = executions.iter().find(|e| e.partition == index && e.state == ExecutionState::Agreed);
+            parts.extend(agreed.and_then(ExecutionRecord::result).map(|hash| (index.to_string(), hash)));
+        }
+        let hash = match parts.as_slice() {
+            [] => return Ok(None),
+            [(_, only)] => *only,
+            _ => self.join_results(job, parts).await?,
+        };
+        let address = self.0.network.endpoint_addr();
+        let ticket = BlobTicket::new(address, hash.0.into(), iroh_blobs::BlobFormat::HashSeq).to_string();
+        Ok(Some(ResultInfo { hash, ticket }))
+    }
+
+    /// One folder for each partition's result.
+    async fn join_results(&self, job: JobId, parts: Vec<(String, BlobHash)>) -> Result<BlobHash, ResultError> {
+        let mut files = Vec::new();
+        for (partition, root) in parts {
+            let entries = self.0.blobs.files(root).await?;
+            files.extend(entries.into_iter().map(|file| (format!("{partition}/{}", file.name), file.hash)));
+        }
+        let joined = self.0.blobs.compose(files).await?;
+        self.0.blobs.pin(&pins::all_results(job), joined.content).await?;
+        Ok(joined.content.hash)
+    }
+
+    /// Fetches content from `providers` or whoever the mesh knows, at most `max_bytes`; returns its size.
+    pub async fn fetch_blob(
+        &self,
+        content: Content,
+        providers: Vec<PeerId>,
+        max_bytes: u64,
+    ) -> Result<u64, FetchError> {
+        self.0.network.fetch(content, providers, max_bytes, |_| {}).await
+    }
+
+    /// A piece of what a program printed: of `execution`, or of the one that tells most.
+    pub async fn logs(
+        &self,
+        job: JobId,
+        execution: Option<ExecutionId>,
+        stream: Stream,
+        offset: u64,
+    ) -> Result<LogChunk, LogsError> {
+        let executions = self.executions(job)?;
+        let found = match execution {
+            Some(id) => executions.iter().find(|e| e.execution == id).ok_or(LogsError::NotFound(job, id))?,
+            None => executions.iter().max_by_key(|e| telling(e)).ok_or(LogsError::NoExecution(job))?,
+        };
+        if let Some(bytes) = self.collected_log(found, stream, offset).await? {
+            let end = bytes.len() < MAX_LOG_BYTES;
+            return Ok(LogChunk { execution: found.execution, offset, bytes, end });
+        }
+        let request = LogRequest { execution: found.execution, stream, offset };
+        let piece = self.worker_log(found, request).await?;
+        // A worker that is told that the job is over forgets its logs.
+        Ok(LogChunk { execution: found.execution, offset, bytes: piece.bytes, end: piece.end })
+    }
+
+    /// From the result, if that is here.
+    async fn collected_log(
+        &self,
+        execution: &ExecutionRecord,
+        stream: Stream,
+        offset: u64,
+    ) -> Result<Option<Vec<u8>>, LogsError> {
+        let Some(hash) = execution.result() else { return Ok(None) };
+        let content = Content { hash, kind: ContentKind::Collection };
+        if !matches!(self.0.blobs.status(content).await, Ok(Status::Complete { .. })) {
+            return Ok(None);
+        }
+        let files = self.0.blobs.files(hash).await?;
+        let Some(file) = files.into_iter().find(|file| file.name == stream.name()) else { return Ok(Some(Vec::new())) };
+        Ok(Some(logs::read_piece(self.0.blobs.reader(file.hash), offset).await?))
+    }
+
+    async fn worker_log(&self, execution: &ExecutionRecord, request: LogRequest) -> Result<LogPiece, LogsError> {
+        let unavailable = |reason: String| LogsError::Unavailable {
+            execution: execution.execution,
+            worker: execution.worker,
+            reason,
+        };
+        if execution.worker == self.0.me {
+            let piece = logs::read_run(&self.0.runs, self.0.me, request).await;
+            return piece.ok_or_else(|| unavailable("it was released".into()));
+        }
+        let request = direct::encode(&Request::Log(request));
+        let answer = self.0.network.request(execution.worker, request).await;
+        let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+        direct::decode(&answer).ok_or_else(|| unavailable("its answer is malformed".into()))
+    }
+}
+
+/// Which execution a person wants to hear when none is named: one that agreed, else one that is furthest.
+fn telling(execution: &ExecutionRecord) -> u8 {
+    match execution.state {
+        ExecutionState::Agreed => 7,
+        ExecutionState::Revealed => 6,
+        ExecutionState::Committed => 5,
+        ExecutionState::Running => 4,
+        ExecutionState::Fetching => 3,
+        ExecutionState::Awarded => 2,
+        ExecutionState::Dissented => 1,
+        ExecutionState::Failed | ExecutionState::Cancelled => 0,
+    }
+}
