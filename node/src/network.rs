@@ -302,13 +302,13 @@ impl Network {
             transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone());
         let router = Router::builder(endpoint)
             .accept(&alpn, incoming)
-            .accept(iroh_blobs::ALPN, serve::Serve::new(&config.store, config.serve.clone()))
+            .accept(iroh_blobs::ALPN, serve::Serve::new(&config.store, config.serve.clone(), shared.links.clone()))
             .spawn();
         let swarm = swarm::swarm(transport, identity::libp2p_keypair(&config.key).public(), &names);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
-        let fetcher = fetch::Fetcher::new(config.store, &shared.endpoint);
+        let fetcher = fetch::Fetcher::new(config.store, &shared.endpoint, shared.links.clone());
         let known = named.into_iter().map(|(peer, _)| peer).filter(|peer| *peer != shared.own);
         tokio::spawn(task::Task::run(task::Parts {
             swarm,
@@ -317,7 +317,6 @@ impl Network {
             shared: Arc::clone(&shared),
             known: known::Known::new(known, Instant::now()),
             rates: config.rates,
-            fetcher: fetcher.clone(),
             commands: command_queue,
             events: event_queue,
         }));
@@ -332,6 +331,11 @@ impl Network {
     /// Where this node can be reached, as far as it knows now. Loopback addresses only when there are no others.
     pub fn contact(&self) -> Contact {
         addresses::contact_of(self.shared.endpoint.addr().addrs)
+    }
+
+    /// This node as iroh names it: for tickets of blobs.
+    pub fn endpoint_addr(&self) -> iroh::EndpointAddr {
+        self.shared.endpoint.addr()
     }
 
     /// A ticket that leads to this node and to some peers it is connected with, so that it outlives this node.

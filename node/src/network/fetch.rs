@@ -24,7 +24,8 @@ use shoal_protocol::task::{Content, ContentKind};
 use tokio::sync::Semaphore;
 
 use super::Network;
-use super::identity::endpoint_id;
+use super::identity::{endpoint_id, peer_of_endpoint};
+use super::links::Links;
 
 /// Providers that are tried for one blob.
 const MAX_PROVIDERS: usize = 32;
@@ -95,12 +96,16 @@ pub(super) struct Fetcher {
 type Turn = tokio::sync::Mutex<()>;
 
 impl Fetcher {
-    pub(super) fn new(store: Store, endpoint: &Endpoint) -> Self {
+    pub(super) fn new(store: Store, endpoint: &Endpoint, links: Links) -> Self {
         let mut options = Options::default();
         options.idle_timeout = KEEP_CONNECTION;
         options.connect_timeout = CONNECT_TIMEOUT;
         options.max_connections = MAX_CONNECTIONS;
         options.max_pending_connections = MAX_CONNECTIONS / 2;
+        let options = options.with_on_connected(move |_, connection| {
+            links.add(peer_of_endpoint(connection.remote_id()), &connection);
+            async { Ok(()) }
+        });
         let pool = ConnectionPool::new(endpoint.clone(), iroh_blobs::ALPN, options);
         Self { store, pool, slots: Arc::new(Semaphore::new(MAX_FETCHES)), under_way: Arc::default() }
     }
@@ -115,16 +120,6 @@ impl Fetcher {
         let turn = Arc::new(Turn::default());
         under_way.insert(content, Arc::downgrade(&turn));
         turn
-    }
-
-    /// Closes the kept connection to a peer that was seen to have started anew.
-    pub(super) fn forget(&self, peer: PeerId) {
-        let (pool, id) = (self.pool.clone(), endpoint_id(peer));
-        tokio::spawn(async move {
-            if let Some(id) = id {
-                let _ = pool.close(id).await;
-            }
-        });
     }
 }
 

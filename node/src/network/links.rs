@@ -1,4 +1,4 @@
-//! The open connections, for what can be seen of them from outside: delay, and direct or relayed.
+//! The open connections, libp2p's and those for blobs: what can be seen of them, and an end to all of a peer's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,13 @@ use std::time::Duration;
 use iroh::endpoint::{Connection, WeakConnectionHandle};
 use shoal_protocol::id::PeerId;
 
-/// Remembered connections of one peer. There is one as a rule, and two after both sides dialled at once.
-const MAX_LINKS_PER_PEER: usize = 8;
+/// Remembered connections of one peer. There are three as a rule: one for libp2p, and one for blobs each way.
+const MAX_LINKS_PER_PEER: usize = 16;
+/// Application close code of connections that end because the peer has started anew.
+const STARTED_ANEW: u32 = 1;
 
 /// A registry of live connections that keeps none of them open.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Links(Arc<Mutex<BTreeMap<PeerId, Vec<WeakConnectionHandle>>>>);
 
 /// The path that carries a peer's data now.
@@ -31,6 +33,15 @@ impl Links {
         links.retain(|link| link.upgrade().is_some());
         if links.len() < MAX_LINKS_PER_PEER {
             links.push(connection.weak_handle());
+        }
+    }
+
+    /// Closes every connection with a peer that has started anew. iroh sends to the address of the dead process, even
+    /// when it connects again, until the last of them is gone.
+    pub(crate) fn close(&self, peer: PeerId) {
+        let links = self.lock().remove(&peer).unwrap_or_default();
+        for link in links.iter().filter_map(WeakConnectionHandle::upgrade) {
+            link.close(STARTED_ANEW.into(), b"you have started anew");
         }
     }
 

@@ -14,6 +14,7 @@ use shoal_protocol::id::{BlobHash, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::identity::peer_of_endpoint;
+use super::links::Links;
 
 /// Connections that blobs are served on.
 const MAX_CONNECTIONS: usize = 128;
@@ -29,11 +30,14 @@ pub type ServePolicy = Arc<dyn Fn(PeerId, BlobHash) -> bool + Send + Sync>;
 
 /// Serves the store's blobs.
 #[derive(Debug, Clone)]
-pub(super) struct Serve(BlobsProtocol);
+pub(super) struct Serve {
+    blobs: BlobsProtocol,
+    links: Links,
+}
 
 impl Serve {
     /// A handler for blob connections. Its gate runs until the handler is dropped.
-    pub(super) fn new(store: &Store, policy: Option<ServePolicy>) -> Self {
+    pub(super) fn new(store: &Store, policy: Option<ServePolicy>, links: Links) -> Self {
         let mask = EventMask {
             connected: ConnectMode::Intercept,
             get: RequestMode::Intercept,
@@ -45,13 +49,14 @@ impl Serve {
         let (sender, events) = EventSender::channel(MAX_WAITING, mask);
         let gate = Gate { policy, clients: HashMap::new(), requests: Arc::new(Semaphore::new(MAX_REQUESTS)) };
         tokio::spawn(gate.run(events));
-        Self(BlobsProtocol::new(store, Some(sender)))
+        Self { blobs: BlobsProtocol::new(store, Some(sender)), links }
     }
 }
 
 impl ProtocolHandler for Serve {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        self.0.accept(connection).await
+        self.links.add(peer_of_endpoint(connection.remote_id()), &connection);
+        self.blobs.accept(connection).await
     }
 
     // The inner handler would shut the store down here. The store is not ours to close.

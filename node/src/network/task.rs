@@ -28,7 +28,6 @@ use tokio::time::MissedTickBehavior;
 use self::dht::Query;
 use super::addresses;
 use super::codec::Answer;
-use super::fetch::Fetcher;
 use super::identity::libp2p_id;
 use super::known::Known;
 use super::rate::Buckets;
@@ -63,7 +62,6 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) known: Known,
     pub(super) rates: RateLimits,
-    pub(super) fetcher: Fetcher,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<NetworkEvent>,
 }
@@ -75,7 +73,6 @@ pub(super) struct Task {
     topic: TopicHash,
     shared: Arc<Shared>,
     known: Known,
-    fetcher: Fetcher,
     events: mpsc::Sender<NetworkEvent>,
     /// Requests of ours that wait for an answer.
     requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
@@ -87,6 +84,8 @@ pub(super) struct Task {
     queries: HashMap<QueryId, Query>,
     /// Open connections by peer, oldest first.
     connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
+    /// Peers that have started anew and are dialled as soon as their old connections are closed.
+    redial: BTreeSet<PeerId>,
     /// Peers that came up or went down, until the node has been told.
     news: BTreeMap<PeerId, bool>,
     /// Peers that the node was told of as up.
@@ -106,13 +105,13 @@ impl Task {
             topic: parts.topic,
             shared: parts.shared,
             known: parts.known,
-            fetcher: parts.fetcher,
             events: parts.events,
             requests: HashMap::new(),
             requests_to: BTreeMap::new(),
             working: FuturesUnordered::new(),
             queries: HashMap::new(),
             connections: BTreeMap::new(),
+            redial: BTreeSet::new(),
             news: BTreeMap::new(),
             up: BTreeSet::new(),
             request_rates: Buckets::new(parts.rates.requests),
@@ -177,7 +176,7 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.on_connected(&peer_id, connection_id, endpoint.is_listener());
+                self.on_connected(&peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, left = num_established, "connection closed");

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use libp2p::identify;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, identify};
 use shoal_protocol::id::PeerId;
 use tokio::sync::mpsc;
 
@@ -15,11 +16,11 @@ use super::Task;
 const SAME_TIME: Duration = Duration::from_secs(3);
 
 impl Task {
-    pub(super) fn on_connected(&mut self, id: &libp2p::PeerId, connection: ConnectionId, inbound: bool) {
+    pub(super) fn on_connected(&mut self, id: &libp2p::PeerId, connection: ConnectionId, point: &ConnectedPoint) {
         let Some(peer) = peer_of_libp2p(id) else { return };
         let now = Instant::now();
-        if inbound {
-            self.close_stale(peer, now);
+        if let ConnectedPoint::Listener { send_back_addr, .. } = point {
+            self.notice_new_start(peer, id, send_back_addr, now);
         }
         self.connections.entry(peer).or_default().push((connection, now));
         self.known.connected(peer, now);
@@ -27,20 +28,18 @@ impl Task {
         tracing::debug!(peer = %peer.short(), "connected");
     }
 
-    /// Closes the older connections of a peer that dials us: it would not if it still had one. So it has started
-    /// anew, and what is sent on the old ones is lost until they time out.
-    fn close_stale(&mut self, peer: PeerId, now: Instant) {
+    /// A peer that dials us has no connection: if we have an old one, the peer has started anew, and what is sent on
+    /// the old one is lost until it times out. Both sides begin again then, with a clean slate.
+    fn notice_new_start(&mut self, peer: PeerId, id: &libp2p::PeerId, address: &Multiaddr, now: Instant) {
+        let is_old = |since: Instant| now.saturating_duration_since(since) > SAME_TIME;
         let Some(connections) = self.connections.get(&peer) else { return };
-        let old = |since: Instant| now.saturating_duration_since(since) > SAME_TIME;
-        let stale: Vec<_> = connections.iter().filter(|(_, since)| old(*since)).map(|(id, _)| *id).collect();
-        if stale.is_empty() {
+        if !connections.iter().any(|(_, since)| is_old(*since)) {
             return;
         }
-        tracing::debug!(peer = %peer.short(), closed = stale.len(), "peer has started anew");
-        for connection in stale {
-            self.swarm.close_connection(connection);
-        }
-        self.fetcher.forget(peer);
+        tracing::debug!(peer = %peer.short(), "peer has started anew");
+        self.shared.book.learn(peer, &addresses::contact_of_claims(*id, std::slice::from_ref(address)));
+        self.shared.links.close(peer);
+        self.redial.insert(peer);
     }
 
     pub(super) fn on_disconnected(&mut self, id: &libp2p::PeerId, connection: ConnectionId) {
@@ -56,6 +55,9 @@ impl Task {
         self.shared.connected().remove(&peer);
         self.shared.links.forget(peer);
         self.set_up(peer, false);
+        if self.redial.remove(&peer) {
+            self.dial(peer);
+        }
     }
 
     /// Notes for the node that `peer` came up or went down; only the last word is told.
