@@ -105,5 +105,7 @@ pub const MAX_ATTEMPTS_PER_WORKER: u32 = 2;
 pub const MAX_OPEN_JOBS: usize = 10_000;
 /// Executions that one worker holds at once, running or waiting for their end.
 pub const MAX_HELD: usize = 4_096;
+/// Ended executions that a worker remembers, so that a late repetition of their award does not start them again.
+pub const MAX_ENDED: usize = 1_024;
 /// How long a liar is remembered, in milliseconds.
 pub const DISTRUST_MS: Millis = 30 * 24 * 3_600_000;

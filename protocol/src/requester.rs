@@ -90,8 +90,9 @@ impl Requester {
 
     /// The job was just submitted.
     pub(crate) fn begin(&mut self, ctx: &mut Context<'_>) {
-        self.event(ctx, Step::Submit, None, None, String::new());
+        // The job first: an event without its job would belong to nothing.
         self.save(ctx);
+        self.event(ctx, Step::Submit, None, None, String::new());
         self.start(ctx);
     }
 
@@ -102,7 +103,19 @@ impl Requester {
             (execution.heard, execution.resend) = (ctx.now, Resend::at_once(ctx.now));
             ctx.out(Output::Learn(execution.record.worker, execution.record.contact.clone()));
         }
+        self.finish_verdicts(ctx);
         self.start(ctx);
+    }
+
+    /// A crash in the middle of a verdict leaves votes that were not told of it.
+    fn finish_verdicts(&mut self, ctx: &mut Context<'_>) {
+        let accepted = self.partitions.iter().filter_map(|(index, partition)| match partition.phase {
+            Phase::Accepted { claim, .. } => Some((*index, claim)),
+            Phase::Open | Phase::Done(_) => None,
+        });
+        for (index, claim) in accepted.collect::<Vec<_>>() {
+            self.tell_verdict(ctx, index, claim);
+        }
     }
 
     fn start(&mut self, ctx: &mut Context<'_>) {
@@ -292,6 +305,8 @@ impl Requester {
         let ending = match known.record.state {
             // Its result may still have to be fetched.
             ExecutionState::Agreed | ExecutionState::Revealed => return,
+            // What was said before its commitment has been overtaken.
+            live if live.is_live() => return,
             ExecutionState::Dissented => Ending::Dissented,
             ExecutionState::Cancelled => Ending::Cancelled,
             _ if known.record.committed.is_none() => Ending::Cancelled,
@@ -360,8 +375,19 @@ impl Requester {
 
     /// A result is believed: remembers who said so and who did not, and fetches it.
     fn accept(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
+        self.tell_verdict(ctx, index, claim);
+        let detail = match self.policy().agreement > 1 {
+            true => format!("partition {index}: {}", self.tally(index)),
+            false => format!("partition {index}: one execution, which verifies nothing"),
+        };
+        self.event(ctx, Step::Verify, None, None, detail);
+        self.collect(ctx, index, claim, 0);
+    }
+
+    /// Sorts the open answers into those that are the result and those that are not.
+    fn tell_verdict(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
         let verified = self.policy().agreement > 1;
-        for id in self.executions_in(index, ExecutionState::is_vote) {
+        for id in self.executions_in(index, |state| state == ExecutionState::Revealed) {
             let Some(execution) = self.known(id) else { continue };
             let (worker, agrees) = (execution.record.worker, execution.record.vote() == Some(claim));
             let (state, sign) = match agrees {
@@ -376,12 +402,6 @@ impl Requester {
                 self.settle(ctx, id, Ending::Dissented);
             }
         }
-        let detail = match verified {
-            true => format!("partition {index}: {}", self.tally(index)),
-            false => format!("partition {index}: one execution, which verifies nothing"),
-        };
-        self.event(ctx, Step::Verify, None, None, detail);
-        self.collect(ctx, index, claim, 0);
     }
 
     fn collect(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim, tries: u32) {

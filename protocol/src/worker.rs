@@ -5,14 +5,14 @@
 mod execution;
 mod offer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use execution::{Execution, Step};
 use offer::Offer;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS};
+use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS};
 use crate::machine::{Context, Output};
 use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
@@ -30,6 +30,9 @@ pub(crate) struct Worker {
     offering: Offering,
     offers: BTreeMap<JobId, Offer>,
     held: BTreeMap<ExecutionId, Execution>,
+    /// Executions that ended lately: an award of one that comes late must not start it again.
+    ended: BTreeSet<ExecutionId>,
+    ended_order: VecDeque<ExecutionId>,
     used: Resources,
     timers: Timers<Key>,
 }
@@ -46,6 +49,8 @@ impl Worker {
             offering,
             offers: BTreeMap::new(),
             held: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            ended_order: VecDeque::new(),
             used: Resources::default(),
             timers: Timers::default(),
         }
@@ -229,6 +234,9 @@ impl Worker {
         if (job, execution) != (award.job, award.execution) || award.attempt >= MAX_EXECUTIONS {
             return Err("the ids do not belong to the work");
         }
+        if self.ended.contains(&execution) {
+            return Err("it has ended here");
+        }
         if award.partition >= work.partitions {
             return Err("there is no such partition");
         }
@@ -279,8 +287,18 @@ impl Worker {
         self.used = self.used.minus(freed);
         if execution.is_over() {
             self.held.remove(&id);
+            self.remember_end(id);
         }
         self.reschedule(id);
+    }
+
+    fn remember_end(&mut self, id: ExecutionId) {
+        if self.ended.insert(id) {
+            self.ended_order.push_back(id);
+        }
+        if self.ended_order.len() > MAX_ENDED {
+            self.ended_order.pop_front().map(|oldest| self.ended.remove(&oldest));
+        }
     }
 
     fn reschedule(&mut self, id: ExecutionId) {

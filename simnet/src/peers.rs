@@ -54,11 +54,6 @@ impl Behaviour {
             _ => true,
         }
     }
-
-    /// Whether its answers can be trusted.
-    pub(crate) fn is_truthful(self) -> bool {
-        !matches!(self, Behaviour::Liar | Behaviour::Colluder | Behaviour::Copier)
-    }
 }
 
 /// The one right answer: the fake executor's result is a hash of the computation's name.

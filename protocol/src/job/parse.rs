@@ -163,12 +163,7 @@ impl Reader {
             ("service", JobKind::Service),
             ("daemon", JobKind::Daemon),
         ];
-        let problems = self.problems.0.len();
-        let kind = self.choice(fields, "Type", &KINDS);
-        if kind.is_none() && self.problems.0.len() == problems {
-            self.missing(fields, "Type", "write batch, ops, service or daemon");
-        }
-        kind
+        self.required_choice(fields, "Type", &KINDS, "write batch, ops, service or daemon")
     }
 
     fn count(&mut self, fields: &mut Fields) -> Option<u32> {
@@ -178,7 +173,8 @@ impl Reader {
     fn constraint(&mut self, path: String, node: Node) -> Option<Constraint> {
         let mut fields = self.fields(path, Some(node));
         let key = self.text(&mut fields, "Key").unwrap_or_default();
-        let operator = self.choice(&mut fields, "Operator", &OPERATORS);
+        let operator =
+            self.required_choice(&mut fields, "Operator", &OPERATORS, "write =, !=, in, notin, exists, !, gt or lt");
         let values = self.texts(&mut fields, "Values");
         self.close(&fields);
         Some(Constraint { key, operator: operator?, values })

@@ -179,11 +179,19 @@ impl Reader {
                 return BTreeMap::new();
             }
         };
-        let texts = entries.into_iter().filter_map(|(key, node)| match node {
-            Node::Null => Some((key, String::new())),
-            node => self.text_of(&format!("{path}.{key}"), node).map(|text| (key, text)),
-        });
-        texts.collect()
+        let mut texts = BTreeMap::new();
+        for (key, node) in entries {
+            match node {
+                Node::Null => drop(texts.insert(key, String::new())),
+                Node::Text(text) => drop(texts.insert(key, text)),
+                other => {
+                    let reason =
+                        format!("has the wrong type for {}: {}, expected a string", quoted(&key), other.kind());
+                    self.problems.push(&path, reason, other.in_quotes().unwrap_or_default());
+                }
+            }
+        }
+        texts
     }
 
     /// Reads a text that means an amount.
@@ -224,6 +232,22 @@ impl Reader {
             self.problems.push(fields.path_of(name), format!("is {}, which is unknown", quoted(&text)), remedy);
         }
         found.map(|(_, choice)| *choice)
+    }
+
+    /// Reads one of some words that must be there. Without one there is a problem.
+    pub(crate) fn required_choice<T: Copy>(
+        &mut self,
+        fields: &mut Fields,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+        remedy: &str,
+    ) -> Option<T> {
+        let problems = self.problems.0.len();
+        let choice = self.choice(fields, name, choices);
+        if choice.is_none() && self.problems.0.len() == problems {
+            self.missing(fields, name, remedy);
+        }
+        choice
     }
 
     /// Notes that a field must be there.

@@ -1,1 +1,242 @@
+use super::*;
+use crate::id::BlobHash;
+use crate::job::parse::parse;
+use crate::job::resolve::{inline_data, local_paths, module_folders, replace_source, replace_variable};
+use crate::job::spec::{BlobSource, Source};
+use crate::message::{Announce, Contact, Message};
+use crate::time::Time;
 
+fn hash(byte: u8) -> BlobHash {
+    BlobHash([byte; 32])
+}
+
+fn file(byte: u8, bytes: u64) -> ResolvedInput {
+    let content = Content { hash: hash(byte), kind: ContentKind::Raw };
+    ResolvedInput { content, bytes, files: BTreeMap::new() }
+}
+
+fn folder(byte: u8, bytes: u64, files: &[(&str, u8)]) -> ResolvedInput {
+    let content = Content { hash: hash(byte), kind: ContentKind::Collection };
+    let files = files.iter().map(|&(name, byte)| (name.to_owned(), (hash(byte), 10))).collect();
+    ResolvedInput { content, bytes, files }
+}
+
+fn resolved(inputs: Vec<ResolvedInput>) -> Resolved {
+    Resolved { profile: "wasm-1".into(), inputs }
+}
+
+fn blobs() -> Job {
+    parse(include_str!("../../../tests/jobs/blob-input.yaml")).unwrap().job
+}
+
+/// A WASM job with the engine's parameters and the targets of inline inputs.
+fn wasm_job(params: &str, targets: &[&str]) -> Job {
+    let inputs = targets
+        .iter()
+        .map(|target| format!("{{Target: {target}, Source: {{Type: inline, Params: {{URL: 'data:,'}}}}}}"));
+    let inputs = inputs.collect::<Vec<_>>().join(", ");
+    let task = format!("{{Name: m, Engine: {{Type: wasm, Params: {{{params}}}}}, InputSources: [{inputs}]}}");
+    parse(&format!("Type: batch\nTasks: [{task}]")).unwrap().job
+}
+
+fn wasm(work: &Work) -> &task::Wasm {
+    let task::Engine::Wasm(wasm) = &work.invocation.engine;
+    wasm
+}
+
+#[test]
+fn a_job_compiles_to_what_determines_its_result() {
+    let inputs = vec![file(0x11, 500), folder(0x22, 9_000, &[])];
+    let (work, needs) = compile(&blobs(), &resolved(inputs)).unwrap();
+    assert_eq!(work.partitions, 2);
+    assert_eq!(work.execution_timeout_ms, DEFAULT_EXECUTION_MS);
+    let text = Content { hash: hash(0x22), kind: ContentKind::Collection };
+    let module = Content { hash: hash(0x11), kind: ContentKind::Raw };
+    let expected = Invocation {
+        engine: task::Engine::Wasm(task::Wasm {
+            profile: "wasm-1".into(),
+            module: hash(0x11),
+            imports: vec![],
+            entry_point: "_start".into(),
+            arguments: vec!["/data/text.txt".into()],
+        }),
+        environment: [("BACALHAU_JOB_TYPE", "batch"), ("LANGUAGE", "en")].map(|(k, v)| (k.into(), v.into())).into(),
+        inputs: vec![Mount { target: "/data".into(), content: text }],
+        result_paths: vec![ResultPath { name: "counts".into(), path: "/outputs/counts".into() }],
+        limits: Limits { memory_bytes: 64 << 20, fuel: DEFAULT_FUEL, output_bytes: 10_000_000 },
+    };
+    assert_eq!(work.invocation, expected);
+    assert_eq!(needs.inputs, [(text, 9_000), (module, 500)]);
+    assert_eq!(needs.input_bytes, 9_500);
+    assert_eq!(needs.resources.cpu_millis, 500);
+}
+
+#[test]
+fn names_labels_and_order_do_not_change_the_computation() {
+    let (work, _) = compile(&blobs(), &resolved(vec![file(0x11, 500), folder(0x22, 9_000, &[])])).unwrap();
+    let mut other = blobs();
+    other.name = Some("another".into());
+    other.labels.insert("a".into(), "b".into());
+    other.priority = 7;
+    other.task.input_sources.reverse();
+    other.task.input_sources[0].target = "data/".into();
+    let (same, _) = compile(&other, &resolved(vec![folder(0x22, 9_000, &[]), file(0x11, 500)])).unwrap();
+    assert_eq!(same.invocation.id(), work.invocation.id());
+}
+
+#[test]
+fn timeouts_fall_back_from_execution_to_total_to_default() {
+    let table = [(8, 20, 8_000), (0, 20, 20_000), (0, 0, DEFAULT_EXECUTION_MS), (0, 9_000_000, MAX_EXECUTION_MS)];
+    for (execution_secs, total_secs, expected) in table {
+        let timeouts = Timeouts { execution_secs, queue_secs: 0, total_secs };
+        assert_eq!(execution_timeout(timeouts), expected);
+    }
+}
+
+#[test]
+fn memory_is_capped_at_what_a_program_can_have() {
+    let mut job = blobs();
+    job.task.resources.memory.0 = 8 << 30;
+    let (work, needs) = compile(&job, &resolved(vec![file(1, 1), folder(2, 1, &[])])).unwrap();
+    assert_eq!(work.invocation.limits.memory_bytes, MAX_MEMORY_BYTES);
+    assert_eq!(needs.resources.memory_bytes, 8 << 30);
+}
+
+#[test]
+fn imports_go_by_their_path_and_old_ones_by_their_alias() {
+    let job =
+        wasm_job("EntryModule: /main.wasm, ImportModules: [/math, lib/b]", &["main.wasm", "math", "/lib/b", "/x"]);
+    let (work, _) = compile(&job, &resolved(vec![file(1, 1), file(2, 1), file(3, 1), file(4, 1)])).unwrap();
+    let imports: Vec<_> = wasm(&work).imports.iter().map(|import| (import.name.as_str(), import.module)).collect();
+    assert_eq!(imports, [("lib/b", hash(3)), ("math", hash(2))]);
+    assert_eq!(work.invocation.inputs.len(), 1, "modules are not mounted");
+
+    let legacy = parse(include_str!("../../../tests/jobs/legacy-modules.yaml")).unwrap().job;
+    let (work, _) = compile(&legacy, &resolved(vec![file(1, 1), file(2, 1)])).unwrap();
+    assert_eq!(wasm(&work).imports[0].name, "math");
+    assert_eq!(wasm(&work).entry_point, "run");
+}
+
+#[test]
+fn a_module_may_be_a_file_in_a_folder() {
+    let job = wasm_job("EntryModule: /app/modules/pub.wasm", &["/app/"]);
+    assert_eq!(module_folders(&job), [0]);
+    let app = folder(1, 100, &[("modules/pub.wasm", 7), ("config", 8)]);
+    let (work, needs) = compile(&job, &resolved(vec![app])).unwrap();
+    assert_eq!(wasm(&work).module, hash(7));
+    assert_eq!(work.invocation.inputs[0].target, "/app");
+    assert_eq!(needs.input_bytes, 100, "the module comes with its folder");
+
+    let job = wasm_job("EntryModule: /app", &["/app"]);
+    let (work, _) = compile(&job, &resolved(vec![folder(1, 100, &[("x.wasm", 7), ("readme", 8)])])).unwrap();
+    assert_eq!(wasm(&work).module, hash(7));
+}
+
+#[test]
+fn a_module_that_is_not_there_is_named() {
+    let job = wasm_job("EntryModule: /app/main.wasm", &["/app"]);
+    let missing = Err(CompileError::NoModule("/app/main.wasm".into()));
+    assert_eq!(compile(&job, &resolved(vec![folder(1, 1, &[])])), missing);
+    assert_eq!(compile(&job, &resolved(vec![file(1, 1)])), missing);
+    let job = wasm_job("EntryModule: /app", &["/app"]);
+    let many = folder(1, 1, &[("a.wasm", 2), ("b.wasm", 3)]);
+    assert_eq!(compile(&job, &resolved(vec![many])), Err(CompileError::ManyModules("/app".into())));
+    assert_eq!(compile(&job, &resolved(vec![folder(1, 1, &[])])), Err(CompileError::NoModule("/app".into())));
+}
+
+#[test]
+fn host_variables_are_copied_first() {
+    let mut job = wasm_job("EntryModule: /m", &["/m"]);
+    job.task.env.insert("WHO".into(), "env:USER".into());
+    let found: Vec<_> = host_variables(&job).into_iter().map(|found| (found.name, found.host_name)).collect();
+    assert_eq!(found, [("WHO", "USER")]);
+    let error = compile(&job, &resolved(vec![file(1, 1)])).unwrap_err();
+    assert!(error.to_string().contains("the variable 'WHO' is to be copied from 'USER'"));
+    replace_variable(&mut job, "WHO", "me".into());
+    assert!(compile(&job, &resolved(vec![file(1, 1)])).is_ok());
+}
+
+#[test]
+fn local_and_inline_sources_are_found_and_replaced() {
+    let mut job = parse(
+        "{Type: batch, Tasks: [{Name: m, Engine: {Type: wasm, Params: {EntryModule: /a}}, InputSources: [
+          {Target: /a, Source: {Type: local, Params: {SourcePath: a.wasm}}},
+          {Target: /b, Source: {Type: inline, Params: {URL: 'data:,b'}}},
+          {Target: /c, Source: {Type: local, Params: {SourcePath: c, ReadWrite: true}}}]}]}",
+    )
+    .unwrap()
+    .job;
+    assert_eq!(local_paths(&job).iter().map(|found| (found.input, found.path)).collect::<Vec<_>>(), [(0, "a.wasm")]);
+    assert_eq!(inline_data(&job).iter().map(|found| (found.input, found.url)).collect::<Vec<_>>(), [(1, "data:,b")]);
+    let blob = Source::Blob(BlobSource { hash: hash(1), kind: ContentKind::Raw });
+    replace_source(&mut job, 0, blob.clone());
+    replace_source(&mut job, 1, blob.clone());
+    replace_source(&mut job, 99, blob);
+    assert!(local_paths(&job).is_empty() && inline_data(&job).is_empty());
+    let error = support::check(&job).unwrap_err().to_string();
+    assert!(error.contains("is a writable local folder"), "{error}");
+}
+
+#[test]
+fn what_is_not_ready_is_refused() {
+    let unresolved = compile(&blobs(), &resolved(vec![]));
+    assert_eq!(unresolved, Err(CompileError::Unresolved { inputs: 2, resolved: 0 }));
+    let mut job = blobs();
+    job.task.name.clear();
+    assert!(matches!(compile(&job, &resolved(vec![])), Err(CompileError::Problems(_))));
+    let mut job = blobs();
+    job.count = 0;
+    assert!(matches!(compile(&job, &resolved(vec![])), Err(CompileError::Problems(_))));
+    let mut job = wasm_job("EntryModule: /m", &["/m"]);
+    job.task.env.insert("LONG".into(), "x".repeat(MAX_WORK_BYTES));
+    assert!(matches!(compile(&job, &resolved(vec![file(1, 1)])), Err(CompileError::WorkTooLarge(_))));
+}
+
+#[test]
+fn constraints_are_conditions_unless_favoured() {
+    let mut job = blobs();
+    job.constraints = crate::job::selector::parse("region=eu,favour_zone=a").unwrap();
+    let (_, needs) = compile(&job, &resolved(vec![file(1, 1), folder(2, 1, &[])])).unwrap();
+    assert_eq!(needs.constraints.iter().map(|rule| rule.key.as_str()).collect::<Vec<_>>(), ["region"]);
+
+    job.constraints = crate::job::selector::parse(&format!("a={0},b={0}", "x".repeat(180))).unwrap();
+    let error = compile(&job, &resolved(vec![file(1, 1), folder(2, 1, &[])]));
+    assert!(matches!(error, Err(CompileError::NeedsTooLarge(_))));
+}
+
+#[test]
+fn every_compiled_job_fits_into_an_announcement() {
+    let targets: Vec<String> = (0..40).map(|index| format!("/{index}")).collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let mut job = wasm_job("EntryModule: /0", &targets);
+    let inputs = (0..40).map(|byte| file(byte, u64::MAX / 64)).collect();
+    job.constraints = crate::job::selector::parse(&format!("a={}", "x".repeat(150))).unwrap();
+    let (work, needs) = compile(&job, &resolved(inputs)).unwrap();
+    assert!(!needs.inputs.is_empty() && needs.inputs.len() < MAX_ANNOUNCED_INPUTS);
+    let contact = Contact {
+        addresses: vec![
+            "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+            crate::limits::MAX_ADDRESSES
+        ],
+        relay: Some("x".repeat(crate::limits::MAX_TEXT_BYTES)),
+    };
+    let announce = Announce {
+        job: crate::id::JobId([0xff; 16]),
+        at: Time(u64::MAX / 2),
+        round: u32::MAX,
+        wanted: u16::MAX,
+        partitions: u32::MAX,
+        excluded: vec![[0xff; 6]; crate::limits::MAX_EXCLUDED],
+        work: BlobHash::of(&canonical(&work)),
+        needs,
+        window_ms: crate::limits::MAX_WINDOW_MS.try_into().unwrap(),
+        mesh_size: u32::MAX,
+        refusals: u16::MAX,
+        contact,
+    };
+    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let mesh = crate::id::MeshId::of("test");
+    let sealed = crate::wire::seal(&key, mesh, None, Message::Announce(announce));
+    assert!(sealed.bytes().len() <= crate::limits::MAX_ANNOUNCE_BYTES, "{} bytes", sealed.bytes().len());
+    assert!(crate::wire::open(mesh, sealed.bytes()).is_ok());
+}

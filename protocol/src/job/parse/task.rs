@@ -93,11 +93,11 @@ impl Reader {
         required: &str,
     ) -> (Option<K>, Fields) {
         let mut fields = self.fields(path, node);
-        let problems = self.problems.0.len();
-        let kind = self.choice(&mut fields, "Type", kinds);
-        if kind.is_none() && self.problems.0.len() == problems && !required.is_empty() {
-            self.missing(&fields, "Type", required);
-        }
+        let kind = if required.is_empty() {
+            self.choice(&mut fields, "Type", kinds)
+        } else {
+            self.required_choice(&mut fields, "Type", kinds, required)
+        };
         let params = fields.take("Params");
         let params = self.fields(fields.path_of("Params"), params);
         self.close(&fields);
