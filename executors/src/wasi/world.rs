@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use shoal_protocol::task::Invocation;
 
@@ -235,7 +236,8 @@ impl World {
         if let (false, Object::Node { listing: Some(listing), .. }) = (anew, &self.descriptors.get(fd)?.object) {
             return Ok(Listing::clone(listing));
         }
-        let entries: Vec<_> = self.tree.folder(folder)?.entries.iter().map(|(name, at)| (name.clone(), *at)).collect();
+        let entries: Vec<_> =
+            self.tree.folder(folder)?.entries.iter().map(|(name, at)| (Arc::clone(name), *at)).collect();
         let parent = self.tree.node(folder).parent;
         let dots = [(folder, FileType::Directory, ".".into()), (parent, FileType::Directory, "..".into())];
         let named = entries.into_iter().map(|(name, inode)| (inode, self.tree.stat(inode).kind, name));

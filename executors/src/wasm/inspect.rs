@@ -207,3 +207,48 @@ fn listed(names: &[String]) -> String {
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::profile;
+
+    /// A module that imports every WASI function.
+    fn all_of_wasi() -> String {
+        let functions = FUNCTIONS.iter().map(|(name, parameters)| {
+            let parameters = parameters.iter().map(|kind| kind.replace('u', "i")).collect::<Vec<_>>().join(" ");
+            format!(r#"(import "{MODULE}" "{name}" (func (param {parameters}) (result i32)))"#)
+        });
+        let imports = functions.collect::<String>();
+        format!(r#"(module (import "{MODULE}" "{PROC_EXIT}" (func (param i32))) {imports} (func (export "_start")))"#)
+    }
+
+    #[test]
+    fn all_46_functions_of_preview_1_are_there_and_link_as_checked() {
+        assert_eq!(FUNCTIONS.len() + 1, 46);
+        let engine = wasmtime::Engine::new(&profile::config()).unwrap();
+        let bytes = wat::parse_str(all_of_wasi()).unwrap();
+        let hash = BlobHash::of(&bytes);
+        inspect(&engine, hash, &bytes).unwrap().check_imports(hash, &BTreeMap::new()).unwrap();
+        let mut linker = wasmtime::Linker::<crate::wasm::host::Host>::new(&engine);
+        crate::wasi::abi::add_to_linker(&mut linker).unwrap();
+        linker.instantiate_pre(&wasmtime::Module::new(&engine, &bytes).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_long_list_of_names_is_cut() {
+        let names: Vec<_> = (0..10).map(|n| n.to_string()).collect();
+        assert_eq!(listed(&names), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_inspection_panic(mut bytes: Vec<u8>, header: bool) {
+            if header {
+                bytes.splice(0..0, *b"\0asm\x01\0\0\0");
+            }
+            let engine = wasmtime::Engine::new(&profile::config()).unwrap();
+            let _ = inspect(&engine, BlobHash([0; 32]), &bytes);
+        }
+    }
+}

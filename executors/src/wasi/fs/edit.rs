@@ -19,9 +19,6 @@ impl Tree {
 
     /// Makes an empty folder under a free name.
     pub(crate) fn create_folder(&mut self, parent: Inode, name: &str, now: u64) -> Answer<Inode> {
-        if self.entry(parent, name)?.is_some() {
-            return Err(Errno::Exist.into());
-        }
         self.may_add(parent, name)?;
         let inode = self.add(parent, name, Kind::Folder(Folder { writable: true, ..Folder::default() }), now)?;
         self.touch(parent, now);
@@ -205,8 +202,13 @@ impl Tree {
         Ok(())
     }
 
+    /// Asked before anything is made on disk: what follows does not fail.
     fn may_add(&mut self, parent: Inode, name: &str) -> Answer<()> {
+        if self.entry(parent, name)?.is_some() {
+            return Err(Errno::Exist.into());
+        }
         self.may_change(parent)?;
+        self.room()?;
         if self.path_bytes(parent) + 1 + name.len() > MAX_PATH_BYTES {
             return Err(Errno::NameTooLong.into());
         }

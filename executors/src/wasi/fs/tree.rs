@@ -143,11 +143,14 @@ impl Tree {
         Stat { inode, kind, size, atime: node.atime, mtime: node.mtime, ctime: node.ctime }
     }
 
+    /// Says whether there may be one node more.
+    pub(super) fn room(&self) -> Answer<()> {
+        if self.nodes.len() < MAX_NODES { Ok(()) } else { Err(Errno::NFile.into()) }
+    }
+
     /// Adds a node under a name that is free.
     pub(super) fn add(&mut self, parent: Inode, name: &str, kind: Kind, now: u64) -> Answer<Inode> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(Errno::NFile.into());
-        }
+        self.room()?;
         let inode = self.next;
         self.next += 1;
         let name: Arc<str> = name.into();
@@ -201,5 +204,81 @@ pub(super) fn staged(path: PathBuf) -> io::Result<Kind> {
         Ok(Kind::File(Content::input(path, metadata.len())))
     } else {
         Err(io::Error::other(format!("staged input {} is neither file nor folder", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `/out` with `/out/a/b` in it, beside `/tmp`.
+    fn tree(scratch: &Path) -> (Tree, Inode) {
+        let mut tree = Tree::new(&[], &["/out".into()], scratch.to_owned(), Quota::new(1 << 20)).unwrap();
+        let out = tree.results[0];
+        let a = tree.create_folder(out, "a", 0).ok().unwrap();
+        tree.create_folder(a, "b", 0).ok().unwrap();
+        (tree, out)
+    }
+
+    fn below(tree: &Tree, base: Inode, mut inode: Inode) -> bool {
+        while inode != base && inode != Tree::ROOT {
+            inode = tree.node(inode).parent;
+        }
+        inode == base
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leads_out_of_its_folder(steps in prop::collection::vec(prop::sample::select(&["a", "b", "..", ".", "", "out", "tmp"][..]), 1..12)) {
+            let scratch = tempfile::tempdir().unwrap();
+            let (mut tree, out) = tree(scratch.path());
+            let text = steps.join("/");
+            if let Ok(path) = GuestPath::parse(text.as_bytes()) {
+                if let Ok(found) = tree.find(out, &path) {
+                    prop_assert!(below(&tree, out, found), "{text}");
+                }
+                if let Ok((parent, _)) = tree.find_parent(out, &path) {
+                    prop_assert!(below(&tree, out, parent), "{text}");
+                }
+            }
+        }
+
+        #[test]
+        fn editing_keeps_the_tree_whole_and_the_quota_exact(edits in prop::collection::vec((0..5_u8, 0..4_usize, 0..4_usize), 0..40)) {
+            let scratch = tempfile::tempdir().unwrap();
+            let work = tempfile::tempdir().unwrap();
+            let (mut tree, out) = tree(scratch.path());
+            let names = ["a", "c", "a/b", "a/d"];
+            for (now, (edit, from, to)) in edits.into_iter().enumerate() {
+                let (from, to) = (GuestPath::parse(names[from].as_bytes()).ok().unwrap(), GuestPath::parse(names[to].as_bytes()).ok().unwrap());
+                let (Ok(from), Ok(to)) = (tree.find_parent(out, &from), tree.find_parent(out, &to)) else { continue };
+                let now = now as u64;
+                // Whether an edit succeeds is not the question here.
+                let _ = match edit {
+                    0 => tree.create_folder(from.0, from.1, now).map(drop),
+                    1 => write_file(&mut tree, from, now),
+                    2 => tree.rename(from, to, now),
+                    3 => tree.remove_file(from.0, from.1, now),
+                    _ => tree.remove_folder(from.0, from.1, now),
+                };
+            }
+            let used: u64 = tree.nodes.keys().map(|inode| tree.stat(*inode).size).sum();
+            prop_assert!(tree.quota.take((1 << 20) - used).is_ok() && tree.quota.take(1).is_err());
+            for inode in tree.nodes.keys().filter(|inode| **inode != Tree::ROOT) {
+                let node = tree.node(*inode);
+                let Kind::Folder(parent) = &tree.node(node.parent).kind else { panic!("a file holds {}", node.name) };
+                prop_assert_eq!(parent.entries.get(&node.name), Some(inode));
+            }
+            prop_assert!(tree.collect(&work.path().join("results")).is_ok());
+        }
+    }
+
+    fn write_file(tree: &mut Tree, at: (Inode, &str), now: u64) -> Answer<()> {
+        let inode = tree.create_file(at.0, at.1, now)?;
+        tree.acquire(inode)?;
+        tree.write(inode, b"content", 0, now)?;
+        tree.release(inode)
     }
 }
