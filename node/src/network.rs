@@ -378,6 +378,17 @@ impl Network {
         }
     }
 
+    /// Ends the conversation with a peer until [`unblock`](Self::unblock) or a restart. Blobs are up to the
+    /// [`ServePolicy`].
+    pub async fn block(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Block(peer, true)).await;
+    }
+
+    /// Talks to a blocked peer again.
+    pub async fn unblock(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Block(peer, false)).await;
+    }
+
     /// The connected peers, in the order of their ids.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let connected = self.shared.connected().clone();

@@ -8,7 +8,7 @@ mod direct;
 mod gossip;
 mod peers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,7 @@ pub(super) enum Command {
     Unprovide(BlobHash),
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
+    Block(PeerId, bool),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -78,6 +79,8 @@ pub(super) struct Task {
     requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
     /// How many of them go to each peer.
     requests_to: BTreeMap<PeerId, usize>,
+    /// Requests of ours that wait for those.
+    waiting: BTreeMap<PeerId, VecDeque<(Vec<u8>, RequestReply)>>,
     /// Requests of others that the node is working on.
     working: FuturesUnordered<Working>,
     /// DHT queries that somebody waits for.
@@ -108,6 +111,7 @@ impl Task {
             events: parts.events,
             requests: HashMap::new(),
             requests_to: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             working: FuturesUnordered::new(),
             queries: HashMap::new(),
             connections: BTreeMap::new(),
@@ -165,6 +169,7 @@ impl Task {
             Command::Unprovide(hash) => self.unprovide(hash),
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
+            Command::Block(peer, block) => self.block(peer, block),
             Command::Shutdown(_) => unreachable!("the loop ends with this command"),
         }
     }

@@ -392,6 +392,31 @@ async fn a_peer_that_asks_too_much_is_told_that_we_are_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_peer_is_not_talked_to_until_it_is_unblocked() {
+    let mut nodes = mesh(2).await;
+    let blocked = nodes[1].id();
+    nodes[0].network.block(blocked).await;
+    nodes[0].misses(blocked).await;
+    assert_eq!(nodes[0].network.request(blocked, vec![1]).await, Err(RequestError::Unreachable(blocked)));
+    nodes[0].network.unblock(blocked).await;
+    nodes[0].sees(blocked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_than_fit_at_once_wait_their_turn() {
+    let nodes = mesh(2).await;
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..1_000_u32 {
+        let (network, to) = (nodes[1].network.clone(), nodes[0].id());
+        asked.spawn(async move { network.request(to, n.to_le_bytes().to_vec()).await.map(|answer| (n, answer)) });
+    }
+    while let Some(answer) = within(asked.join_next()).await {
+        let (n, answer) = answer.unwrap().unwrap();
+        assert_eq!(answer, n.to_le_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_keep_up_says_that_it_is_busy() {
     let store = MemStore::new();
     let mut config = NetworkConfig::new(SigningKey::from_bytes(&[1; 32]), "test", (*store).clone());

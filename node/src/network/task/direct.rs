@@ -17,6 +17,8 @@ use super::{RequestReply, Task};
 
 /// Requests of ours under way.
 const MAX_REQUESTS: usize = 8_192;
+/// Requests of ours to one peer that wait until others to it are over.
+const MAX_WAITING_PER_PEER: usize = 1_024;
 /// Requests of others that the node is working on.
 const MAX_WORKING: usize = 512;
 
@@ -27,9 +29,10 @@ impl Task {
             let _ = reply.send(Err(RequestError::NoSuchPeer(to)));
             return;
         };
-        let to_peer = self.requests_to.get(&to).copied().unwrap_or_default();
-        if to_peer >= MAX_REQUESTS_PER_PEER || self.requests.len() >= MAX_REQUESTS {
+        if self.requests.len() >= MAX_REQUESTS {
             let _ = reply.send(Err(RequestError::Overloaded));
+        } else if self.requests_to.get(&to).is_some_and(|under_way| *under_way >= MAX_REQUESTS_PER_PEER) {
+            self.wait(to, bytes, reply);
         } else if self.can_reach(to, &id) {
             self.send(to, &id, bytes, reply);
         } else {
@@ -44,6 +47,28 @@ impl Task {
         *self.requests_to.entry(to).or_default() += 1;
     }
 
+    /// Keeps a request until another one to the same peer is over.
+    fn wait(&mut self, to: PeerId, bytes: Vec<u8>, reply: RequestReply) {
+        let waiting = self.waiting.entry(to).or_default();
+        if waiting.len() < MAX_WAITING_PER_PEER {
+            waiting.push_back((bytes, reply));
+        } else {
+            let _ = reply.send(Err(RequestError::Overloaded));
+        }
+    }
+
+    /// Sends the next request that waits for `peer` and that somebody still waits for.
+    fn send_next(&mut self, peer: PeerId) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        let next = std::iter::from_fn(|| waiting.pop_front()).find(|(_, reply)| !reply.is_closed());
+        if waiting.is_empty() {
+            self.waiting.remove(&peer);
+        }
+        if let (Some((bytes, reply)), Some(id)) = (next, libp2p_id(peer)) {
+            self.send(peer, &id, bytes, reply);
+        }
+    }
+
     /// A request of ours that is over.
     fn over(&mut self, request: OutboundRequestId) -> Option<(PeerId, RequestReply)> {
         let (peer, reply) = self.requests.remove(&request)?;
@@ -53,6 +78,7 @@ impl Task {
                 under_way.remove();
             }
         }
+        self.send_next(peer);
         Some((peer, reply))
     }
 

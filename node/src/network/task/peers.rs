@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, identify};
 use shoal_protocol::id::PeerId;
 use tokio::sync::mpsc;
 
-use super::super::identity::peer_of_libp2p;
+use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::super::{NetworkEvent, addresses};
 use super::Task;
 
@@ -57,6 +57,17 @@ impl Task {
         self.set_up(peer, false);
         if self.redial.remove(&peer) {
             self.dial(peer);
+        }
+    }
+
+    /// Ends all connections with a peer and takes no more, or takes them again.
+    pub(super) fn block(&mut self, peer: PeerId, block: bool) {
+        let Some(id) = libp2p_id(peer) else { return };
+        let blocked = &mut self.swarm.behaviour_mut().blocked;
+        if block {
+            blocked.block_peer(id);
+        } else {
+            blocked.unblock_peer(id);
         }
     }
 
