@@ -1,7 +1,7 @@
 //! The node's network: one key, one UDP socket, and everything that peers say and fetch through it.
 //!
-//! One iroh endpoint carries libp2p (gossip, DHT, identify, direct messages, through a [`transport`] of our own) and
-//! iroh-blobs. A [`task`] owns the swarm; [`Network`] is a handle to it, cheap to clone. What peers do arrives as
+//! One iroh endpoint carries libp2p (gossip, DHT, identify, direct messages, through a transport of our own) and
+//! iroh-blobs. A task owns the swarm; [`Network`] is a handle to it, cheap to clone. What peers do arrives as
 //! [`NetworkEvent`]s. All that peers can make grow is bounded by a constant beside it.
 //!
 //! The network knows nothing of jobs: it checks sizes, rates and who is connected, and leaves every judgement on what
