@@ -1,0 +1,248 @@
+//! Where inputs come from and where results go.
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::id::BlobHash;
+use crate::task::ContentKind;
+
+/// An input and where the program finds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InputSource {
+    /// Where it comes from.
+    pub source: Source,
+    /// Another name for it; of a legacy import module it is the import's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub alias: String,
+    /// Where it is mounted.
+    pub target: String,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "Type", content = "Params", rename_all = "camelCase")]
+pub enum Source {
+    /// Content in the mesh, by hash.
+    Blob(BlobSource),
+    /// Content written into the job.
+    Inline(InlineSource),
+    /// A file on the web.
+    UrlDownload(UrlSource),
+    /// Objects of an S3 bucket.
+    S3(Box<S3Source>),
+    /// Content of IPFS.
+    Ipfs(IpfsSource),
+    /// A file or folder of the submitting machine (command line) or of a worker (its operator allowing).
+    LocalDirectory(LocalSource),
+}
+
+/// Content in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobSource {
+    /// Its root hash.
+    pub hash: BlobHash,
+    /// Whether it is a file or a folder.
+    pub kind: ContentKind,
+}
+
+/// Content written into the job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InlineSource {
+    /// A `data:` URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// A file on the web.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UrlSource {
+    /// An `http:` or `https:` URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// Content of IPFS.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IpfsSource {
+    /// Its content id.
+    #[serde(rename = "CID")]
+    pub cid: String,
+}
+
+/// Objects of an S3 bucket.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Source {
+    /// The bucket.
+    pub bucket: String,
+    /// One object, or a prefix that ends with `/` or `*`.
+    pub key: String,
+    /// A regular expression that keys must match.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub filter: String,
+    /// The bucket's region.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Another service than Amazon's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// One version of the object.
+    #[serde(rename = "VersionID", skip_serializing_if = "String::is_empty")]
+    pub version_id: String,
+    /// What the object must hash to.
+    #[serde(rename = "ChecksumSHA256", skip_serializing_if = "String::is_empty")]
+    pub checksum_sha256: String,
+    /// How objects are divided over the job's partitions.
+    #[serde(skip_serializing_if = "S3Partition::is_none")]
+    pub partition: S3Partition,
+}
+
+/// How objects are divided over partitions.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Partition {
+    /// By what part of the key.
+    #[serde(rename = "Type")]
+    pub by: S3PartitionBy,
+    /// For `regex`: its groups are the part.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pattern: String,
+    /// For `substring`: where the part starts.
+    pub start_index: u64,
+    /// For `substring`: where the part ends.
+    pub end_index: u64,
+    /// For `date`: its form, as Go writes it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub date_format: String,
+}
+
+/// By what part of an object's key it is assigned to a partition.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum S3PartitionBy {
+    /// Every partition has every object.
+    #[default]
+    None,
+    /// The whole key.
+    Object,
+    /// What a regular expression finds.
+    Regex,
+    /// Some characters.
+    Substring,
+    /// A date in it.
+    Date,
+}
+
+/// A file or folder by its path.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LocalSource {
+    /// Where it is.
+    pub source_path: String,
+    /// Whether the program may change it.
+    pub read_write: bool,
+    /// What is made when nothing is there.
+    pub create_as: CreateAs,
+}
+
+/// What is made of a local path where nothing is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CreateAs {
+    /// A folder.
+    #[default]
+    Dir,
+    /// A file.
+    File,
+    /// Nothing: the job fails.
+    NoCreate,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "Type", content = "Params", rename_all = "lowercase")]
+pub enum Publisher {
+    /// Into the mesh, by hash. The default.
+    Blob,
+    /// To the worker's disk, served over HTTP.
+    Local,
+    /// Into an S3 bucket.
+    S3(S3Publisher),
+    /// Into the S3 bucket that the requester's operator has set up.
+    S3Managed,
+    /// To IPFS.
+    Ipfs,
+    /// Nowhere; for tests.
+    Noop,
+}
+
+/// Where in S3 results go.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct S3Publisher {
+    /// The bucket.
+    pub bucket: String,
+    /// The key, with `{executionID}`, `{jobID}`, `{nodeID}`, `{date}` and `{time}` filled in.
+    pub key: String,
+    /// The bucket's region.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Another service than Amazon's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// `gzip` or `plain`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encoding: String,
+}
+
+impl Source {
+    /// Its type in a job file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Source::Blob(_) => "blob",
+            Source::Inline(_) => "inline",
+            Source::UrlDownload(_) => "urlDownload",
+            Source::S3(_) => "s3",
+            Source::Ipfs(_) => "ipfs",
+            Source::LocalDirectory(_) => "localDirectory",
+        }
+    }
+}
+
+impl Publisher {
+    /// Its type in a job file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Publisher::Blob => "blob",
+            Publisher::Local => "local",
+            Publisher::S3(_) => "s3",
+            Publisher::S3Managed => "s3managed",
+            Publisher::Ipfs => "ipfs",
+            Publisher::Noop => "noop",
+        }
+    }
+}
+
+impl S3Partition {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a job file writes the kind of a blob.
+fn content_kind_name(kind: ContentKind) -> &'static str {
+    match kind {
+        ContentKind::Raw => "file",
+        ContentKind::Collection => "folder",
+    }
+}
+
+impl Serialize for BlobSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut blob = serializer.serialize_struct("BlobSource", 2)?;
+        blob.serialize_field("Hash", &self.hash.to_string())?;
+        blob.serialize_field("Kind", content_kind_name(self.kind))?;
+        blob.end()
+    }
+}
