@@ -1,8 +1,8 @@
 //! The job specification: Bacalhau's YAML and JSON files, read unchanged, checked, and compiled to work.
 //!
-//! The way of a job file: [`template`] → [`parse`] → [`validate`] → [`support`] → [`resolve`] (local paths,
-//! inline data and host variables become blobs and values) → [`compile`]. All of it is pure: whoever submits
-//! reads the files and variables that [`resolve`] names.
+//! The way of a job file: [`template`] → [`parse`](mod@parse) → [`validate`](mod@validate) → [`support`] →
+//! [`resolve`] (local paths, inline data and host variables become blobs and values) → [`compile`](mod@compile).
+//! All of it is pure: whoever submits reads the files and variables that [`resolve`] names.
 
 pub mod spec;
 

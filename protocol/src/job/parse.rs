@@ -1,7 +1,7 @@
 //! Reads a job file, YAML or JSON, into a [`Job`] with every default.
 //!
 //! The rules are Bacalhau's: keys in any case, unknown keys refused at the top and ignored (with a warning)
-//! below, system fields refused, one task. What each field may hold is for [`validate`](crate::job::validate).
+//! below, system fields refused, one task. What each field may hold is for [`validate`](mod@crate::job::validate).
 
 mod task;
 
