@@ -42,11 +42,10 @@ pub(crate) struct Opening {
 }
 
 impl World {
-    /// The world at the start of a run. Makes `stdout`, `stderr` and `scratch` in the run's folder.
+    /// The world at the start of a run. Makes `stdout` and `stderr` in the run's folder.
     pub(crate) fn new(task: &Task, arguments: &[String]) -> Result<Self, MountError> {
         let Invocation { environment, result_paths, limits, .. } = &task.invocation;
         let scratch = task.work_dir.join("scratch");
-        std::fs::create_dir(&scratch)?;
         let results: Vec<_> = result_paths.iter().map(|result| result.path.clone()).collect();
         let mut tree = Tree::new(&task.inputs, &results, scratch, Quota::new(limits.output_bytes))?;
         tree.acquire(Tree::ROOT).map_err(|_| MountError::BadPath("/".into()))?;
@@ -205,7 +204,7 @@ impl World {
             Ok(_) if folder => Err(Errno::NotDir.into()),
             Ok(file) if writing && !file.writable() => Err(Errno::RoFs.into()),
             Ok(_) => Ok(()),
-            // Rights to write are asked for folders too, by programs that ask for all; only emptying one is wrong.
+            // Who says that it is a folder asks for rights to hand down, not to write to it.
             Err(_) if writing && !folder => Err(Errno::IsDir.into()),
             Err(_) => Ok(()),
         }

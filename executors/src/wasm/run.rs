@@ -121,7 +121,7 @@ impl Run {
     }
 
     fn finish(&self, world: World, outcome: Outcome, run: Duration, fuel_used: u64) -> Result<Finished, RunError> {
-        let paths = world.collect(&self.task.work_dir.join("results"));
+        let paths = world.collect(&self.task.work_dir);
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
         let outputs =

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use super::tree::{Inode, Kind, Tree};
 
 impl Tree {
-    /// Moves each result path to a file or folder of its own in `target`, in order, and removes the scratch files.
+    /// Moves each result path to a file or folder `result-N` in `target`, in order, and removes the scratch files.
     /// Whatever is mounted inside a result path is not part of it.
     pub(crate) fn collect(self, target: &Path) -> io::Result<Vec<PathBuf>> {
-        std::fs::create_dir(target)?;
         let mut paths = Vec::new();
         for (index, inode) in self.results.iter().enumerate() {
-            let path = target.join(index.to_string());
+            let path = target.join(format!("result-{index}"));
             self.write_out(*inode, path.clone())?;
             paths.push(path);
         }
-        std::fs::remove_dir_all(&self.scratch)?;
+        if self.scratch_made {
+            std::fs::remove_dir_all(&self.scratch)?;
+        }
         Ok(paths)
     }
 

@@ -1,5 +1,6 @@
 //! What changes the tree: creating, opening, writing, renaming, removing.
 
+use std::io;
 use std::sync::Arc;
 
 use super::content::Content;
@@ -11,7 +12,7 @@ impl Tree {
     /// Makes an empty file under a free name.
     pub(crate) fn create_file(&mut self, parent: Inode, name: &str, now: u64) -> Answer<Inode> {
         self.may_add(parent, name)?;
-        let content = Content::scratch(self.scratch.join(self.next.to_string()))?;
+        let content = self.scratch_file(self.next)?;
         let inode = self.add(parent, name, Kind::File(content), now)?;
         self.touch(parent, now);
         Ok(inode)
@@ -27,7 +28,7 @@ impl Tree {
 
     /// Turns an untouched result folder into an empty file: its program writes a file there.
     pub(crate) fn give_way(&mut self, inode: Inode, now: u64) -> Answer<()> {
-        let content = Content::scratch(self.scratch.join(inode.to_string()))?;
+        let content = self.scratch_file(inode)?;
         self.node_mut(inode).kind = Kind::File(content);
         self.touch(inode, now);
         Ok(())
@@ -190,6 +191,15 @@ impl Tree {
     fn touch(&mut self, inode: Inode, now: u64) {
         let node = self.node_mut(inode);
         (node.mtime, node.ctime) = (now, now);
+    }
+
+    /// The folder of such files is made with the first: most programs write to their streams alone.
+    fn scratch_file(&mut self, inode: Inode) -> io::Result<Content> {
+        if !self.scratch_made {
+            std::fs::create_dir(&self.scratch)?;
+            self.scratch_made = true;
+        }
+        Content::scratch(self.scratch.join(inode.to_string()))
     }
 
     fn may_change(&mut self, folder: Inode) -> Answer<()> {

@@ -33,7 +33,7 @@ enum Place<'a> {
 }
 
 impl Tree {
-    /// Builds the tree. `results` are the paths of the result paths, in order; `scratch` is an empty folder.
+    /// Builds the tree. `results` are the paths of the result paths, in order; `scratch` does not exist yet.
     pub(crate) fn new(
         inputs: &[StagedInput],
         results: &[String],
@@ -42,7 +42,7 @@ impl Tree {
     ) -> Result<Self, MountError> {
         let root = Node::new(Self::ROOT, "".into(), Kind::Folder(Folder::default()), INPUT_STAMP_NS);
         let nodes = BTreeMap::from([(Self::ROOT, root)]);
-        let mut tree = Self { nodes, next: Self::ROOT + 1, scratch, quota, results: Vec::new() };
+        let mut tree = Self { nodes, next: Self::ROOT + 1, scratch, scratch_made: false, quota, results: Vec::new() };
         tree.pin(Self::ROOT);
         tree.results = vec![Self::ROOT; results.len()];
         tree.mount_all(inputs, results)?;

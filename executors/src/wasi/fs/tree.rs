@@ -54,7 +54,9 @@ pub(crate) struct Folder {
 pub(crate) struct Tree {
     pub(super) nodes: BTreeMap<Inode, Node>,
     pub(super) next: Inode,
+    /// Where files that the program writes lie.
     pub(super) scratch: PathBuf,
+    pub(super) scratch_made: bool,
     pub(crate) quota: Quota,
     /// Where each result path is, in the invocation's order.
     pub(super) results: Vec<Inode>,
@@ -215,7 +217,7 @@ mod tests {
 
     /// `/out` with `/out/a/b` in it, beside `/tmp`.
     fn tree(scratch: &Path) -> (Tree, Inode) {
-        let mut tree = Tree::new(&[], &["/out".into()], scratch.to_owned(), Quota::new(1 << 20)).unwrap();
+        let mut tree = Tree::new(&[], &["/out".into()], scratch.join("scratch"), Quota::new(1 << 20)).unwrap();
         let out = tree.results[0];
         let a = tree.create_folder(out, "a", 0).ok().unwrap();
         tree.create_folder(a, "b", 0).ok().unwrap();
@@ -271,7 +273,7 @@ mod tests {
                 let Kind::Folder(parent) = &tree.node(node.parent).kind else { panic!("a file holds {}", node.name) };
                 prop_assert_eq!(parent.entries.get(&node.name), Some(inode));
             }
-            prop_assert!(tree.collect(&work.path().join("results")).is_ok());
+            prop_assert!(tree.collect(work.path()).is_ok());
         }
     }
 
