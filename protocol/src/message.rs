@@ -393,7 +393,9 @@ impl Message {
 
 impl Announce {
     fn check(&self) -> Result<(), OutOfBounds> {
-        within("window", self.window_ms as usize, MAX_WINDOW_MS as usize)?;
+        if Millis::from(self.window_ms) > MAX_WINDOW_MS {
+            return Err(OutOfBounds("window"));
+        }
         within("excluded", self.excluded.len(), MAX_EXCLUDED)?;
         within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
         within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;

@@ -173,7 +173,9 @@ impl Worker {
 
     fn forget_oldest_offer(&mut self) {
         let oldest = self.offers.iter().min_by_key(|(_, offer)| offer.heard_at).map(|(job, _)| *job);
-        oldest.into_iter().for_each(|job| drop(self.retract(job)));
+        if let Some(job) = oldest {
+            self.retract(job);
+        }
     }
 
     // --- executions

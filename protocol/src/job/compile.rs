@@ -212,12 +212,13 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
         operator: constraint.operator,
         values: constraint.values.clone(),
     });
+    let input_bytes = contents.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
     let mut needs = Needs {
         executor: ExecutorKind::Wasm,
         profile: resolved.profile.clone(),
-        resources: announced(&job.task.resources),
+        resources: announced(&job.task.resources, input_bytes),
         inputs: Vec::new(),
-        input_bytes: contents.iter().map(|(_, bytes)| bytes).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
+        input_bytes,
         constraints: constraints.collect(),
     };
     let size = canonical(&needs).len();
@@ -250,11 +251,12 @@ fn contents(inputs: &[Pair<'_>], modules: &Modules) -> Vec<(Content, u64)> {
     contents
 }
 
-fn announced(resources: &Resources) -> message::Resources {
+/// What a worker sets aside: on its disk there must be room for the inputs and for all that the program may write.
+fn announced(resources: &Resources, input_bytes: u64) -> message::Resources {
     message::Resources {
         cpu_millis: resources.cpu.0,
         memory_bytes: resources.memory.0,
-        disk_bytes: resources.disk.0,
+        disk_bytes: resources.disk.0.saturating_add(input_bytes),
         gpus: resources.gpu.0,
     }
 }

@@ -1,0 +1,191 @@
+//! The wire format of version 1, byte for byte. A change here is a change of the protocol.
+//!
+//! `SHOAL_BLESS=1 cargo test -p shoal-protocol --test wire` writes the golden files anew; do that only together with
+//! a new protocol version.
+
+use std::path::PathBuf;
+
+use ed25519_dalek::SigningKey;
+use proptest::prelude::*;
+use shoal_protocol::commitment::{Commitment, Salt};
+use shoal_protocol::id::{BlobHash, ExecutionId, InvocationId, JobId, MeshId, PeerId};
+use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
+use shoal_protocol::message::*;
+use shoal_protocol::task::{Claim, Content, ContentKind, Failure, Outcome, Trap};
+use shoal_protocol::time::Time;
+use shoal_protocol::wire::{OpenError, open, seal};
+
+const JOB: JobId = JobId([1; 16]);
+const EXECUTION: ExecutionId = ExecutionId([2; 16]);
+const RECEIVER: PeerId = PeerId([3; 32]);
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn mesh() -> MeshId {
+    MeshId::of("golden")
+}
+
+fn contact() -> Contact {
+    Contact { addresses: vec!["192.0.2.7:4433".parse().unwrap()], relay: Some("https://relay.example".into()) }
+}
+
+fn resources() -> Resources {
+    Resources { cpu_millis: 500, memory_bytes: 512_000_000, disk_bytes: 1 << 30, gpus: 0 }
+}
+
+/// One of each, with every field set.
+fn messages() -> Vec<Message> {
+    let (job, execution) = (JOB, EXECUTION);
+    let constraint = Constraint { key: "zone".into(), operator: Operator::In, values: vec!["eu".into(), "us".into()] };
+    let content = Content { hash: BlobHash([4; 32]), kind: ContentKind::Collection };
+    let needs = Needs {
+        executor: ExecutorKind::Wasm,
+        profile: "wasm-1".into(),
+        resources: resources(),
+        inputs: vec![(content, 1_000_000)],
+        input_bytes: 1_100_000,
+        constraints: vec![constraint],
+    };
+    let announce = Announce {
+        job,
+        at: Time(1_800_000_000_000),
+        round: 1,
+        wanted: 3,
+        partitions: 1,
+        excluded: vec![[5; 6]],
+        work: BlobHash([6; 32]),
+        needs,
+        window_ms: 12,
+        mesh_size: 5,
+        refusals: 16,
+        contact: contact(),
+    };
+    let claim = Claim { outcome: Outcome::Trapped(Trap::OutOfFuel), result: BlobHash([8; 32]) };
+    let invocation = InvocationId([9; 32]);
+    let (partition, attempt, nonce, work) = (2, 4, 11, vec![12, 13, 14]);
+    vec![
+        Message::Announce(announce),
+        Message::Bid(Bid { job, round: 1, slots: 2, cost: 77, operator: Some("ann".into()), contact: contact() }),
+        Message::Refuse(Refuse { job, round: 1, reason: Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30) }),
+        Message::Award(Award {
+            job,
+            execution,
+            partition,
+            attempt,
+            nonce,
+            work,
+            resources: resources(),
+            contact: contact(),
+        }),
+        Message::Progress(Progress { job, execution, stage: Stage::Running }),
+        Message::Fail(Fail { job, execution, failure: Failure::HostFailed("disk full".into()) }),
+        Message::Commit(Commit { job, execution, commitment: Commitment([15; 32]), run_ms: 1_234 }),
+        Message::RevealPlease(RevealPlease { job, execution }),
+        Message::Reveal(Reveal { job, execution, invocation, claim, salt: Salt([16; 32]), result_bytes: 4_096 }),
+        Message::Settle(Settle { job, execution, ending: Ending::Dissented }),
+    ]
+}
+
+fn sealed(message: &Message) -> Vec<u8> {
+    let to = (!message.is_gossip()).then_some(RECEIVER);
+    seal(&key(), mesh(), to, message.clone()).bytes().to_vec()
+}
+
+#[test]
+fn every_message_keeps_its_bytes() {
+    for message in messages() {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{}.hex", message.name()));
+        let hex = data_encoding::HEXLOWER.encode(&sealed(&message));
+        if std::env::var_os("SHOAL_BLESS").is_some() {
+            std::fs::write(&path, format!("{hex}\n")).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(hex, golden.trim(), "{} has changed on the wire", message.name());
+    }
+}
+
+#[test]
+fn what_was_sealed_opens_again() {
+    for message in messages() {
+        let bytes = sealed(&message);
+        let opened = open(mesh(), &bytes).unwrap_or_else(|error| panic!("{}: {error}", message.name()));
+        assert_eq!(opened.message(), &message);
+        assert_eq!(opened.from().0, key().verifying_key().to_bytes());
+        assert_eq!(opened.to().is_none(), message.is_gossip());
+    }
+}
+
+#[test]
+fn an_announcement_fits_into_a_kilobyte() {
+    let bytes = sealed(&messages()[0]);
+    assert!(bytes.len() <= MAX_GOSSIP_BYTES, "{} bytes", bytes.len());
+}
+
+#[test]
+fn no_bit_can_be_changed() {
+    for message in messages() {
+        let bytes = sealed(&message);
+        for index in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[index] ^= 1;
+            assert!(open(mesh(), &changed).is_err(), "{} with another byte {index}", message.name());
+        }
+    }
+}
+
+#[test]
+fn a_message_of_another_mesh_version_or_size_is_refused() {
+    let bytes = sealed(&messages()[4]);
+    assert_eq!(open(MeshId::of("other"), &bytes).unwrap_err(), OpenError::Signature);
+    assert_eq!(open(mesh(), &[&[9], &bytes[1..]].concat()).unwrap_err(), OpenError::Version(9));
+    assert_eq!(open(mesh(), &bytes[..50]).unwrap_err(), OpenError::Short);
+    let long = vec![1; MAX_DIRECT_BYTES + 1];
+    assert_eq!(open(mesh(), &long).unwrap_err(), OpenError::Large(long.len()));
+}
+
+#[test]
+fn gossip_has_no_receiver_and_direct_messages_have_one() {
+    let wrong = seal(&key(), mesh(), Some(RECEIVER), messages().remove(0));
+    assert_eq!(open(mesh(), wrong.bytes()).unwrap_err(), OpenError::WrongWay);
+    let wrong = seal(&key(), mesh(), None, messages().remove(4));
+    assert_eq!(open(mesh(), wrong.bytes()).unwrap_err(), OpenError::WrongWay);
+}
+
+#[test]
+fn a_bound_that_the_encoding_does_not_set_is_checked() {
+    let Message::Announce(announce) = messages().remove(0) else { panic!("the first is an announcement") };
+    let broken = [
+        Announce { window_ms: u32::MAX, ..announce.clone() },
+        Announce { excluded: vec![[0; 6]; 33], ..announce.clone() },
+        Announce { needs: Needs { profile: "x".repeat(201), ..announce.needs.clone() }, ..announce.clone() },
+        Announce { contact: Contact { addresses: vec!["1.1.1.1:1".parse().unwrap(); 5], relay: None }, ..announce },
+    ];
+    for announce in broken {
+        let sealed = seal(&key(), mesh(), None, Message::Announce(announce));
+        assert!(matches!(open(mesh(), sealed.bytes()).unwrap_err(), OpenError::OutOfBounds(_)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(open(mesh(), &bytes).is_err());
+    }
+
+    /// Signed by a peer that means harm: the signature is right, the message is anything.
+    #[test]
+    fn signed_nonsense_never_panics(payload in prop::collection::vec(any::<u8>(), 0..400), gossip in any::<bool>()) {
+        use ed25519_dalek::Signer;
+        let to = if gossip { [0; 32] } else { RECEIVER.0 };
+        let signed = [&b"shoal 1 message"[..], &mesh().0, &to, &payload].concat();
+        let key = key();
+        let header = [&[1][..], &key.verifying_key().to_bytes(), &to, &key.sign(&signed).to_bytes()].concat();
+        // Either it is refused, or it is the canonical form of what it says.
+        if let Ok(opened) = open(mesh(), &[header, payload].concat()) {
+            let again = seal(&key, mesh(), opened.to(), opened.message().clone());
+            prop_assert_eq!(again.bytes(), opened.bytes());
+        }
+    }
+}
