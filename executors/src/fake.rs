@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, Outcome};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Blobs, CheckError, Executor, ExecutorKind, Finished, Outputs, PROFILE, RunError, Task};
+use crate::{Blobs, CheckError, Executor, Finished, Outputs, PROFILE, RunError, Task};
 
 /// Ends every task alike, with a given outcome and standard output; leaves every result path an empty folder.
 #[derive(Debug, Clone)]

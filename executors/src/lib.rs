@@ -12,29 +12,13 @@ mod wasi;
 
 pub mod fake;
 
-use std::fmt;
-
 use async_trait::async_trait;
+use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::Engine;
 use tokio_util::sync::CancellationToken;
 
 pub use task::{Blobs, CheckError, Finished, Outputs, RunError, StagedInput, Task};
 pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
-
-/// Which engine an executor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ExecutorKind {
-    /// WebAssembly under a determinism profile.
-    Wasm,
-}
-
-impl fmt::Display for ExecutorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExecutorKind::Wasm => f.write_str("wasm"),
-        }
-    }
-}
 
 /// An engine on a worker.
 #[async_trait]

@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shoal_protocol::id::BlobHash;
+use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, ImportModule, Outcome, Trap, Wasm};
 use tokio_util::sync::CancellationToken;
 use wasmtime::Linker;
 
 use crate::wasi;
-use crate::{Blobs, CheckError, Executor, ExecutorKind, Finished, RunError, Task};
+use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
 use host::Host;
 use inspect::Inspected;
 use modules::{Modules, NoModule};
