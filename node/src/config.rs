@@ -57,6 +57,8 @@ pub enum Misbehaviour {
     LieAlone,
     /// Its results are wrong, and the same as those of all who do this.
     LieTogether,
+    /// It is killed once it has saved this step of one of its own jobs, before it says anything of it.
+    DieAfter(shoal_protocol::record::Step),
 }
 
 /// Values from one origin; what is absent is left to the next.
@@ -290,10 +292,15 @@ fn free_disk(data_dir: &Path) -> u64 {
 
 #[cfg(debug_assertions)]
 fn misbehaviour() -> Option<Misbehaviour> {
-    match std::env::var("SHOAL_TEST_MISBEHAVE").ok()?.as_str() {
+    let word = std::env::var("SHOAL_TEST_MISBEHAVE").ok()?;
+    let step = |name: &str| serde_json::from_value(name.into()).expect("the step of a job's path");
+    match word.as_str() {
         "lie-alone" => Some(Misbehaviour::LieAlone),
         "lie-together" => Some(Misbehaviour::LieTogether),
-        other => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
+        other => match other.strip_prefix("die-after-") {
+            Some(name) => Some(Misbehaviour::DieAfter(step(name))),
+            None => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
+        },
     }
 }
 

@@ -131,6 +131,7 @@ impl Driver {
                 return Ok(());
             }
             self.save(&outputs).await?;
+            self.die_if_told(&outputs);
             for output in outputs {
                 self.act(output).await;
             }
@@ -153,6 +154,19 @@ impl Driver {
         let write = tokio::task::spawn_blocking(move || state.apply(&changes));
         write.await.expect("writing records does not panic")
     }
+
+    /// For tests of what is lost when a node is killed: nothing.
+    #[cfg(debug_assertions)]
+    fn die_if_told(&self, outputs: &[Output]) {
+        let Some(crate::config::Misbehaviour::DieAfter(step)) = self.hands.misbehaviour else { return };
+        if outputs.iter().any(|output| matches!(output, Output::Save(Record::Event(event)) if event.step == step)) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "release builds have no such switch")]
+    fn die_if_told(&self, _: &[Output]) {}
 
     async fn act(&mut self, output: Output) {
         match output {

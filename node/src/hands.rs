@@ -204,7 +204,7 @@ impl Hands {
     fn misbehave(&self, stdout: &mut ResultPart) {
         use crate::config::Misbehaviour;
         match self.misbehaviour {
-            None => {}
+            None | Some(Misbehaviour::DieAfter(_)) => {}
             Some(Misbehaviour::LieTogether) => *stdout = ResultPart::Bytes("a lie\n".into()),
             Some(Misbehaviour::LieAlone) => {
                 *stdout = ResultPart::Bytes(format!("a lie of {}\n", self.network.peer_id()).into());
