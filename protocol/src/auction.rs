@@ -12,6 +12,8 @@ use crate::message::{Bid, Constraint, Contact, ExecutorKind, Needs, Operator, Re
 
 /// The highest cost a bid can name.
 pub const MAX_COST: u16 = 10_000;
+/// A bid that is better by less than this is not worth a message to the whole mesh.
+pub const COST_STEP: u16 = MAX_COST / 10;
 
 /// What a worker offers to the mesh: chosen by its operator.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::time::Millis;
 /// The share of the window that cost decides; chance decides the rest.
 const BIAS: f64 = 0.28;
 /// The window in units of delay·λ; measured with gossip delays, see `docs/PERFORMANCE.md`.
-const WINDOW_PER_DELAY: f64 = 3.0;
+const WINDOW_PER_DELAY: f64 = 4.0;
 /// Meshes are not believed to be larger than this, so that a liar's estimate cannot stretch the timers.
 const MAX_MESH: u32 = 100_000_000;
 

@@ -113,6 +113,10 @@ impl Worker {
 
     /// Another worker bids: a reason to stay silent, if it is as good.
     pub(crate) fn overheard(&mut self, bid: &Bid) {
+        // Most bids concern jobs that this node is silent about: the few timers tell that without a search.
+        if !self.timers.is_set(Key::Offer(bid.job)) {
+            return;
+        }
         let Some(offer) = self.offers.get_mut(&bid.job) else { return };
         offer.overheard(bid);
         self.timers.set(Key::Offer(bid.job), offer.deadline());

@@ -32,8 +32,10 @@ use crate::stats::Stats;
 /// How long after the last fault the world may take to come to rest, in milliseconds of virtual time. Workers keep
 /// what nobody settles for an hour.
 const REST_MS: u64 = 24 * 3_600_000;
-/// Events that a run may take for each node and job, and in any case.
+/// Events of the longest run.
 const MAX_EVENTS: u64 = 2_000_000_000;
+/// A world that is so broken is not worth going on with.
+const MAX_VIOLATIONS: u64 = 1_000;
 /// A person whose node is down tries again after this time, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 /// Awards that a flooder remembers to forge messages about.
@@ -232,6 +234,9 @@ impl World {
             if self.queue.now() > latest || self.stats.events > MAX_EVENTS {
                 let place = self.place(event.node);
                 self.checks.never(place, || "the world does not come to rest".into());
+                return;
+            }
+            if self.checks.count > MAX_VIOLATIONS {
                 return;
             }
             self.happen(event);

@@ -74,7 +74,7 @@ impl Offer {
 
     /// Notes another worker's bid.
     pub(super) fn overheard(&mut self, bid: &Bid) {
-        if bid.round != self.round || bid.cost > self.cost || !self.is_waiting() {
+        if bid.round != self.round || bid.cost > self.cost.saturating_add(auction::COST_STEP) || !self.is_waiting() {
             return;
         }
         self.better += u32::from(bid.slots).min(self.partitions);

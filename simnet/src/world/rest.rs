@@ -8,7 +8,7 @@ use super::World;
 use crate::report::{Report, Spread};
 
 /// Characters of a reason that tell kinds of endings apart.
-const REASON_CHARS: usize = 72;
+const REASON_CHARS: usize = 120;
 
 impl World {
     /// Looks at everything once more, and sums up.
