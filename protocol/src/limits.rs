@@ -70,6 +70,8 @@ pub const LONGEST_ROUND_PAUSE_MS: Millis = 15_000;
 pub const MAX_EMPTY_ROUNDS: u32 = 7;
 /// Announcements that a worker remembers at once.
 pub const MAX_OFFERS: usize = 4_096;
+/// How long a worker remembers an announcement that it did not answer, in milliseconds: longer than any window.
+pub const OFFER_MEMORY_MS: Millis = 60_000;
 /// Bids that a requester keeps for one round.
 pub const MAX_BIDS: usize = 64;
 

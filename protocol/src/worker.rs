@@ -12,7 +12,7 @@ use offer::Offer;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS};
+use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, OFFER_MEMORY_MS};
 use crate::machine::{Context, Output};
 use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     offering: Offering,
     offers: BTreeMap<JobId, Offer>,
     held: BTreeMap<ExecutionId, Execution>,
+    /// When each offer was heard, oldest first; an offer that was heard again has several entries.
+    offer_order: VecDeque<(Time, JobId)>,
     /// Executions that ended lately: an award of one that comes late must not start it again.
     ended: BTreeSet<ExecutionId>,
     ended_order: VecDeque<ExecutionId>,
@@ -49,6 +51,7 @@ impl Worker {
             offering,
             offers: BTreeMap::new(),
             held: BTreeMap::new(),
+            offer_order: VecDeque::new(),
             ended: BTreeSet::new(),
             ended_order: VecDeque::new(),
             used: Resources::default(),
@@ -135,14 +138,13 @@ impl Worker {
         missing_bytes: u64,
         earlier: Option<&Offer>,
     ) {
-        if self.offers.len() >= MAX_OFFERS {
-            self.forget_oldest_offer();
-        }
+        self.forget_old_offers(ctx.now);
         let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
         let mut offer = Offer::new(ctx, from, announce, cost);
         earlier.into_iter().for_each(|earlier| offer.follows(earlier));
         self.timers.set(Key::Offer(announce.job), offer.deadline());
         self.offers.insert(announce.job, offer);
+        self.offer_order.push_back((ctx.now, announce.job));
     }
 
     fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
@@ -175,10 +177,22 @@ impl Worker {
         Some(offer)
     }
 
-    fn forget_oldest_offer(&mut self) {
-        let oldest = self.offers.iter().min_by_key(|(_, offer)| offer.heard_at).map(|(job, _)| *job);
-        if let Some(job) = oldest {
-            self.retract(job);
+    /// Forgets what nobody can come back to: a bid may still be taken up, silence may not.
+    fn forget_old_offers(&mut self, now: Time) {
+        while let Some((heard_at, job)) = self.offer_order.front().copied() {
+            let full = self.offer_order.len() >= MAX_OFFERS;
+            if !full && now.since(heard_at) <= OFFER_MEMORY_MS {
+                return;
+            }
+            self.offer_order.pop_front();
+            match self.offers.get_mut(&job).filter(|offer| offer.heard_at == heard_at) {
+                Some(offer) if offer.has_spoken() && !full => {
+                    offer.heard_at = now;
+                    self.offer_order.push_back((now, job));
+                }
+                Some(_) => drop(self.retract(job)),
+                None => {}
+            }
         }
     }
 

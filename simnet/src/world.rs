@@ -36,6 +36,8 @@ const REST_MS: u64 = 24 * 3_600_000;
 const MAX_EVENTS: u64 = 2_000_000_000;
 /// A world that is so broken is not worth going on with.
 const MAX_VIOLATIONS: u64 = 1_000;
+/// So many jobs are submitted within the time that a scenario names.
+const JOBS_PER_SPREAD: u64 = 200;
 /// A person whose node is down tries again after this time, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 /// Awards that a flooder remembers to forge messages about.
@@ -216,7 +218,7 @@ impl World {
             let owner = owners[self.chance.below(owners.len())];
             let submission = jobs::draw(&self.scenario.load, u64::from(number), &mut self.chance);
             let job = submission.job(self.nodes[owner as usize].me);
-            let at = self.chance.between(0, self.scenario.load.spread_ms);
+            let at = self.chance.between(0, self.spread_ms());
             self.queue.plan(at, Event { node: owner, what: What::Submit(number) });
             if self.chance.happens(self.scenario.stops) {
                 let later = self.chance.exponential(5_000.0);
@@ -228,7 +230,7 @@ impl World {
 
     fn run(&mut self) {
         let healed = if self.scenario.heal_ms == u64::MAX { 0 } else { self.scenario.heal_ms };
-        let latest = healed + self.scenario.load.spread_ms + self.scenario.load.queue_timeout_ms + REST_MS;
+        let latest = healed + self.spread_ms() + self.scenario.load.queue_timeout_ms + REST_MS;
         while let Some(event) = self.queue.take() {
             self.stats.events += 1;
             if self.queue.now() > latest || self.stats.events > MAX_EVENTS {
@@ -360,6 +362,11 @@ impl World {
             self.recent_awards.truncate(REMEMBERED_AWARDS - 1);
             self.recent_awards.push_front((from, to, award.clone()));
         }
+    }
+
+    /// Time in which all jobs are submitted: many jobs take longer, so that the load stays about the same.
+    fn spread_ms(&self) -> u64 {
+        self.scenario.load.spread_ms * (self.setup.jobs as u64).div_ceil(JOBS_PER_SPREAD).max(1)
     }
 
     fn now(&self) -> Time {

@@ -68,6 +68,11 @@ impl Offer {
         self.spoke && from == self.requester && award.resources == self.resources
     }
 
+    /// Whether it was bid for: an award may still come.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.spoke
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
     }
