@@ -30,6 +30,14 @@ pub mod network;
 
 pub mod clock;
 
+pub mod api;
+
+pub mod views;
+
+pub mod client;
+
+pub mod cli;
+
 pub use config::Config;
 pub use direct::Stream;
 pub use driver::TooManyJobs;

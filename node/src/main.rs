@@ -1,2 +1,7 @@
-//! Work in progress.
-fn main() {}
+//! The `shoal` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shoal::cli::main()
+}

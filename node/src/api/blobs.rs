@@ -1,0 +1,157 @@
+//! Blobs: upload, compose to folders, list, read, fetch from the mesh, collect.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use futures_util::StreamExt;
+use iroh_blobs::HashAndFormat;
+use iroh_blobs::ticket::BlobTicket;
+use shoal_protocol::id::{BlobHash, PeerId};
+use shoal_protocol::message::Contact;
+use shoal_protocol::task::{Content, ContentKind};
+use shoal_store::blobs::{Imported, Status, content, hash_and_format};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::ReaderStream;
+
+use super::Api;
+use super::error::ApiError;
+use super::extract::Sent;
+use crate::views::{BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
+
+/// Pieces of an upload that may wait for the store.
+const MAX_PIECES: usize = 8;
+/// The most that is fetched for one request, in bytes.
+const MAX_FETCH_BYTES: u64 = 1 << 42;
+
+pub(super) fn router() -> Router<Api> {
+    Router::new()
+        .route("/blobs", put(upload).get(list).layer(DefaultBodyLimit::disable()))
+        .route("/blobs/collections", post(compose))
+        .route("/blobs/fetch", post(fetch))
+        .route("/blobs/gc", post(collect))
+        .route("/blobs/{hash}", get(read))
+        .route("/blobs/{hash}/entries", get(entries))
+}
+
+/// Takes a body of any size as one blob; the disk is the limit, and the sender owns the disk.
+async fn upload(State(api): State<Api>, body: Body) -> Result<Json<BlobView>, ApiError> {
+    // The store wants a stream that threads can share, which a body is not.
+    let (pieces, received) = mpsc::channel(MAX_PIECES);
+    let forward = async move {
+        let mut body = body.into_data_stream();
+        while let Some(piece) = body.next().await {
+            if pieces.send(piece.map_err(io::Error::other)).await.is_err() {
+                break;
+            }
+        }
+    };
+    let (_, added) = tokio::join!(forward, api.node().blobs().add_stream(ReceiverStream::new(received)));
+    let imported = added.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
+    Ok(Json(keep(&api, imported)))
+}
+
+async fn compose(State(api): State<Api>, Sent(files): Sent<Vec<EntryView>>) -> Result<Json<BlobView>, ApiError> {
+    let files = files.into_iter().map(|entry| (entry.name, entry.hash)).collect();
+    let imported = api.node().blobs().compose(files).await?;
+    Ok(Json(keep(&api, imported)))
+}
+
+async fn list(State(api): State<Api>) -> Result<Json<Vec<BlobRow>>, ApiError> {
+    let blobs = api.node().blobs();
+    let mut pins: BTreeMap<BlobHash, Vec<String>> = BTreeMap::new();
+    for pin in blobs.pins().await? {
+        pins.entry(pin.content.hash).or_default().push(pin.name);
+    }
+    let row = |(hash, status): (BlobHash, Status)| BlobRow {
+        hash,
+        bytes: status.bytes(),
+        complete: status.is_complete(),
+        pins: pins.remove(&hash).unwrap_or_default(),
+    };
+    Ok(Json(blobs.list().await?.into_iter().map(row).collect()))
+}
+
+async fn read(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, ApiError> {
+    let hash = parse(&hash)?;
+    let blobs = api.node().blobs();
+    match blobs.status(Content { hash, kind: ContentKind::Raw }).await? {
+        Status::Complete { bytes } => {
+            let body = Body::from_stream(ReaderStream::new(blobs.reader(hash)));
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (header::CONTENT_LENGTH, bytes.to_string()),
+            ];
+            Ok((headers, body).into_response())
+        }
+        Status::Missing | Status::Partial { .. } => Err(not_here(hash)),
+    }
+}
+
+async fn entries(State(api): State<Api>, Path(hash): Path<String>) -> Result<Json<Vec<EntryView>>, ApiError> {
+    let files = api.node().blobs().files(parse(&hash)?).await?;
+    let entry = |file: shoal_store::blobs::FolderFile| {
+        let bytes = file.status.is_complete().then(|| file.status.bytes());
+        EntryView { name: file.name, hash: file.hash, bytes }
+    };
+    Ok(Json(files.into_iter().map(entry).collect()))
+}
+
+async fn fetch(State(api): State<Api>, Sent(request): Sent<FetchRequest>) -> Result<Json<BlobView>, ApiError> {
+    let (content, providers) = wanted(&api, request)?;
+    let blobs = api.node().blobs();
+    let guard = blobs.protect(content).await?;
+    let bytes = match blobs.size(content).await {
+        Ok(Some(bytes)) => bytes,
+        _ => api.node().fetch_blob(content, providers, MAX_FETCH_BYTES).await?,
+    };
+    Ok(Json(keep(&api, Imported { content, bytes, guard })))
+}
+
+async fn collect(State(api): State<Api>) -> Result<Json<CollectedView>, ApiError> {
+    let collected = api.node().blobs().gc().await?;
+    Ok(Json(CollectedView { blobs: collected.blobs, bytes: collected.bytes }))
+}
+
+/// What is to be fetched, and who is asked first.
+fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<PeerId>), ApiError> {
+    match (request.ticket, request.hash) {
+        (Some(ticket), None) => {
+            let wrong = |_| ApiError::malformed("this is not a blob ticket: `shoal job describe` shows a result's");
+            let ticket: BlobTicket = ticket.trim().parse().map_err(wrong)?;
+            let provider = PeerId(*ticket.addr().id.as_bytes());
+            api.node().network().learn(provider, &contact(ticket.addr()));
+            Ok((content(ticket.hash_and_format()), vec![provider]))
+        }
+        (None, Some(hash)) => Ok((request.kind.content(hash), request.providers)),
+        _ => Err(ApiError::malformed("give either a Ticket or a Hash")),
+    }
+}
+
+fn contact(address: &iroh::EndpointAddr) -> Contact {
+    let addresses = address.ip_addrs().copied().take(shoal_protocol::limits::MAX_ADDRESSES).collect();
+    Contact { addresses, relay: address.relay_urls().next().map(ToString::to_string) }
+}
+
+fn keep(api: &Api, imported: Imported) -> BlobView {
+    let Imported { content, bytes, guard } = imported;
+    api.leases().keep(guard);
+    let HashAndFormat { hash, format } = hash_and_format(content);
+    let ticket = BlobTicket::new(api.node().network().endpoint_addr(), hash, format).to_string();
+    BlobView { hash: content.hash, kind: content.kind.into(), bytes, ticket }
+}
+
+fn parse(hash: &str) -> Result<BlobHash, ApiError> {
+    hash.parse().map_err(|error: shoal_protocol::id::ParseIdError| ApiError::malformed(error.to_string()))
+}
+
+fn not_here(hash: BlobHash) -> ApiError {
+    let message = format!("blob {hash} is not here, or not all of it: fetch it with `shoal blob get {hash}`");
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}

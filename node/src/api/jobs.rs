@@ -1,0 +1,109 @@
+//! Jobs: submit, list, describe, stop, and what happened to them.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use shoal_protocol::id::JobId;
+use shoal_protocol::job::Job;
+use shoal_protocol::record::Placement;
+
+use super::error::ApiError;
+use super::extract::{Asked, Sent};
+use super::{Api, events, logs};
+use crate::node::Node;
+use crate::views::{EventView, ExecutionView, JobSummary, JobView, ResultView, SubmitReply, SubmitRequest};
+
+/// Jobs that one list has at most, and how many it has unless told otherwise.
+const MAX_LISTED: usize = 1_000;
+const USUALLY_LISTED: usize = 10;
+
+pub(super) fn router() -> Router<Api> {
+    Router::new()
+        .route("/jobs", post(submit).get(list))
+        .route("/jobs/{id}", get(describe).delete(stop))
+        .route("/jobs/{id}/executions", get(executions))
+        .route("/jobs/{id}/history", get(history))
+        .route("/jobs/{id}/events", get(events::events))
+        .route("/jobs/{id}/logs", get(logs::logs))
+        .route("/jobs/{id}/results", get(results))
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct From {
+    from: Option<u32>,
+}
+
+async fn submit(
+    State(api): State<Api>,
+    Sent(request): Sent<SubmitRequest<Job>>,
+) -> Result<(StatusCode, Json<SubmitReply>), ApiError> {
+    if request.dry_run {
+        api.node().validate(&request.job).await?;
+        return Ok((StatusCode::OK, Json(SubmitReply { job_id: None })));
+    }
+    let placement = if request.local { Placement::Here } else { Placement::Mesh };
+    let job = api.node().submit(request.job, placement).await?;
+    Ok((StatusCode::CREATED, Json(SubmitReply { job_id: Some(job) })))
+}
+
+async fn list(State(api): State<Api>, Asked(query): Asked<Limit>) -> Result<Json<Vec<JobSummary>>, ApiError> {
+    let jobs = api.node().jobs(query.limit.unwrap_or(USUALLY_LISTED).min(MAX_LISTED))?;
+    Ok(Json(jobs.iter().map(JobSummary::from).collect()))
+}
+
+async fn describe(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    Ok(Json(view(api.node(), job).await?))
+}
+
+async fn stop(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    api.node().stop(job).await?;
+    Ok(Json(view(api.node(), job).await?))
+}
+
+async fn executions(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Vec<ExecutionView>>, ApiError> {
+    let executions = api.node().executions(api.node().resolve_job(&id)?)?;
+    Ok(Json(executions.iter().map(ExecutionView::from).collect()))
+}
+
+async fn history(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Asked(query): Asked<From>,
+) -> Result<Json<Vec<EventView>>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    let events = api.node().history(job, query.from.unwrap_or_default())?;
+    Ok(Json(events.iter().map(EventView::from).collect()))
+}
+
+async fn results(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ResultView>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    match result(api.node(), job).await? {
+        Some(result) => Ok(Json(result)),
+        None => {
+            let state = api.node().job(job)?.ok_or_else(|| ApiError::no_job(job))?.state;
+            let message = format!("job {job} has no result: it is {state:?}");
+            Err(ApiError::new(StatusCode::CONFLICT, "no_result", message))
+        }
+    }
+}
+
+async fn view(node: &Node, job: JobId) -> Result<JobView, ApiError> {
+    // The job first: when it is over, the executions read after it are what they will stay.
+    let record = node.job(job)?.ok_or_else(|| ApiError::no_job(job))?;
+    let executions = node.executions(job)?;
+    Ok(JobView::new(&record, &executions, result(node, job).await?))
+}
+
+async fn result(node: &Node, job: JobId) -> Result<Option<ResultView>, ApiError> {
+    let result = node.result(job).await?;
+    Ok(result.map(|result| ResultView { hash: result.hash, ticket: result.ticket }))
+}

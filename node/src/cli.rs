@@ -1,0 +1,210 @@
+//! The command line: one file per command, each with its flags, its doc and its action.
+//!
+//! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the job failed, was disputed or exited
+//! non-zero, 2 we failed or were asked for something impossible.
+
+mod connect;
+
+mod output;
+
+mod run;
+
+mod progress;
+
+mod upload;
+
+mod download;
+
+mod signal;
+
+mod spec;
+
+mod node;
+
+mod ticket;
+
+mod devnet;
+
+mod wasm;
+
+mod docker;
+
+mod job;
+
+mod blob;
+
+mod peer;
+
+mod config;
+
+mod completions;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::output::Format;
+
+/// A peer-to-peer compute mesh: any peer submits a job, others run it, and a result is believed when independent
+/// executions agree.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command knows.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// Where the node keeps its key, state and blobs [default: the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR", env = "SHOAL_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The API of the node to talk to [default: that of the node running on the data directory]
+    #[arg(long, global = true, value_name = "URL", env = "SHOAL_API")]
+    api: Option<String>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node, or ask about the running one
+    Node(node::Node),
+    /// Print the running node's join ticket
+    Ticket(ticket::Ticket),
+    /// Run several nodes in one process, on loopback
+    Devnet(devnet::Devnet),
+    /// Run WebAssembly modules
+    Wasm(wasm::Wasm),
+    /// Run containers
+    Docker(docker::Docker),
+    /// Run jobs and look after them
+    Job(job::Job),
+    /// Add, get and keep content
+    Blob(blob::Blob),
+    /// Look at the mesh around the running node
+    Peer(peer::Peer),
+    /// Look at settings
+    Config(config::Config),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+/// How a command ended that did what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// Done.
+    Done,
+    /// The job failed, was disputed, or exited non-zero.
+    JobFailed,
+    /// A command that was run for this one ended so.
+    Other(u8),
+}
+
+/// Exit status of our own failure, and of bad usage.
+const FAILED: u8 = 2;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    main_of(std::env::args_os())
+}
+
+fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
+        }
+    };
+    start_logging(cli.command.usual_level());
+    let ended = start_runtime().and_then(|runtime| {
+        let ended = runtime.block_on(cli.command.run(&cli.global));
+        // What a library still does in the background is not worth waiting for.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(status) => ExitCode::from(status.code()),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, global: &Global) -> Result<Status> {
+        match self {
+            Command::Node(command) => Box::pin(command.run(global)).await,
+            Command::Ticket(command) => command.run(global).await,
+            Command::Devnet(command) => Box::pin(command.run(global)).await,
+            Command::Wasm(command) => Box::pin(command.run(global)).await,
+            Command::Docker(command) => command.run(),
+            Command::Job(command) => Box::pin(command.run(global)).await,
+            Command::Blob(command) => Box::pin(command.run(global)).await,
+            Command::Peer(command) => command.run(global).await,
+            Command::Config(command) => command.run(global),
+            Command::Completions(command) => command.run(),
+        }
+    }
+
+    /// What is logged unless `SHOAL_LOG` says otherwise. A node tells what it does; a command's output is its result.
+    fn usual_level(&self) -> &'static str {
+        match self {
+            Command::Node(node) if node.is_service() => "warn,shoal=info",
+            _ => "error",
+        }
+    }
+}
+
+impl Status {
+    fn code(self) -> u8 {
+        match self {
+            Status::Done => 0,
+            Status::JobFailed => 1,
+            Status::Other(code) => code,
+        }
+    }
+}
+
+fn start_logging(usual: &str) {
+    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let _ = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init();
+}
+
+fn start_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// A reader that has seen enough, as in `shoal job list | head -1`, is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<output::StdoutClosed>().is_some() || error.downcast_ref::<io::Error>().is_some_and(is_broken)
+}
+
+impl Global {
+    /// The node's data directory.
+    fn data_dir(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(dir.clone());
+        }
+        let dirs = directories::ProjectDirs::from("", "", "shoal");
+        let dirs = dirs.context("this user has no home directory: name a data directory with --data-dir")?;
+        Ok(dirs.data_dir().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! `shoal blob add`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::output::{self, OutputFlag};
+use crate::cli::{Global, Status, connect, upload};
+
+/// Flags of `shoal blob add`.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// The file or folder
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Keep it under this name rather than its hash
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Do not keep it: without a job that uses it, it goes at a later collection
+    #[arg(long, conflicts_with = "name")]
+    no_pin: bool,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+impl Add {
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        let client = connect::running(global).await?;
+        let blob = upload::upload(&client, &self.path).await?;
+        if !self.no_pin {
+            let name = self.name.unwrap_or_else(|| blob.hash.to_string());
+            client.pin(&name, blob.hash, blob.kind).await?;
+        }
+        output::show(self.output.format(global.format), &blob, |blob| blob.hash.to_string())?;
+        Ok(Status::Done)
+    }
+}

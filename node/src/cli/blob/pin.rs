@@ -1,0 +1,38 @@
+//! `shoal blob pin`.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::output::{self, OutputFlag};
+use crate::cli::{Global, Status, connect};
+use crate::views::{FetchRequest, KindView};
+
+/// Flags of `shoal blob pin`.
+#[derive(Debug, Args)]
+pub(super) struct Pin {
+    /// The hash
+    #[arg(value_name = "HASH")]
+    hash: String,
+    /// Keep it under this name rather than its hash
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The hash is that of a folder (the node knows if it has the folder)
+    #[arg(long)]
+    folder: bool,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+impl Pin {
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        let client = connect::running(global).await?;
+        let hash = super::hash(&self.hash)?;
+        let is_folder = self.folder || client.entries(hash).await.is_ok();
+        let kind = if is_folder { KindView::Folder } else { KindView::File };
+        client.fetch(&FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() }).await?;
+        let name = self.name.unwrap_or_else(|| hash.to_string());
+        let pin = client.pin(&name, hash, kind).await?;
+        output::show(self.output.format(global.format), &pin, |pin| format!("{} is kept as {}", pin.hash, pin.name))?;
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,75 @@
+//! `shoal job`: runs jobs and looks after them.
+
+mod run;
+
+mod validate;
+
+mod list;
+
+mod describe;
+
+mod executions;
+
+mod history;
+
+mod logs;
+
+mod get;
+
+mod stop;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::{Global, Status};
+
+/// `shoal job`.
+#[derive(Debug, Args)]
+pub(super) struct Job {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a job file and wait for its verified result
+    Run(Box<run::Run>),
+    /// Check a job file without running it
+    Validate(validate::Validate),
+    /// List the newest jobs of the node
+    List(list::List),
+    /// Show everything about a job
+    Describe(describe::Describe),
+    /// List a job's executions
+    Executions(executions::Executions),
+    /// List what happened to a job
+    History(history::History),
+    /// Print what a job's program printed
+    Logs(logs::Logs),
+    /// Write a job's result to a folder
+    Get(get::Get),
+    /// Stop a job
+    Stop(stop::Stop),
+}
+
+impl Job {
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        match self.command {
+            Command::Run(command) => Box::pin(command.run(global)).await,
+            Command::Validate(command) => command.run(global),
+            Command::List(command) => command.run(global).await,
+            Command::Describe(command) => command.run(global).await,
+            Command::Executions(command) => command.run(global).await,
+            Command::History(command) => command.run(global).await,
+            Command::Logs(command) => command.run(global).await,
+            Command::Get(command) => Box::pin(command.run(global)).await,
+            Command::Stop(command) => command.run(global).await,
+        }
+    }
+}
+
+/// A moment for people, from nanoseconds since the Unix epoch.
+fn moment(nanos: u64) -> String {
+    let text = crate::views::time::rfc3339(crate::views::job::moment(nanos));
+    text.replace('T', " ")
+}

@@ -1,0 +1,71 @@
+//! `shoal job describe`: state, verification, executions and result of a job.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::executions;
+use crate::cli::output::{self, OutputFlag};
+use crate::cli::{Global, Status, connect};
+use crate::views::{JobView, PartitionView};
+
+/// Flags of `shoal job describe`.
+#[derive(Debug, Args)]
+pub(super) struct Describe {
+    /// The job's id, or its beginning
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+impl Describe {
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        let job = connect::running(global).await?.job(&self.id).await?;
+        output::show(self.output.format(global.format), &job, text)?;
+        Ok(Status::Done)
+    }
+}
+
+fn text(job: &JobView) -> String {
+    let mut parts = vec![output::pairs(head(job))];
+    if job.verification.partitions.len() > 1 {
+        parts.push(partitions(&job.verification.partitions));
+    }
+    if !job.executions.is_empty() {
+        parts.push(executions::table(&job.executions));
+    }
+    parts.join("\n\n")
+}
+
+fn head(job: &JobView) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("Job", job.job_id.to_string()),
+        ("Name", job.name.clone()),
+        ("State", format!("{:?}", job.state)),
+        ("Reason", job.state_reason.clone()),
+        ("Verified", job.verification.in_words()),
+        ("Created", super::moment(job.create_time)),
+        ("Modified", super::moment(job.modify_time)),
+    ];
+    rows.extend(job.exit_code.map(|code| ("Exit code", code.to_string())));
+    for dissenter in &job.verification.dissenters {
+        rows.push(("Dissenter", dissenter.to_string()));
+    }
+    if let Some(result) = &job.result {
+        rows.push(("Result", result.hash.to_string()));
+        rows.push(("Ticket", result.ticket.clone()));
+    }
+    rows.retain(|(_, value)| !value.is_empty());
+    rows
+}
+
+fn partitions(partitions: &[PartitionView]) -> String {
+    let row = |partition: &PartitionView| {
+        let result = partition.result_hash.map_or_else(|| "-".into(), |hash| hash.short());
+        let code = partition.exit_code.map_or_else(|| "-".into(), |code| code.to_string());
+        let verified = if partition.verified { "yes" } else { "no" };
+        let (agreed, dissented) = (partition.agreed.to_string(), partition.dissented.to_string());
+        [partition.partition_index.to_string(), verified.into(), agreed, dissented, code, result]
+    };
+    output::table(["partition", "verified", "agreed", "dissented", "exit", "result"], partitions.iter().map(row))
+}

@@ -1,0 +1,148 @@
+//! `shoal node`: runs a node until it is told to stop. `shoal node info`: what the running one says about itself.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+use shoal_protocol::id::PeerId;
+
+use super::signal::Stop;
+use super::{Global, Status, connect, output};
+use crate::config::{Loaded, Settings};
+
+/// `shoal node`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Node {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: NodeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what the running node says about itself
+    Info(output::OutputFlag),
+}
+
+/// Settings of a node; what is left out comes from the environment, `config.toml` and defaults.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct NodeFlags {
+    /// UDP address; port 0 picks one
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Join the mesh of this ticket (repeatable)
+    #[arg(long, value_name = "TICKET")]
+    join: Vec<String>,
+    /// Name of the mesh; nodes of different meshes do not talk
+    #[arg(long, value_name = "NAME")]
+    mesh: Option<String>,
+    /// TCP address of the HTTP API
+    #[arg(long, value_name = "IP:PORT")]
+    api_listen: Option<SocketAddr>,
+    /// Executors that run jobs of others; `none` for a node that only submits
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    executors: Vec<String>,
+    /// Memory for all executions together, for example 4GiB
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// CPU for all executions together, for example 1500m
+    #[arg(long, value_name = "CPU")]
+    max_cpu: Option<String>,
+    /// Disk for all executions together, for example 20GB
+    #[arg(long, value_name = "SIZE")]
+    max_disk: Option<String>,
+    /// A label that jobs can ask for (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Who operates the node: results of one operator's nodes are not independent
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+}
+
+/// What a node says when it is ready.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ready {
+    #[serde(rename = "PeerID")]
+    peer_id: PeerId,
+    ticket: String,
+}
+
+impl Node {
+    /// Whether this runs a node, rather than asking about one.
+    pub(super) fn is_service(&self) -> bool {
+        self.command.is_none()
+    }
+
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        match self.command {
+            Some(Command::Info(output)) => info(global, output).await,
+            None => serve(global, self.flags).await,
+        }
+    }
+}
+
+impl From<NodeFlags> for Settings {
+    fn from(flags: NodeFlags) -> Self {
+        Self {
+            listen: flags.listen,
+            join: Some(flags.join).filter(|join| !join.is_empty()),
+            mesh: flags.mesh,
+            api_listen: flags.api_listen,
+            executors: Some(flags.executors).filter(|executors| !executors.is_empty()),
+            max_memory: flags.max_memory,
+            max_cpu: flags.max_cpu,
+            max_disk: flags.max_disk,
+            labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
+            operator: flags.operator,
+        }
+    }
+}
+
+async fn serve(global: &Global, flags: NodeFlags) -> Result<Status> {
+    let loaded = Loaded::new(&global.data_dir()?, flags.into())?;
+    let mut stop = Stop::new()?;
+    let (node, server) = Box::pin(connect::serve(loaded)).await?;
+    let ready = Ready { peer_id: node.peer_id(), ticket: node.ticket().to_string() };
+    let said = announce(global, &ready);
+    if said.is_ok() {
+        stop.requested().await;
+        tracing::info!("stopping");
+    }
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    node.shutdown().await;
+    said.map(|()| Status::Done)
+}
+
+/// One line, whatever its form: whoever started us reads a line and goes on.
+fn announce(global: &Global, ready: &Ready) -> Result<()> {
+    match global.format {
+        output::Format::Json => output::print(&serde_json::to_string(ready)?),
+        _ => output::print(&format!("{} {}", ready.peer_id, ready.ticket)),
+    }
+}
+
+async fn info(global: &Global, output: output::OutputFlag) -> Result<Status> {
+    let info = connect::running(global).await?.node().await?;
+    output::show(output.format(global.format), &info, table)?;
+    Ok(Status::Done)
+}
+
+fn table(info: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let rows = info.as_object().into_iter().flatten();
+    output::pairs(rows.map(|(name, value)| (name.as_str(), text(value))))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        _ => Err(format!("{text:?} is not a label: write KEY=VALUE")),
+    }
+}

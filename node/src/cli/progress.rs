@@ -1,0 +1,252 @@
+//! What a job is doing, live on stderr: a board on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use shoal_protocol::id::{ExecutionId, PeerId};
+use shoal_protocol::record::Step;
+
+use super::output;
+use crate::views::EventView;
+
+/// Executions that the board shows a line for; more are counted.
+const MAX_LINES: usize = 12;
+/// Pause between two pictures of a spinner.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Whether a person is watching.
+fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// A bar for bytes that travel; invisible unless a person is watching.
+pub(super) fn bar(what: &str, bytes: u64) -> ProgressBar {
+    let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec}");
+    let bar = ProgressBar::with_draw_target(Some(bytes), target).with_message(what.to_owned());
+    match style {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+/// Shows a job's events as they come.
+pub(super) enum Progress {
+    /// Nothing is shown.
+    Quiet,
+    /// A line for each event.
+    Lines(Instant),
+    /// A head and a line for each execution, which change.
+    Live(Box<Live>),
+}
+
+/// The board and its place on the terminal.
+pub(super) struct Live {
+    board: Board,
+    screen: MultiProgress,
+    head: ProgressBar,
+    lines: Vec<ProgressBar>,
+}
+
+impl Progress {
+    /// A display that fits where stderr goes.
+    pub(super) fn new(quiet: bool) -> Self {
+        match (quiet, is_watched()) {
+            (true, _) => Self::Quiet,
+            (false, false) => Self::Lines(Instant::now()),
+            (false, true) => Self::Live(Box::default()),
+        }
+    }
+
+    /// Shows one more event.
+    pub(super) fn show(&mut self, event: &EventView) {
+        match self {
+            Self::Quiet => {}
+            Self::Lines(start) => output::note(line(start.elapsed(), event)),
+            Self::Live(live) => live.show(event),
+        }
+    }
+
+    /// Takes the display away; lines stay.
+    pub(super) fn finish(self) {
+        if let Self::Live(live) = self {
+            live.finish();
+        }
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let head = screen.add(ProgressBar::new_spinner());
+        head.enable_steady_tick(TICK);
+        Self { board: Board::default(), screen, head, lines: Vec::new() }
+    }
+}
+
+impl Live {
+    fn show(&mut self, event: &EventView) {
+        self.board.apply(event);
+        self.head.set_message(self.board.head());
+        let texts = self.board.lines();
+        while self.lines.len() < texts.len() {
+            let style = ProgressStyle::with_template("  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            self.lines.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        for (line, text) in self.lines.iter().zip(texts) {
+            line.set_message(text);
+        }
+    }
+
+    fn finish(self) {
+        // The last picture stays on the screen: it tells who did what.
+        self.lines.iter().for_each(ProgressBar::abandon);
+        self.head.abandon();
+    }
+}
+
+/// An event as one line.
+fn line(elapsed: Duration, event: &EventView) -> String {
+    let mut line = format!("{:8.3}s  {:<9}", elapsed.as_secs_f64(), word(event.step));
+    if let Some(execution) = event.execution_id {
+        let _ = write!(line, " {}", execution.short());
+    }
+    if let Some(peer) = event.peer_id {
+        let _ = write!(line, " peer {}", peer.short());
+    }
+    if !event.detail.is_empty() {
+        let _ = write!(line, " {}", event.detail);
+    }
+    line.trim_end().to_owned()
+}
+
+/// What a job's events add up to.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    announced: u32,
+    bids: u32,
+    refusals: u32,
+    last: String,
+    executions: BTreeMap<u32, (ExecutionId, Option<PeerId>, Step, String)>,
+    order: BTreeMap<ExecutionId, u32>,
+}
+
+impl Board {
+    /// Takes in one more event.
+    pub(super) fn apply(&mut self, event: &EventView) {
+        match event.step {
+            Step::Announce => self.announced += 1,
+            Step::Bid => self.bids += 1,
+            Step::Refuse => self.refusals += 1,
+            _ => {}
+        }
+        let Some(id) = event.execution_id else {
+            if !matches!(event.step, Step::Bid | Step::Refuse) {
+                self.last = format!("{} {}", word(event.step), event.detail).trim_end().to_owned();
+            }
+            return;
+        };
+        let next = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+        let place = *self.order.entry(id).or_insert(next);
+        let known = self.executions.entry(place).or_insert((id, None, event.step, String::new()));
+        known.1 = event.peer_id.or(known.1);
+        (known.2, known.3) = (event.step, event.detail.clone());
+    }
+
+    /// Everything in one line: what happened last, and counts.
+    pub(super) fn head(&self) -> String {
+        let count = |step| self.executions.values().filter(|(.., at, _)| *at == step).count();
+        let steps = [Step::Award, Step::Fetch, Step::Execute, Step::Commit, Step::Reveal, Step::Fail];
+        let mut parts = vec![format!("{} bids", self.bids)];
+        if self.refusals > 0 {
+            parts.push(format!("{} refusals", self.refusals));
+        }
+        parts.extend(steps.into_iter().filter_map(|step| match count(step) {
+            0 => None,
+            number => Some(format!("{number} {}", word(step))),
+        }));
+        format!("{} ({})", self.last, parts.join(", "))
+    }
+
+    /// A line for each execution, in the order of awards; the last line counts those that have none.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let of = |(id, peer, step, detail): &(ExecutionId, Option<PeerId>, Step, String)| {
+            let peer = peer.map_or_else(|| "-".into(), |peer| peer.short());
+            format!("{}  {peer}  {:<9} {detail}", id.short(), word(*step)).trim_end().to_owned()
+        };
+        let mut lines: Vec<String> = self.executions.values().take(MAX_LINES).map(of).collect();
+        match self.executions.len().saturating_sub(MAX_LINES) {
+            0 => {}
+            more => lines.push(format!("and {more} more")),
+        }
+        lines
+    }
+}
+
+/// A step as it is said of a job or an execution that has come to it.
+pub(super) fn word(step: Step) -> &'static str {
+    match step {
+        Step::Submit => "submitted",
+        Step::Announce => "announced",
+        Step::Bid => "bid",
+        Step::Refuse => "refused",
+        Step::Queue => "queued",
+        Step::Award => "awarded",
+        Step::Fetch => "fetching",
+        Step::Execute => "running",
+        Step::Commit => "committed",
+        Step::Reveal => "revealed",
+        Step::Fail => "failed",
+        Step::Verify => "verdict",
+        Step::Result => "result",
+        Step::End => "ended",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(sequence: u32, step: Step, execution: Option<u8>, detail: &str) -> EventView {
+        let peer_id = execution.map(|letter| PeerId([letter; 32]));
+        let execution_id = execution.map(|letter| ExecutionId([letter; 16]));
+        EventView { sequence, time: String::new(), step, execution_id, peer_id, detail: detail.into() }
+    }
+
+    #[test]
+    fn a_line_tells_when_what_and_who() {
+        let text = line(Duration::from_millis(1_234), &event(0, Step::Commit, Some(0xab), "ran 12 ms"));
+        assert_eq!(text, "   1.234s  committed e-ababababab peer ababababab ran 12 ms");
+        assert_eq!(line(Duration::ZERO, &event(0, Step::Submit, None, "")), "   0.000s  submitted");
+    }
+
+    #[test]
+    fn the_board_counts_bids_and_follows_executions() {
+        let mut board = Board::default();
+        let events = [
+            event(0, Step::Announce, None, "round 0, 2 wanted"),
+            event(1, Step::Bid, None, "cost 3"),
+            event(2, Step::Bid, None, "cost 4"),
+            event(3, Step::Award, Some(9), ""),
+            event(4, Step::Award, Some(1), ""),
+            event(5, Step::Commit, Some(9), "ran 5 ms"),
+        ];
+        events.iter().for_each(|event| board.apply(event));
+        assert_eq!(board.head(), "announced round 0, 2 wanted (2 bids, 1 awarded, 1 committed)");
+        assert_eq!(
+            board.lines(),
+            ["e-0909090909  0909090909  committed ran 5 ms", "e-0101010101  0101010101  awarded"]
+        );
+    }
+
+    #[test]
+    fn a_long_board_counts_what_it_does_not_show() {
+        let mut board = Board::default();
+        (0..20).for_each(|letter| board.apply(&event(letter.into(), Step::Award, Some(letter), "")));
+        assert_eq!(board.lines().len(), MAX_LINES + 1);
+        assert_eq!(board.lines().last().unwrap(), "and 8 more");
+    }
+}

@@ -1,0 +1,225 @@
+//! What the API says about things, as JSON with Bacalhau's key style; the command line reads the same types back.
+//!
+//! `CreateTime` and `ModifyTime` are nanoseconds since the Unix epoch, as in Bacalhau; the time of an event is
+//! RFC 3339 text in UTC.
+
+pub mod job;
+
+pub mod time;
+
+use serde::{Deserialize, Serialize};
+use shoal_protocol::id::{BlobHash, JobId, PeerId};
+use shoal_protocol::task::{Content, ContentKind};
+
+use crate::network::PeerInfo;
+
+pub use job::{EventView, ExecutionView, JobSummary, JobView, PartitionView, ResultView, VerificationView};
+
+/// What `POST /jobs` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct SubmitRequest<J> {
+    /// The job.
+    pub job: J,
+    /// Run it on this node alone, for want of a mesh.
+    #[serde(default)]
+    pub local: bool,
+    /// Check it and save nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What `POST /jobs` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SubmitReply {
+    /// The job's id; none after a dry run.
+    #[serde(rename = "JobID", skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+}
+
+/// A blob or folder, named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BlobView {
+    /// The root hash.
+    pub hash: BlobHash,
+    /// Whether the root is a file or a folder's list.
+    pub kind: KindView,
+    /// Bytes of all that belongs to it.
+    pub bytes: u64,
+    /// With it any peer can fetch the content from this node.
+    pub ticket: String,
+}
+
+/// A row of the blob list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BlobRow {
+    /// The hash.
+    pub hash: BlobHash,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Whether all of it is here.
+    pub complete: bool,
+    /// Names that keep it.
+    pub pins: Vec<String>,
+}
+
+/// How a root hash is to be read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KindView {
+    /// One blob.
+    #[default]
+    File,
+    /// A collection of files.
+    Folder,
+}
+
+/// A file in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct EntryView {
+    /// Its relative name.
+    pub name: String,
+    /// Its content.
+    pub hash: BlobHash,
+    /// Its size; not needed when a folder is composed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// What `POST /blobs/fetch` takes: a ticket, or a hash and perhaps who has it.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct FetchRequest {
+    /// A blob ticket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// A root hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<BlobHash>,
+    /// How to read the hash.
+    pub kind: KindView,
+    /// Peers to ask first.
+    pub providers: Vec<PeerId>,
+}
+
+/// A pin: a name that keeps content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct PinView {
+    /// The name; taken from the path when a pin is set.
+    #[serde(default)]
+    pub name: String,
+    /// The root hash.
+    pub hash: BlobHash,
+    /// How to read the hash.
+    #[serde(default)]
+    pub kind: KindView,
+}
+
+/// What a collection of unwanted blobs removed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CollectedView {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A setting, its value and where it came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SettingView {
+    /// The setting's name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// `default`, `file`, `environment` or `flag`.
+    pub origin: String,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PeerView {
+    /// Who it is.
+    #[serde(rename = "PeerID")]
+    pub peer_id: PeerId,
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+    /// Its relay, if it has one.
+    pub relay: Option<String>,
+    /// Since when it has been connected, in seconds.
+    pub connected_seconds: u64,
+    /// Round-trip time in milliseconds, once measured.
+    pub rtt_millis: Option<f64>,
+    /// Whether data goes through a relay.
+    pub relayed: bool,
+}
+
+/// A node's join ticket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TicketView {
+    /// The ticket, one word.
+    pub ticket: String,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// The error.
+    pub error: ErrorBody,
+}
+
+/// An error for a program and for a person.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A word that programs can rely on, for example `not_found`.
+    pub code: String,
+    /// What failed, why, and what to do.
+    pub message: String,
+}
+
+impl KindView {
+    /// The content of this kind under `hash`.
+    pub fn content(self, hash: BlobHash) -> Content {
+        let kind = match self {
+            KindView::File => ContentKind::Raw,
+            KindView::Folder => ContentKind::Collection,
+        };
+        Content { hash, kind }
+    }
+}
+
+impl From<&PeerInfo> for PeerView {
+    fn from(info: &PeerInfo) -> Self {
+        Self {
+            peer_id: info.peer,
+            addresses: info.contact.addresses.iter().map(ToString::to_string).collect(),
+            relay: info.contact.relay.clone(),
+            connected_seconds: info.connected_since.elapsed().as_secs(),
+            rtt_millis: info.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            relayed: info.relayed,
+        }
+    }
+}
+
+impl From<ContentKind> for KindView {
+    fn from(kind: ContentKind) -> Self {
+        match kind {
+            ContentKind::Raw => KindView::File,
+            ContentKind::Collection => KindView::Folder,
+        }
+    }
+}
+
+impl From<&PinView> for Content {
+    fn from(pin: &PinView) -> Self {
+        pin.kind.content(pin.hash)
+    }
+}

@@ -1,0 +1,466 @@
+//! Jobs, executions and events as `job describe`, `executions` and `history` show them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
+use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Placement, Step};
+use shoal_protocol::time::Time;
+
+use super::time::{nanos, rfc3339};
+
+/// A job, with all that is known of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobView {
+    /// Its id.
+    #[serde(rename = "JobID")]
+    pub job_id: JobId,
+    /// What people call it: its name, or its id.
+    pub name: String,
+    /// What it is doing.
+    pub state: JobState,
+    /// Why; empty when there is nothing to say.
+    pub state_reason: String,
+    /// The exit code: the largest of its partitions'; none before all are believed.
+    pub exit_code: Option<i32>,
+    /// Number of partitions.
+    pub count: u32,
+    /// When it was submitted, in nanoseconds.
+    pub create_time: u64,
+    /// When it last changed, in nanoseconds.
+    pub modify_time: u64,
+    /// What was submitted, complete with defaults.
+    pub spec: Value,
+    /// Its executions, by partition and attempt.
+    pub executions: Vec<ExecutionView>,
+    /// What is believed, and why.
+    pub verification: VerificationView,
+    /// Where its result is.
+    pub result: Option<ResultView>,
+}
+
+/// A row of the job list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobSummary {
+    /// Its id.
+    #[serde(rename = "JobID")]
+    pub job_id: JobId,
+    /// What people call it.
+    pub name: String,
+    /// The type of its engine.
+    pub engine: String,
+    /// Its type.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// What it is doing.
+    pub state: JobState,
+    /// Why.
+    pub state_reason: String,
+    /// When it was submitted, in nanoseconds.
+    pub create_time: u64,
+}
+
+/// An execution.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ExecutionView {
+    /// Its id.
+    #[serde(rename = "ExecutionID")]
+    pub execution_id: ExecutionId,
+    /// Who runs it.
+    #[serde(rename = "PeerID")]
+    pub peer_id: PeerId,
+    /// What it is doing.
+    pub state: ExecutionState,
+    /// Which partition it runs.
+    pub partition_index: u32,
+    /// Which attempt at the partition it is.
+    pub attempt: u32,
+    /// How the program ended, in words.
+    pub outcome: Option<String>,
+    /// Its exit code; 1 for a trap.
+    pub exit_code: Option<i32>,
+    /// The hash of its result.
+    pub result_hash: Option<BlobHash>,
+    /// The size of its result.
+    pub result_bytes: Option<u64>,
+    /// How long the program ran, in milliseconds.
+    pub run_millis: Option<u64>,
+    /// Why it is no vote.
+    pub failure: Option<String>,
+    /// When it was awarded, in nanoseconds.
+    pub create_time: u64,
+    /// When it last changed, in nanoseconds.
+    pub modify_time: u64,
+}
+
+/// What is believed of a job, and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VerificationView {
+    /// `quorum` or `none`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// Independent executions that must agree.
+    pub agreement: u32,
+    /// How many are started at once.
+    pub executions: u32,
+    /// How many dissent may buy.
+    pub max_executions: u32,
+    /// Executions that agree with the result, over all partitions.
+    pub agreed: u32,
+    /// Executions that do not.
+    pub dissented: u32,
+    /// Who does not.
+    pub dissenters: Vec<PeerId>,
+    /// The believed result's hash; with several partitions see [`Self::partitions`].
+    pub result_hash: Option<BlobHash>,
+    /// Whether independent executions agree on every partition.
+    pub verified: bool,
+    /// The same for each partition.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// What is believed of a partition.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PartitionView {
+    /// Which.
+    pub partition_index: u32,
+    /// Executions that agree with the result.
+    pub agreed: u32,
+    /// Executions that do not.
+    pub dissented: u32,
+    /// The believed result's hash.
+    pub result_hash: Option<BlobHash>,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// Whether independent executions agree.
+    pub verified: bool,
+}
+
+/// Where a result is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ResultView {
+    /// The root hash of its collection.
+    pub hash: BlobHash,
+    /// A blob ticket, for anybody who is to fetch it.
+    pub ticket: String,
+}
+
+/// Something that happened to a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EventView {
+    /// Its place in the job's history, from 0.
+    pub sequence: u32,
+    /// When, as RFC 3339 text.
+    pub time: String,
+    /// Which step of the path.
+    pub step: Step,
+    /// The execution concerned.
+    #[serde(rename = "ExecutionID")]
+    pub execution_id: Option<ExecutionId>,
+    /// The peer concerned.
+    #[serde(rename = "PeerID")]
+    pub peer_id: Option<PeerId>,
+    /// More, for a person.
+    pub detail: String,
+}
+
+impl JobView {
+    /// The view of a job and its executions.
+    pub fn new(job: &JobRecord, executions: &[ExecutionRecord], result: Option<ResultView>) -> Self {
+        let spec = spec(job);
+        let verification = VerificationView::new(job, &spec, executions);
+        Self {
+            job_id: job.job,
+            name: name(job, &spec),
+            state: job.state,
+            state_reason: job.reason.clone(),
+            exit_code: exit_code(&verification.partitions),
+            count: job.submission.partitions,
+            create_time: nanos(job.created),
+            modify_time: nanos(job.modified),
+            executions: executions.iter().map(ExecutionView::from).collect(),
+            verification,
+            result,
+            spec,
+        }
+    }
+
+    /// Whether it has a believed result and every program ended well.
+    pub fn is_success(&self) -> bool {
+        self.state == JobState::Completed && self.exit_code == Some(0)
+    }
+}
+
+impl From<&JobRecord> for JobSummary {
+    fn from(job: &JobRecord) -> Self {
+        let spec = spec(job);
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self {
+            job_id: job.job,
+            name: name(job, &spec),
+            engine: text(spec.pointer("/Tasks/0/Engine/Type")),
+            kind: text(spec.get("Type")),
+            state: job.state,
+            state_reason: job.reason.clone(),
+            create_time: nanos(job.created),
+        }
+    }
+}
+
+impl From<&ExecutionRecord> for ExecutionView {
+    fn from(execution: &ExecutionRecord) -> Self {
+        let claim = execution.revealed.map(|(claim, _)| claim);
+        Self {
+            execution_id: execution.execution,
+            peer_id: execution.worker,
+            state: execution.state,
+            partition_index: execution.partition,
+            attempt: execution.attempt,
+            outcome: claim.map(|claim| claim.outcome.to_string()),
+            exit_code: claim.map(|claim| claim.outcome.exit_code()),
+            result_hash: execution.result(),
+            result_bytes: execution.revealed.map(|(_, bytes)| bytes),
+            run_millis: execution.committed.map(|(_, millis)| millis),
+            failure: execution.failure.as_ref().map(ToString::to_string),
+            create_time: nanos(execution.awarded),
+            modify_time: nanos(execution.modified),
+        }
+    }
+}
+
+impl VerificationView {
+    fn new(job: &JobRecord, spec: &Value, executions: &[ExecutionRecord]) -> Self {
+        let policy = job.submission.policy;
+        let independent = policy.agreement > 1 && job.submission.placement == Placement::Mesh;
+        let needed = independent.then_some(policy.agreement);
+        let partitions: Vec<PartitionView> =
+            (0..job.submission.partitions).map(|index| PartitionView::new(index, executions, needed)).collect();
+        let usual = if independent { "quorum" } else { "none" };
+        let kind = spec.pointer("/Verification/Type").and_then(Value::as_str).unwrap_or(usual);
+        let dissenters = executions.iter().filter(|one| one.state == ExecutionState::Dissented);
+        Self {
+            kind: kind.to_owned(),
+            agreement: policy.agreement,
+            executions: policy.executions,
+            max_executions: policy.max_executions,
+            agreed: partitions.iter().map(|partition| partition.agreed).sum(),
+            dissented: partitions.iter().map(|partition| partition.dissented).sum(),
+            dissenters: dissenters.map(|one| one.worker).collect(),
+            result_hash: match partitions.as_slice() {
+                [only] => only.result_hash,
+                _ => None,
+            },
+            verified: !partitions.is_empty() && partitions.iter().all(|partition| partition.verified),
+            partitions,
+        }
+    }
+
+    /// Whether the result is verified, and by what.
+    pub fn in_words(&self) -> String {
+        let (agreed, votes) = (self.agreed, self.agreed + self.dissented);
+        match (self.verified, agreed) {
+            (true, _) => format!("yes: {agreed} of {votes} executions agree"),
+            (false, 0) => "no: there is no believed result".into(),
+            (false, _) if self.agreement < 2 => "no: one execution verifies nothing".into(),
+            (false, _) => format!("no: {agreed} of {votes} executions agree, {} must", self.agreement),
+        }
+    }
+}
+
+impl PartitionView {
+    /// The view of one partition; `needed` executions must agree, if any number of them verifies something.
+    fn new(index: u32, executions: &[ExecutionRecord], needed: Option<u32>) -> Self {
+        let here = || executions.iter().filter(|one| one.partition == index);
+        let mut states: BTreeMap<ExecutionState, u32> = BTreeMap::new();
+        here().for_each(|one| *states.entry(one.state).or_default() += 1);
+        let count = |state| states.get(&state).copied().unwrap_or_default();
+        let claim = here().find(|one| one.state == ExecutionState::Agreed).and_then(ExecutionRecord::vote);
+        Self {
+            partition_index: index,
+            agreed: count(ExecutionState::Agreed),
+            dissented: count(ExecutionState::Dissented),
+            result_hash: claim.map(|claim| claim.result),
+            exit_code: claim.map(|claim| claim.outcome.exit_code()),
+            verified: needed.is_some_and(|needed| count(ExecutionState::Agreed) >= needed),
+        }
+    }
+}
+
+impl From<&Event> for EventView {
+    fn from(event: &Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            time: rfc3339(event.at),
+            step: event.step,
+            execution_id: event.execution,
+            peer_id: event.peer,
+            detail: event.detail.clone(),
+        }
+    }
+}
+
+/// The moment of a view, back from its nanoseconds.
+pub fn moment(nanos: u64) -> Time {
+    Time(nanos / 1_000_000)
+}
+
+/// What was submitted. It was serialized here, so that text which is not JSON is shown rather than lost.
+fn spec(job: &JobRecord) -> Value {
+    serde_json::from_str(&job.submission.spec).unwrap_or_else(|_| Value::String(job.submission.spec.clone()))
+}
+
+fn name(job: &JobRecord, spec: &Value) -> String {
+    let given = spec.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    given.map_or_else(|| job.job.to_string(), str::to_owned)
+}
+
+/// A failure of one partition is a failure of the job: the code that is farthest from success.
+fn exit_code(partitions: &[PartitionView]) -> Option<i32> {
+    let codes: Option<Vec<i32>> = partitions.iter().map(|partition| partition.exit_code).collect();
+    codes?.into_iter().max_by_key(|code| code.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::commitment::Commitment;
+    use shoal_protocol::message::{Contact, ExecutorKind, Needs, Resources};
+    use shoal_protocol::record::{Policy, Submission};
+    use shoal_protocol::task::{Claim, Failure, Outcome, Trap};
+
+    use super::*;
+
+    fn job(agreement: u32, partitions: u32, placement: Placement) -> JobRecord {
+        let needs = Needs {
+            executor: ExecutorKind::Wasm,
+            profile: "wasm-1".into(),
+            resources: Resources::default(),
+            inputs: Vec::new(),
+            input_bytes: 0,
+            constraints: Vec::new(),
+        };
+        let submission = Submission {
+            spec: r#"{"Name": "count", "Type": "batch", "Tasks": [{"Engine": {"Type": "wasm"}}]}"#.into(),
+            nonce: 1,
+            work: Vec::new(),
+            needs,
+            partitions,
+            policy: Policy { agreement, executions: 3, max_executions: 7 },
+            priority: 0,
+            queue_timeout_ms: 0,
+            total_timeout_ms: 0,
+            output_bytes: 0,
+            placement,
+        };
+        JobRecord {
+            job: JobId([1; 16]),
+            submission,
+            created: Time(1_000),
+            modified: Time(2_000),
+            state: JobState::Completed,
+            reason: String::new(),
+            events: 0,
+            rounds: 1,
+        }
+    }
+
+    fn execution(partition: u32, attempt: u8, state: ExecutionState, outcome: Outcome) -> ExecutionRecord {
+        let letter = if state == ExecutionState::Dissented { 9 } else { 5 };
+        ExecutionRecord {
+            job: JobId([1; 16]),
+            execution: ExecutionId([attempt; 16]),
+            partition,
+            attempt: attempt.into(),
+            worker: PeerId([attempt; 32]),
+            contact: Contact::default(),
+            group: None,
+            state,
+            awarded: Time(1_100),
+            modified: Time(1_900),
+            committed: Some((Commitment([0; 32]), 12)),
+            revealed: Some((Claim { outcome, result: BlobHash([letter; 32]) }, 64)),
+            evidence: Vec::new(),
+            failure: None,
+        }
+    }
+
+    const DONE: Outcome = Outcome::Exited(0);
+
+    #[test]
+    fn a_verified_job_names_its_result_and_its_dissenter() {
+        let executions = [
+            execution(0, 1, ExecutionState::Agreed, DONE),
+            execution(0, 2, ExecutionState::Agreed, DONE),
+            execution(0, 3, ExecutionState::Dissented, DONE),
+        ];
+        let view = JobView::new(&job(2, 1, Placement::Mesh), &executions, None);
+        let verification = &view.verification;
+        assert!(view.is_success() && verification.verified);
+        assert_eq!((verification.agreed, verification.dissented), (2, 1));
+        assert_eq!(verification.dissenters, [PeerId([3; 32])]);
+        assert_eq!(verification.result_hash, Some(BlobHash([5; 32])));
+    }
+
+    #[test]
+    fn one_execution_or_one_node_verifies_nothing() {
+        let executions = [execution(0, 1, ExecutionState::Agreed, DONE), execution(0, 2, ExecutionState::Agreed, DONE)];
+        assert!(!JobView::new(&job(1, 1, Placement::Mesh), &executions[..1], None).verification.verified);
+        assert!(!JobView::new(&job(2, 1, Placement::Here), &executions, None).verification.verified);
+        assert!(!JobView::new(&job(2, 1, Placement::Mesh), &executions[..1], None).verification.verified);
+    }
+
+    #[test]
+    fn a_job_is_verified_when_every_partition_is() {
+        let mut executions =
+            vec![execution(0, 1, ExecutionState::Agreed, DONE), execution(0, 2, ExecutionState::Agreed, DONE)];
+        let view = JobView::new(&job(2, 2, Placement::Mesh), &executions, None);
+        assert!(!view.verification.verified && view.exit_code.is_none());
+
+        let trap = Outcome::Trapped(Trap::Unreachable);
+        executions.extend([3, 4].map(|attempt| execution(1, attempt, ExecutionState::Agreed, trap)));
+        let view = JobView::new(&job(2, 2, Placement::Mesh), &executions, None);
+        assert!(view.verification.verified);
+        assert_eq!((view.exit_code, view.is_success()), (Some(1), false));
+        assert_eq!(view.verification.result_hash, None);
+    }
+
+    #[test]
+    fn the_keys_that_scripts_rely_on_are_there() {
+        let mut failed = execution(0, 1, ExecutionState::Failed, DONE);
+        (failed.revealed, failed.failure) = (None, Some(Failure::Lost));
+        let result = ResultView { hash: BlobHash([5; 32]), ticket: "blob…".into() };
+        let json = serde_json::to_value(JobView::new(&job(2, 1, Placement::Mesh), &[failed], Some(result))).unwrap();
+        let keys = ["JobID", "State", "StateReason", "Spec", "Executions", "Verification", "Result"];
+        let of_execution = ["ExecutionID", "PeerID", "State", "ResultHash", "ExitCode", "PartitionIndex", "Failure"];
+        let of_verification = ["Type", "Agreed", "Dissented", "ResultHash", "Verified"];
+        let tables: [(&str, &[&str]); 4] = [
+            ("", &keys),
+            ("/Executions/0", &of_execution),
+            ("/Verification", &of_verification),
+            ("/Result", &["Hash", "Ticket"]),
+        ];
+        for (place, keys) in tables {
+            let object = json.pointer(place).and_then(Value::as_object).unwrap();
+            keys.iter().for_each(|key| assert!(object.contains_key(*key), "{place}/{key}"));
+        }
+        assert_eq!(json["State"], "Completed");
+        assert_eq!(json["JobID"], "j-01010101010101010101010101010101");
+        assert_eq!(json["CreateTime"], 1_000_000_000_u64);
+        assert_eq!(json["Executions"][0]["State"], "Failed");
+        assert_eq!(json["Executions"][0]["ExitCode"], Value::Null);
+        serde_json::from_value::<JobView>(json).unwrap();
+    }
+
+    #[test]
+    fn a_row_of_the_list_knows_name_engine_and_type() {
+        let row = JobSummary::from(&job(2, 1, Placement::Mesh));
+        assert_eq!((row.name.as_str(), row.engine.as_str(), row.kind.as_str()), ("count", "wasm", "batch"));
+    }
+}
