@@ -312,7 +312,7 @@ impl Machine {
                 if self.jobs.contains_key(&job) {
                     self.with_job(now, job, |requester, ctx| requester.bid(ctx, from, bid));
                 } else {
-                    self.worker.overheard(bid);
+                    self.worker.overheard(from, bid);
                 }
             }
             Message::Award(_) => {

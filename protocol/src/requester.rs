@@ -574,6 +574,7 @@ impl Requester {
         }
         let at_work = self.partitions.values().any(Partition::has_open_executions);
         self.bidding.empty_rounds = if awarded > 0 || at_work { 0 } else { self.bidding.empty_rounds + 1 };
+        self.bidding.fruitless = if awarded > 0 { 0 } else { self.bidding.fruitless + 1 };
         if self.bidding.empty_rounds > 0 && self.should_give_up(ctx.now) {
             return self.finish(ctx, JobState::Failed, self.why_unplaced());
         }
@@ -582,7 +583,7 @@ impl Requester {
             self.event(ctx, Step::Queue, None, None, why.clone());
             self.set_state(ctx, JobState::Queued, why);
         }
-        self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(self.bidding.empty_rounds));
+        self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(self.bidding.fruitless));
     }
 
     fn should_give_up(&self, now: Time) -> bool {
@@ -687,7 +688,7 @@ impl Requester {
         };
         self.index.insert(id, (index, partition.executions.len()));
         partition.executions.push(Execution::new(record, ctx.now, Resend::after(ctx.now)));
-        self.bidding.empty_rounds = 0;
+        (self.bidding.empty_rounds, self.bidding.fruitless) = (0, 0);
         // Saved first: an award that is forgotten would be given to somebody else as well.
         self.change(ctx, id, ExecutionState::Awarded);
         self.event(ctx, Step::Award, Some(id), Some(worker), format!("partition {index}"));

@@ -115,13 +115,13 @@ impl Worker {
     }
 
     /// Another worker bids: a reason to stay silent, if it is as good.
-    pub(crate) fn overheard(&mut self, bid: &Bid) {
+    pub(crate) fn overheard(&mut self, from: PeerId, bid: &Bid) {
         // Most bids concern jobs that this node is silent about: the few timers tell that without a search.
         if !self.timers.is_set(Key::Offer(bid.job)) {
             return;
         }
         let Some(offer) = self.offers.get_mut(&bid.job) else { return };
-        offer.overheard(bid);
+        offer.overheard(from, bid);
         self.timers.set(Key::Offer(bid.job), offer.deadline());
     }
 
@@ -151,7 +151,7 @@ impl Worker {
         let Some(offer) = self.offers.get_mut(&job) else { return };
         if offer.is_waiting() {
             let free = self.offering.capacity.minus(self.used);
-            if let Some(slots) = offer.speak(ctx.now, &free) {
+            if let Some(slots) = offer.speak(ctx.now, &free, ctx.view.delay_ms) {
                 self.used = self.used.plus(offer.resources.times(slots));
                 ctx.out(Output::Gossip(Message::Bid(Bid {
                     job,

@@ -78,7 +78,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
 pub(crate) fn missing_bytes(node: u32, needs: &Needs) -> u64 {
     let lacks = |content: &Content| {
         let start = u64::from_le_bytes(std::array::from_fn(|i| content.hash.0[i]));
-        mix(start, u64::from(node)) % 10 != 0
+        !mix(start, u64::from(node)).is_multiple_of(10)
     };
     needs.inputs.iter().filter(|(content, _)| lacks(content)).map(|(_, bytes)| bytes).sum()
 }

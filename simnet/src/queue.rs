@@ -68,7 +68,6 @@ impl<T: Copy> Queue<T> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "smaller than the ring")]
 fn slot(at: u64) -> usize {
     (at % SPAN) as usize
 }

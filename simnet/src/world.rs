@@ -275,6 +275,9 @@ impl World {
         if deaf || (sealed.message().is_gossip() && machine::judge(now, &sealed) == Opinion::Ignore) {
             return;
         }
+        if self.nodes[node as usize].behaviour == Behaviour::Flooder {
+            self.outbid(node, sealed.message());
+        }
         let missing = match sealed.message() {
             Message::Announce(announce) => Some(jobs::missing_bytes(node, &announce.needs)),
             _ => None,

@@ -14,6 +14,8 @@ const SEEDS: &[(&str, usize, usize, u64)] = &[
     ("chaos", 30, 15, 14),
     // A crash during submit left an event without its job, and the next submit wrote over it.
     ("crashes", 30, 15, 11),
+    // One peer that says a bid again and again silenced every honest one, round after round.
+    ("floods", 40, 40, 1),
 ];
 
 #[test]

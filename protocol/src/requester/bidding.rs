@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auction::{self, Candidate, MAX_COST};
 use crate::id::PeerId;
-use crate::limits::{BID_HOLD_MS, MAX_BIDS};
+use crate::limits::{MAX_BIDS, OFFER_FRESH_MS};
 use crate::machine::Context;
 use crate::message::{Bid, Reason};
 use crate::time::Time;
@@ -15,8 +15,10 @@ pub(super) struct Bidding {
     candidates: BTreeMap<PeerId, (Candidate, Time)>,
     /// Reasons heard since the last round began.
     pub(super) refusals: BTreeMap<PeerId, Reason>,
-    /// Rounds in a row of which nothing came.
+    /// Rounds in a row of which nothing came while nobody was at work: too many of them end the job.
     pub(super) empty_rounds: u32,
+    /// Rounds in a row of which nothing came: each makes the next pause longer.
+    pub(super) fruitless: u32,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,9 @@ impl Bidding {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the scale")]
         let penalty = (ctx.ledger.fault_rate(from) * f64::from(MAX_COST)) as u16;
         let candidate = Candidate { worker: from, bid: bid.clone(), slots: bid.slots, penalty, lot: ctx.lot() };
-        self.candidates.insert(from, (candidate, ctx.now + BID_HOLD_MS));
+        // An early bid waits for the window to close.
+        let closes = self.deadline().unwrap_or(ctx.now).max(ctx.now);
+        self.candidates.insert(from, (candidate, closes + OFFER_FRESH_MS));
         true
     }
 
@@ -62,7 +66,7 @@ impl Bidding {
     pub(super) fn renew(&mut self, now: Time, worker: PeerId) {
         if let Some((candidate, until)) = self.candidates.get_mut(&worker) {
             candidate.slots = candidate.slots.saturating_add(1).min(candidate.bid.slots);
-            *until = now + BID_HOLD_MS;
+            *until = now + OFFER_FRESH_MS;
         }
     }
 

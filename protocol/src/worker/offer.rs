@@ -1,10 +1,12 @@
 //! What a worker does about one announcement: wait its random time, then bid or stay silent.
 
+use std::collections::BTreeSet;
+
 use crate::auction;
 use crate::id::PeerId;
-use crate::limits::BID_HOLD_MS;
+use crate::limits::{BID_HOLD_MS, MAX_BIDS};
 use crate::machine::Context;
-use crate::message::{Announce, Award, Bid, Resources};
+use crate::message::{Announce, Award, Bid, PeerPrefix, Resources};
 use crate::suppression;
 use crate::time::{Millis, Time};
 
@@ -19,6 +21,10 @@ pub(super) struct Offer {
     partitions: u32,
     window_ms: Millis,
     better: u32,
+    /// Whose bids were counted.
+    bidders: BTreeSet<PeerId>,
+    /// Whose bids will not be taken.
+    excluded: Vec<PeerPrefix>,
     spoke: bool,
     phase: Phase,
 }
@@ -48,6 +54,8 @@ impl Offer {
             partitions: announce.partitions,
             window_ms,
             better: 0,
+            bidders: BTreeSet::new(),
+            excluded: announce.excluded.clone(),
             spoke: false,
             phase: Phase::Waiting(ctx.now + delay),
         }
@@ -77,24 +85,31 @@ impl Offer {
         matches!(self.phase, Phase::Waiting(_))
     }
 
-    /// Notes another worker's bid.
-    pub(super) fn overheard(&mut self, bid: &Bid) {
+    /// Notes another worker's bid, once: nobody silences others by saying it again, or with bids that are not taken.
+    pub(super) fn overheard(&mut self, from: PeerId, bid: &Bid) {
         if bid.round != self.round || bid.cost > self.cost.saturating_add(auction::COST_STEP) || !self.is_waiting() {
+            return;
+        }
+        let excluded = self.excluded.iter().any(|prefix| from.0.starts_with(prefix));
+        if excluded || self.bidders.len() >= MAX_BIDS || !self.bidders.insert(from) {
             return;
         }
         self.better += u32::from(bid.slots).min(self.partitions);
         if self.better >= u32::from(self.wanted) {
             self.phase = Phase::Silent;
+            (self.bidders, self.excluded) = (BTreeSet::new(), Vec::new());
         }
     }
 
     /// Its time has come: returns how many slots are reserved, if there is room for any.
-    pub(super) fn speak(&mut self, now: Time, free: &Resources) -> Option<u16> {
+    pub(super) fn speak(&mut self, now: Time, free: &Resources, delay_ms: u32) -> Option<u16> {
+        // The requester waits for bids two delays beyond the window, and both ways take one.
+        let hold_ms = BID_HOLD_MS + 4 * Millis::from(delay_ms);
         let partitions = u16::try_from(self.partitions).unwrap_or(u16::MAX);
         let slots = auction::slots(&self.resources, free).min(partitions).min(self.wanted);
         self.phase = Phase::Silent;
         (slots > 0).then(|| {
-            self.phase = Phase::Bid { slots, until: now + self.window_ms + BID_HOLD_MS };
+            self.phase = Phase::Bid { slots, until: now + self.window_ms + hold_ms };
             self.spoke = true;
             slots
         })

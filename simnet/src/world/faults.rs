@@ -126,6 +126,19 @@ impl World {
         }
     }
 
+    /// Answers an announcement at once with the best bids there can be, to silence everybody else.
+    pub(super) fn outbid(&mut self, number: u32, message: &Message) {
+        let Message::Announce(announce) = message else { return };
+        if self.queue.now() >= self.scenario.heal_ms {
+            return;
+        }
+        for _ in 0..FLOOD_BURST {
+            let (job, round, contact) = (announce.job, announce.round, Contact::default());
+            let bid = Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact };
+            self.post(number, None, Message::Bid(bid));
+        }
+    }
+
     fn forge(
         &mut self,
         requester: PeerId,
