@@ -332,3 +332,6 @@ fn refuse(ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reas
         ctx.send(from, Message::Refuse(Refuse { job: announce.job, round: announce.round, reason }));
     }
 }
+
+#[cfg(test)]
+mod tests;

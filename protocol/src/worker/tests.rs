@@ -1,0 +1,183 @@
+//! Inputs and the outputs that they must cause, at a worker.
+
+use std::collections::BTreeMap;
+
+use crate::auction::Offering;
+use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::machine::{Finished, Input, Machine, Output};
+use crate::message::{
+    Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
+};
+use crate::task::{Claim, Engine, Invocation, Limits, Outcome, Wasm, Work};
+use crate::time::Time;
+use crate::wire::{Sealed, canonical};
+
+const ME: PeerId = PeerId([1; 32]);
+const REQUESTER: PeerId = PeerId([2; 32]);
+const NONCE: u64 = 7;
+const RESOURCES: Resources = Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 1 << 20, gpus: 0 };
+
+fn work() -> Vec<u8> {
+    let wasm = Wasm {
+        profile: "wasm-1".into(),
+        module: BlobHash([9; 32]),
+        imports: Vec::new(),
+        entry_point: "_start".into(),
+        arguments: Vec::new(),
+    };
+    let invocation = Invocation {
+        engine: Engine::Wasm(wasm),
+        environment: BTreeMap::new(),
+        inputs: Vec::new(),
+        result_paths: Vec::new(),
+        limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
+    };
+    canonical(&Work { invocation, partitions: 1, execution_timeout_ms: 60_000 })
+}
+
+fn job() -> JobId {
+    JobId::derive(REQUESTER, BlobHash::of(&work()), NONCE)
+}
+
+fn execution() -> ExecutionId {
+    ExecutionId::derive(job(), 0, 0)
+}
+
+fn worker() -> Machine {
+    let executors = [(ExecutorKind::Wasm, "wasm-1".into())].into();
+    let capacity = RESOURCES.times(2);
+    Machine::new(ME, Offering { executors, capacity, ..Offering::default() }, [3; 32])
+}
+
+fn announce(excluded: Vec<PeerPrefix>) -> Input {
+    let needs = Needs {
+        executor: ExecutorKind::Wasm,
+        profile: "wasm-1".into(),
+        resources: RESOURCES,
+        inputs: Vec::new(),
+        input_bytes: 0,
+        constraints: Vec::new(),
+    };
+    let announce = Announce {
+        job: job(),
+        at: Time(0),
+        round: 0,
+        wanted: 2,
+        partitions: 1,
+        excluded,
+        work: BlobHash::of(&work()),
+        needs,
+        window_ms: 100,
+        mesh_size: 10,
+        refusals: 0,
+        contact: Contact::default(),
+    };
+    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), 0)
+}
+
+fn bid_of(peer: PeerId) -> Input {
+    let bid = Bid { job: job(), round: 0, slots: 1, cost: 0, operator: None, contact: Contact::default() };
+    Input::Heard(Sealed::assume(peer, None, Message::Bid(bid)))
+}
+
+fn from_requester(message: Message) -> Input {
+    Input::Heard(Sealed::assume(REQUESTER, Some(ME), message))
+}
+
+fn award() -> Input {
+    from_requester(Message::Award(Award {
+        job: job(),
+        execution: execution(),
+        partition: 0,
+        attempt: 0,
+        nonce: NONCE,
+        work: work(),
+        resources: RESOURCES,
+        contact: Contact::default(),
+    }))
+}
+
+fn executed() -> Input {
+    let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash([5; 32]) };
+    Input::Executed(execution(), Ok(Finished { claim, result_bytes: 1, run_ms: 1 }))
+}
+
+fn settle() -> Input {
+    from_requester(Message::Settle(Settle { job: job(), execution: execution(), ending: Ending::Agreed }))
+}
+
+/// The names of what a machine wants done after an input.
+fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
+    machine.handle(Time(now), input);
+    let name = |output| match output {
+        Output::Save(_) => "save".to_owned(),
+        Output::Forget(_) => "forget".to_owned(),
+        Output::Gossip(message) | Output::Send(_, message) => message.name().to_owned(),
+        Output::Fetch { .. } => "fetch-blobs".to_owned(),
+        Output::Execute { .. } => "execute".to_owned(),
+        Output::Release(_) => "release".to_owned(),
+        Output::Learn(..) => "learn".to_owned(),
+        other => format!("{other:?}"),
+    };
+    std::iter::from_fn(|| machine.poll()).map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_execution_takes_each_step_once_and_in_order() {
+    let mut worker = worker();
+    let reveal_please = || from_requester(Message::RevealPlease(RevealPlease { job: job(), execution: execution() }));
+    let table = [
+        (0, announce(Vec::new()), ""),
+        (100, Input::Tick, "bid"),
+        (110, award(), "save learn fetch-blobs"),
+        (120, award(), "progress"),
+        (130, Input::Fetched(execution(), Ok(())), "execute"),
+        (140, executed(), "save commit"),
+        (150, executed(), ""),
+        (160, award(), "commit"),
+        (170, reveal_please(), "reveal"),
+        (180, settle(), "release forget"),
+        (190, settle(), ""),
+        (200, award(), "fail"),
+        (210, reveal_please(), "fail"),
+    ];
+    for (now, input, expected) in table {
+        assert_eq!(outputs(&mut worker, now, input.clone()), expected, "at {now}: {input:?}");
+    }
+    outputs(&mut worker, 100_000, Input::Tick);
+    assert_eq!((worker.held_executions(), worker.capacity().0, worker.deadline()), (0, Resources::default(), None));
+}
+
+#[test]
+fn an_award_without_a_bid_is_declined() {
+    assert_eq!(outputs(&mut worker(), 0, award()), "fail");
+}
+
+#[test]
+fn others_silence_a_worker_only_with_bids_of_their_own_that_count() {
+    let [peer, other] = [PeerId([7; 32]), PeerId([8; 32])];
+    let table = [
+        (vec![], vec![peer, other], ""),
+        (vec![], vec![peer, peer, peer], "bid"),
+        (vec![[8; 6]], vec![peer, other], "bid"),
+    ];
+    for (excluded, bidders, expected) in table {
+        let mut worker = worker();
+        outputs(&mut worker, 0, announce(excluded.clone()));
+        for bidder in &bidders {
+            outputs(&mut worker, 0, bid_of(*bidder));
+        }
+        assert_eq!(outputs(&mut worker, 100, Input::Tick), expected, "{excluded:?} {bidders:?}");
+    }
+}
+
+#[test]
+fn a_bid_reserves_capacity_until_it_lapses() {
+    let mut worker = worker();
+    outputs(&mut worker, 0, announce(Vec::new()));
+    outputs(&mut worker, 100, Input::Tick);
+    assert_eq!(worker.capacity().0, RESOURCES);
+    let lapses = worker.deadline().expect("a reservation has an end");
+    outputs(&mut worker, lapses.0, Input::Tick);
+    assert_eq!((worker.capacity().0, worker.deadline()), (Resources::default(), None));
+}
