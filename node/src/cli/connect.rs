@@ -25,8 +25,8 @@ const JOIN_POLL: Duration = Duration::from_millis(20);
 /// How a command finds a mesh when no node is running.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct JoinFlags {
-    /// Join this mesh with a node of our own, for the length of the command (repeatable)
-    #[arg(long, value_name = "TICKET", conflicts_with = "api")]
+    /// Join this mesh with a node of our own, for the length of the command, whatever node is running (repeatable)
+    #[arg(long, value_name = "TICKET")]
     join: Vec<String>,
 }
 
