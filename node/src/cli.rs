@@ -198,7 +198,8 @@ impl Global {
     /// The node's data directory.
     fn data_dir(&self) -> Result<PathBuf> {
         if let Some(dir) = &self.data_dir {
-            return Ok(dir.clone());
+            // Whoever is told of it may be somewhere else.
+            return std::path::absolute(dir).with_context(|| format!("cannot use {}", dir.display()));
         }
         let dirs = directories::ProjectDirs::from("", "", "shoal");
         let dirs = dirs.context("this user has no home directory: name a data directory with --data-dir")?;

@@ -138,8 +138,7 @@ impl Own {
         let settings = Settings {
             join,
             api_listen: Some(([127, 0, 0, 1], 0).into()),
-            // It is here for its own job, and gone before it could finish another's.
-            executors: Some(vec!["none".into()]),
+            executors: Some(vec!["wasm".into()]),
             ..Settings::default()
         };
         let mut loaded = Loaded::new(dir.path(), settings)?;
@@ -147,6 +146,9 @@ impl Own {
         loaded.config.loopback_only = alone;
         if alone {
             loaded.config.listen = ([127, 0, 0, 1], 0).into();
+        } else {
+            // In a mesh it is here for its own job, and gone before it could finish another's.
+            loaded.config.executors.clear();
         }
         let (node, server) = serve(loaded).await?;
         let own = Self { node, server: server.context("a node of our own has an API")?, alone, _dir: dir };

@@ -75,7 +75,7 @@ impl Devnet {
 impl Root {
     fn new(global: &Global) -> Result<Self> {
         match &global.data_dir {
-            Some(dir) => Ok(Self::Kept(dir.clone())),
+            Some(_) => Ok(Self::Kept(global.data_dir()?)),
             None => {
                 let dir = tempfile::Builder::new().prefix("shoal-devnet-").tempdir();
                 Ok(Self::Temporary(dir.context("cannot make a temporary directory")?))
