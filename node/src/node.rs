@@ -134,6 +134,7 @@ pub struct NodeInfo {
 impl Node {
     /// Opens the data directory, takes up what was saved, and joins the mesh.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        raise_file_limit();
         let dir = DataDir::new(&config.data_dir);
         let lock = dir.lock()?;
         let key = identity::load_or_create(&dir.identity_key())?;
@@ -333,6 +334,15 @@ fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
 fn executors(executor: &Arc<WasmExecutor>) -> Executors {
     let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
     Arc::new([(ExecutorKind::Wasm, wasm)].into())
+}
+
+/// Programs, blobs and connections all hold files open; the usual soft limit of 1,024 is soon reached.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Fresh secret bytes.

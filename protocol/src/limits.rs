@@ -58,8 +58,9 @@ pub const MAX_CLOCK_SKEW_MS: Millis = 5 * 60_000;
 pub const MIN_WINDOW_MS: Millis = 4;
 /// Longest bid window, in milliseconds.
 pub const MAX_WINDOW_MS: Millis = 20_000;
-/// How long a bid holds its capacity beyond the window, in milliseconds: the time an award needs to arrive.
-pub const BID_HOLD_MS: Millis = 3_000;
+/// How long a bid holds its capacity beyond the window and the delays, in milliseconds: what an award may be late.
+/// Short, because a bid that is not taken keeps others from the capacity; a later award is taken if there is room.
+pub const BID_HOLD_MS: Millis = 100;
 /// Refusals that a requester asks for once a round has found too few bids; a mesh of any size sends about as many.
 pub const WANTED_REFUSALS: u16 = 16;
 /// Pause before a round that follows one with too few bids, in milliseconds; it doubles up to the longest.
@@ -72,6 +73,9 @@ pub const MAX_EMPTY_ROUNDS: u32 = 7;
 pub const MAX_OFFERS: usize = 4_096;
 /// How long a worker remembers an announcement that it did not answer, in milliseconds: longer than any window.
 pub const OFFER_MEMORY_MS: Millis = 60_000;
+/// How long after its round a requester still awards to a worker that offered, in milliseconds: the worker holds
+/// nothing for it any more, but may have room.
+pub const OFFER_FRESH_MS: Millis = 3_000;
 /// Bids that a requester keeps for one round.
 pub const MAX_BIDS: usize = 64;
 
