@@ -76,7 +76,7 @@ impl Events {
             };
             match tokio::time::timeout(SILENCE, pieces.next()).await {
                 Ok(Some(piece)) => {
-                    self.frames.push(&piece?).map_err(|()| self.client.foreign("a frame is too long"))?
+                    self.frames.push(&piece?).map_err(|()| self.client.foreign("a frame is too long"))?;
                 }
                 Ok(None) => return Ok(None),
                 Err(_) => {
