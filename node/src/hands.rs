@@ -122,8 +122,12 @@ impl Hands {
         tokio::spawn(async move {
             let content = Content { hash: result, kind: ContentKind::Collection };
             let max_bytes = max_bytes.saturating_add(RESULT_SLACK_BYTES);
-            let collected = hands.keep(&pins::result(job, partition), content, from, max_bytes).await;
-            hands.tell(Input::Collected(job, partition, collected.map(drop))).await;
+            let collected = async {
+                hands.keep(&pins::result(job, partition), content, from, max_bytes).await?;
+                // On disk before the workers are told to let go of it.
+                hands.blobs.sync().await.map_err(|error| error.to_string())
+            };
+            hands.tell(Input::Collected(job, partition, collected.await)).await;
         });
     }
 
@@ -181,6 +185,8 @@ impl Hands {
         finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
         let result = self.blobs.collect(files).await.map_err(host)?;
         self.blobs.pin(&pins::execution_result(execution), result.content).await.map_err(host)?;
+        // On disk before it is committed to.
+        self.blobs.sync().await.map_err(host)?;
         Ok(Finished {
             claim: Claim { outcome: finished.outcome, result: result.content.hash },
             result_bytes: result.bytes,

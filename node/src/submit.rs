@@ -80,6 +80,8 @@ impl Node {
         for (index, guard) in ready.guards.iter().enumerate() {
             self.blobs().pin(&pins::input(id, index), guard.content()).await.map_err(store)?;
         }
+        // The inputs must be on disk before the job is: after a crash nobody else has them.
+        self.blobs().sync().await.map_err(store)?;
         let (answer, taken) = oneshot::channel();
         let submit = Event::Submit(Box::new(submission), answer);
         self.0.inbox.send(submit).await.map_err(|_| SubmitError::Stopping)?;

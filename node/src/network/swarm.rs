@@ -234,9 +234,11 @@ fn kad(own: libp2p::PeerId, names: &Names) -> kad::Behaviour<MemoryStore> {
 }
 
 fn identify(key: PublicKey, names: &Names) -> identify::Behaviour {
-    let agent = concat!("shoal/", env!("CARGO_PKG_VERSION"));
+    // The start differs each time, so that peers notice a new one even if it comes within a second of the last.
+    let start = getrandom::u64().unwrap_or_default();
+    let agent = format!(concat!("shoal/", env!("CARGO_PKG_VERSION"), " start/{:016x}"), start);
     let config = identify::Config::new(names.name("id/1"), key)
-        .with_agent_version(agent.into())
+        .with_agent_version(agent)
         .with_push_listen_addr_updates(true)
         .with_cache_size(0);
     identify::Behaviour::new(config)

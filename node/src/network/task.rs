@@ -89,6 +89,8 @@ pub(super) struct Task {
     connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
     /// Peers that have started anew and are dialled as soon as their old connections are closed.
     redial: BTreeSet<PeerId>,
+    /// What each connected peer said of its build and start.
+    agents: BTreeMap<PeerId, String>,
     /// Peers that came up or went down, until the node has been told.
     news: BTreeMap<PeerId, bool>,
     /// Peers that the node was told of as up.
@@ -116,6 +118,7 @@ impl Task {
             queries: HashMap::new(),
             connections: BTreeMap::new(),
             redial: BTreeSet::new(),
+            agents: BTreeMap::new(),
             news: BTreeMap::new(),
             up: BTreeSet::new(),
             request_rates: Buckets::new(parts.rates.requests),

@@ -15,6 +15,9 @@ use super::Task;
 /// Connections of one peer that are further apart than this were not made by both sides dialling at once.
 const SAME_TIME: Duration = Duration::from_secs(3);
 
+/// What is remembered of a peer's description of itself, in characters.
+const MAX_AGENT_CHARS: usize = 64;
+
 impl Task {
     pub(super) fn on_connected(&mut self, id: &libp2p::PeerId, connection: ConnectionId, point: &ConnectedPoint) {
         let Some(peer) = peer_of_libp2p(id) else { return };
@@ -36,8 +39,13 @@ impl Task {
         if !connections.iter().any(|(_, since)| is_old(*since)) {
             return;
         }
-        tracing::debug!(peer = %peer.short(), "peer has started anew");
         self.shared.book.learn(peer, &addresses::contact_of_claims(*id, std::slice::from_ref(address)));
+        self.begin_again(peer);
+    }
+
+    fn begin_again(&mut self, peer: PeerId) {
+        tracing::debug!(peer = %peer.short(), "peer has started anew");
+        self.agents.remove(&peer);
         self.shared.links.close(peer);
         self.redial.insert(peer);
     }
@@ -51,6 +59,7 @@ impl Task {
             }
         }
         self.connections.remove(&peer);
+        self.agents.remove(&peer);
         self.known.connected(peer, Instant::now());
         self.shared.connected().remove(&peer);
         self.shared.links.forget(peer);
@@ -97,6 +106,11 @@ impl Task {
         let Some(peer) = peer_of_libp2p(&peer_id) else { return };
         let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
         self.shared.book.learn(peer, &contact);
+        let earlier = self.agents.insert(peer, info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
+        if earlier.is_some_and(|earlier| !info.agent_version.starts_with(&earlier)) {
+            // Connections that began before this start are dead, however lately they were made.
+            return self.begin_again(peer);
+        }
         let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
         for address in address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)) {
             self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
