@@ -378,7 +378,7 @@ impl Requester {
         self.tell_verdict(ctx, index, claim);
         let detail = match self.policy().agreement > 1 {
             true => format!("partition {index}: {}", self.tally(index)),
-            false => format!("partition {index}: one execution, which verifies nothing"),
+            false => format!("partition {index}: one execution, compared with no other"),
         };
         self.event(ctx, Step::Verify, None, None, detail);
         self.collect(ctx, index, claim, 0);

@@ -344,7 +344,7 @@ mod tests {
             (format!("--memory lots {hash}"), "--memory"),
             (format!("-e A {hash}"), "--env"),
             (format!("-o out {hash}"), "--output"),
-            (text.clone(), "not a WebAssembly module"),
+            (text, "not a WebAssembly module"),
             ("nowhere.wasm".into(), "nowhere.wasm"),
             (dir.path().display().to_string(), "folder"),
             (format!("--network some {hash}"), "--network"),
