@@ -1,0 +1,132 @@
+//! Jobs of many kinds on a running mesh.
+
+use crate::support::{Mesh, example, executions, module, refused, slow_module, text, until};
+
+#[test]
+fn a_program_that_fails_is_a_completed_job_with_its_exit_code() {
+    let mesh = Mesh::start(4);
+    let node = &mesh.nodes[0];
+    let run = node.run(&["--format", "json", "job", "run", &example("fails/job.yaml")]);
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run));
+    let job: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(job["State"], "Completed", "{job:#}");
+    assert_eq!(job["ExitCode"], 3, "{job:#}");
+    let target = mesh.dir.path().join("got");
+    let got = node.run(&["job", "get", job["JobID"].as_str().unwrap(), target.to_str().unwrap()]);
+    assert!(got.status.success(), "{}", text(&got));
+    assert_eq!(std::fs::read(target.join("exitCode")).unwrap(), b"3");
+    assert!(!std::fs::read(target.join("stderr")).unwrap().is_empty(), "what a failed run wrote is kept");
+    let again = node.run(&["job", "get", job["JobID"].as_str().unwrap(), target.to_str().unwrap()]);
+    refused(&again, &[target.to_str().unwrap()]);
+}
+
+#[test]
+fn a_trap_and_a_fuel_limit_are_results_too() {
+    let mesh = Mesh::start(4);
+    let trap = module(mesh.dir.path(), "trap.wasm", "(module (func (export \"_start\") unreachable))");
+    let run = mesh.nodes[1].run(&["--format", "json", "wasm", "run", &trap]);
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run));
+    let job: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Completed".into(), &true.into()), "{job:#}");
+}
+
+#[test]
+fn each_partition_is_verified_on_its_own() {
+    let mesh = Mesh::start(4);
+    let node = &mesh.nodes[0];
+    // Prints its environment: the partition's index is all that differs.
+    let source = r#"(module
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (drop (call $sizes (i32.const 0) (i32.const 4)))
+            (drop (call $get (i32.const 1024) (i32.const 4096)))
+            (i32.store (i32.const 16) (i32.const 4096))
+            (i32.store (i32.const 20) (i32.load (i32.const 4)))
+            (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))))"#;
+    module(mesh.dir.path(), "env.wasm", source);
+    let spec = "Name: parts\nType: batch\nCount: 5\nTasks:\n  - Name: main\n    Engine: {Type: wasm, Params: \
+                {EntryModule: env.wasm}}\n    Env: {GREETING: hello}\n    InputSources:\n      - {Target: /env.wasm, \
+                Source: {Type: localDirectory, Params: {SourcePath: ./env.wasm}}}\n";
+    let path = mesh.dir.path().join("parts.yaml");
+    std::fs::write(&path, spec).unwrap();
+    let job = node.json(&["job", "run", path.to_str().unwrap()]);
+    assert_eq!(job["State"], "Completed", "{job:#}");
+    assert_eq!(job["Verification"]["Verified"], true);
+    let target = mesh.dir.path().join("got");
+    let got = node.run(&["job", "get", job["JobID"].as_str().unwrap(), target.to_str().unwrap()]);
+    assert!(got.status.success(), "{}", text(&got));
+    for index in 0..5 {
+        let printed = std::fs::read_to_string(target.join(index.to_string()).join("stdout")).unwrap();
+        assert!(printed.contains("GREETING=hello"), "{printed:?}");
+        assert!(printed.contains(&format!("BACALHAU_PARTITION_INDEX={index}")), "{printed:?}");
+        assert!(printed.contains("BACALHAU_PARTITION_COUNT=5"), "{printed:?}");
+    }
+}
+
+#[test]
+fn logs_follow_a_program_while_it_runs() {
+    let mesh = Mesh::start(4);
+    let node = &mesh.nodes[0];
+    let job = node.submit(&["wasm", "run", &slow_module(mesh.dir.path(), 6)]);
+    node.execution_in(&job, "Running");
+    until("the first line arrives before the program has ended", || {
+        let logs = node.run(&["job", "logs", &job]);
+        String::from_utf8_lossy(&logs.stdout).contains("begun").then_some(())
+    });
+    let state = node.describe(&job)["State"].clone();
+    assert_eq!(state, "Running", "the log came from a run that goes on");
+    let all = node.run(&["job", "logs", "-f", &job]);
+    assert!(all.status.success(), "{}", text(&all));
+    assert_eq!(String::from_utf8_lossy(&all.stdout), "begun\ndone\n");
+}
+
+#[test]
+fn stopping_a_job_stops_its_workers() {
+    let mesh = Mesh::start(4);
+    let node = &mesh.nodes[0];
+    let job = node.submit(&["wasm", "run", &slow_module(mesh.dir.path(), 600)]);
+    node.execution_in(&job, "Running");
+    let stopped = node.run(&["job", "stop", &job]);
+    assert!(stopped.status.success(), "{}", text(&stopped));
+    let described = node.finished(&job);
+    assert_eq!(described["State"], "Stopped");
+    assert!(executions(&described).iter().all(|execution| execution["State"] == "Cancelled"), "{described:#}");
+    for index in 1..4 {
+        let work = mesh.dir.path().join(index.to_string()).join("work");
+        until("the worker has let go", || {
+            let mut left = std::fs::read_dir(&work).ok()?;
+            left.next().is_none().then_some(())
+        });
+    }
+    refused(&node.run(&["job", "stop", &job]), &[&job, "Stopped"]);
+}
+
+#[test]
+fn nobody_who_can_is_said_with_reasons() {
+    let mesh = Mesh::start(3);
+    let module = module(mesh.dir.path(), "m.wasm", "(module (func (export \"_start\")))");
+    let id = mesh.nodes[0].submit(&["wasm", "run", &module, "--memory", "3GiB", "--cpu", "900"]);
+    let job = mesh.nodes[0].finished(&id);
+    assert_eq!(job["State"], "Failed");
+    let reason = job["StateReason"].as_str().unwrap();
+    assert!(reason.contains("2 peers: CPU 900 >"), "{reason}");
+}
+
+#[test]
+fn a_blob_goes_from_node_to_node_by_its_ticket() {
+    let mesh = Mesh::start(3);
+    let folder = mesh.dir.path().join("folder");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    std::fs::write(folder.join("a.txt"), "one").unwrap();
+    std::fs::write(folder.join("sub/b.bin"), vec![7; 3 << 20]).unwrap();
+    let added = mesh.nodes[1].json(&["blob", "add", folder.to_str().unwrap()]);
+    let ticket = added["Ticket"].as_str().unwrap_or_else(|| panic!("{added:#}"));
+    let target = mesh.dir.path().join("copy");
+    let got = mesh.nodes[2].run(&["blob", "get", ticket, target.to_str().unwrap()]);
+    assert!(got.status.success(), "{}", text(&got));
+    assert_eq!(std::fs::read(target.join("sub/b.bin")).unwrap(), vec![7; 3 << 20]);
+    assert_eq!(std::fs::read(target.join("a.txt")).unwrap(), b"one");
+}

@@ -1,0 +1,63 @@
+//! Workers that return wrong results. Only debug builds can be told to lie.
+#![cfg(debug_assertions)]
+
+use serde_json::Value;
+
+use crate::support::{Mesh, example, executions};
+
+const LIES_ALONE: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "lie-alone");
+const LIES_TOGETHER: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "lie-together");
+
+#[test]
+fn a_liar_is_outvoted_named_and_not_asked_again() {
+    let mesh = Mesh::start_with(5, |index| if index == 3 { vec![LIES_ALONE] } else { vec![] });
+    let liar = mesh.nodes[3].id.clone();
+    let requester = &mesh.nodes[0];
+    // With four workers and three executions a job, the liar is soon among them.
+    let caught = (0..40).find_map(|_| {
+        let job = requester.json(&["job", "run", &example("wordcount/job.yaml")]);
+        assert_eq!(job["State"], "Completed", "{job:#}");
+        assert_eq!(job["Verification"]["Verified"], true);
+        dissenters(&job).contains(&liar).then_some(job)
+    });
+    let caught = caught.expect("the liar is awarded one of forty jobs");
+    let told = requester.describe(caught["JobID"].as_str().unwrap());
+    assert_eq!(dissenters(&told), [liar.clone()]);
+    for _ in 0..4 {
+        let job = requester.json(&["job", "run", &example("wordcount/job.yaml")]);
+        assert_eq!(job["State"], "Completed", "{job:#}");
+        assert_eq!(job["Result"]["Hash"], caught["Result"]["Hash"], "the result was the honest one");
+        assert!(executions(&job).iter().all(|execution| execution["PeerID"] != liar.as_str()), "{job:#}");
+    }
+}
+
+#[test]
+fn more_liars_than_agreement_allows_end_in_a_dispute_with_its_evidence() {
+    let mesh = Mesh::start_with(5, |index| if index >= 2 { vec![LIES_ALONE] } else { vec![] });
+    let requester = &mesh.nodes[0];
+    let id = requester.submit(&["job", "run", &example("wordcount/job.yaml")]);
+    let job = requester.finished(&id);
+    assert_eq!(job["State"], "Failed", "{job:#}");
+    assert!(job["StateReason"].as_str().unwrap().contains("disputed"), "{job:#}");
+    assert_eq!(job["Verification"]["Verified"], false);
+    assert!(job["Result"].is_null() || job["Result"]["Hash"].is_null(), "a dispute has no result: {job:#}");
+    let revealed: Vec<Value> = executions(&job).into_iter().filter(|e| !e["ResultHash"].is_null()).collect();
+    assert!(revealed.len() >= 3, "every reveal is kept: {job:#}");
+    let status = requester.run(&["job", "run", &example("wordcount/job.yaml")]).status;
+    assert_eq!(status.code(), Some(1), "a dispute is the job's failure");
+}
+
+#[test]
+fn liars_that_agree_with_each_other_win_nothing_against_as_many_honest_ones() {
+    let mesh = Mesh::start_with(5, |index| if index >= 3 { vec![LIES_TOGETHER] } else { vec![] });
+    let job = mesh.nodes[0].submit(&["job", "run", &example("wordcount/job.yaml")]);
+    let job = mesh.nodes[0].finished(&job);
+    // Two against two: three executions always meet one honest worker, so that nobody ever leads by two.
+    assert_eq!(job["State"], "Failed", "{job:#}");
+    assert!(job["StateReason"].as_str().unwrap().contains("disputed"), "{job:#}");
+}
+
+fn dissenters(job: &Value) -> Vec<String> {
+    let peers = job["Verification"]["Dissenters"].as_array().cloned().unwrap_or_default();
+    peers.iter().map(|peer| peer.as_str().unwrap_or_default().to_owned()).collect()
+}

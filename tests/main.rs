@@ -1,0 +1,13 @@
+//! What a user sees: real processes of the built binary, one file a theme.
+
+#![allow(unreachable_pub, reason = "a test binary has no users")]
+
+mod support;
+
+mod crash;
+mod devnet;
+mod ephemeral;
+mod jobs;
+mod liars;
+mod mesh;
+mod wrong_input;
