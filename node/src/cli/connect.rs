@@ -17,6 +17,8 @@ use crate::views::SettingView;
 
 /// Holds the token for a node that `--api` names and whose data directory is not here.
 pub(super) const TOKEN_VARIABLE: &str = "SHOAL_API_TOKEN";
+/// Tells a command that the named node stops when the command ends.
+pub(super) const PASSING_VARIABLE: &str = "SHOAL_PASSING";
 /// How long a node of our own may take to find a peer of its ticket.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks for peers.
@@ -113,9 +115,9 @@ fn token(dir: &Path) -> Option<String> {
 }
 
 impl Session {
-    /// Whether the node is ours and goes when the command ends.
+    /// Whether the node goes when the command ends, with all that it keeps.
     pub(super) fn is_ephemeral(&self) -> bool {
-        self.own.is_some()
+        self.own.is_some() || std::env::var_os(PASSING_VARIABLE).is_some()
     }
 
     /// Whether the node is ours and has joined no mesh.

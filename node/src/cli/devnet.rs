@@ -167,7 +167,7 @@ async fn run_command(global: &Global, mesh: &Mesh, command: &[OsString], stop: &
         child.arg("--format").arg(if global.format == Format::Json { "json" } else { "yaml" });
     }
     child.args(command).env("SHOAL_API", mesh.server.url()).env("SHOAL_DATA_DIR", &mesh.first_dir);
-    child.env_remove(connect::TOKEN_VARIABLE).kill_on_drop(true);
+    child.env_remove(connect::TOKEN_VARIABLE).env(connect::PASSING_VARIABLE, "1").kill_on_drop(true);
     let mut child = child.spawn().context("cannot run the command")?;
     tokio::select! {
         ended = child.wait() => Ok(status(ended.context("cannot wait for the command")?)),

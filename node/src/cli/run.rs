@@ -226,7 +226,7 @@ impl Run<'_> {
     /// Whether what is printed shows all that the job made. Programs that want a document name a folder themselves.
     async fn is_shown_whole(&self, job: &JobView) -> Result<bool> {
         if self.format != Format::Table || self.flags.id_only {
-            output::note("note: the result goes with this command's own node; --download DIR keeps it");
+            output::note("note: the result goes with its node when this command ends; --download DIR keeps it");
             return Ok(true);
         }
         let has_paths = job.spec.pointer("/Tasks/0/ResultPaths").and_then(|paths| paths.as_array());
