@@ -186,7 +186,9 @@ pub fn command(dir: &Path) -> Command {
     for name in ["SHOAL_API", "SHOAL_DATA_DIR", "SHOAL_JOIN", "SHOAL_MESH", "SHOAL_TEST_MISBEHAVE", "SHOAL_LOG"] {
         command.env_remove(name);
     }
-    command.arg("--data-dir").arg(dir);
+    // Results that commands leave in the current folder go with the test's directory.
+    let folder = dir.parent().expect("data directories lie in a test's directory");
+    command.current_dir(folder).arg("--data-dir").arg(dir);
     command
 }
 

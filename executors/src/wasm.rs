@@ -1,7 +1,7 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
-//! [`profile`] is what every machine must agree on, [`inspect`] what is known of a module before it is compiled,
-//! [`modules`] how compiled modules are kept, [`run`] one execution.
+//! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
+//! `modules` how compiled modules are kept, `run` one execution.
 
 pub mod profile;
 

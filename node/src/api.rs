@@ -1,7 +1,7 @@
 //! The node's HTTP API, which the command line uses and nothing bypasses.
 //!
 //! Versioned paths below `/api/v1`, JSON in and out, a job's events as server-sent events. It listens on loopback
-//! unless told otherwise, and a [`guard`] stands before every path: callers show the token that lies in the data
+//! unless told otherwise, and a `guard` stands before every path: callers show the token that lies in the data
 //! directory, readable by its owner only, and web pages are kept out. What must not grow has a bound here.
 
 mod guard;

@@ -32,7 +32,7 @@ pub(crate) enum Event {
     /// Something for the protocol.
     Input(Input),
     /// A person wants something done; answered once that is durable.
-    Submit(Box<Submission>, oneshot::Sender<Result<JobId, TooManyJobs>>),
+    Submit(Box<Submission>, oneshot::Sender<Submitted>),
     /// A person does not want a job any more; answered once that is durable.
     Stop(JobId, oneshot::Sender<()>),
     /// What is known of the mesh has changed.
@@ -40,6 +40,9 @@ pub(crate) enum Event {
     /// Ends the driver.
     Shutdown,
 }
+
+/// The id of a job that was taken.
+type Submitted = Result<JobId, TooManyJobs>;
 
 /// This node has as many open jobs as it can.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +222,7 @@ async fn deliver(network: Network, to: PeerId, sealed: Sealed, slot: tokio::sync
 /// Answers that wait until what they confirm is durable.
 #[derive(Default)]
 struct Answers {
-    submitted: Vec<(oneshot::Sender<Result<JobId, TooManyJobs>>, Result<JobId, TooManyJobs>)>,
+    submitted: Vec<(oneshot::Sender<Submitted>, Submitted)>,
     stopped: Vec<oneshot::Sender<()>>,
 }
 

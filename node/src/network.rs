@@ -68,6 +68,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a network needs to start.
+#[derive(Clone)]
 pub struct NetworkConfig {
     /// The node's key: its name in libp2p and iroh.
     pub key: SigningKey,
@@ -333,6 +334,11 @@ impl Network {
         addresses::contact_of(self.shared.endpoint.addr().addrs)
     }
 
+    /// The UDP port that it listens on.
+    pub fn port(&self) -> Option<u16> {
+        self.shared.endpoint.bound_sockets().first().map(SocketAddr::port)
+    }
+
     /// This node as iroh names it: for tickets of blobs.
     pub fn endpoint_addr(&self) -> iroh::EndpointAddr {
         self.shared.endpoint.addr()
@@ -485,11 +491,11 @@ fn named_peers(config: &NetworkConfig) -> Result<Vec<(PeerId, Contact)>, Network
     if config.mesh.is_empty() || config.mesh.len() > ticket::MAX_MESH_NAME {
         return Err(NetworkError::MeshName(config.mesh.len()));
     }
-    let mut named = Vec::new();
+    // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
+    let mut named = config.known_peers.clone();
     for ticket in &config.join {
         named.extend(ticket.clone().for_mesh(&config.mesh)?.peers);
     }
-    named.extend(config.known_peers.iter().cloned());
     Ok(named)
 }
 

@@ -1,6 +1,6 @@
 //! A running node: its parts, how they start, and how they stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
-use shoal_protocol::record;
+use shoal_protocol::record::{self, Record};
 use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
@@ -24,8 +24,8 @@ use crate::driver::{self, Driver, Event};
 use crate::hands::{Executors, Hands, Runs};
 use crate::ingress::Ingress;
 use crate::network::ticket::Ticket;
-use crate::network::{Network, NetworkConfig, NetworkError, PeerInfo};
-use crate::records;
+use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo};
+use crate::{pins, records};
 
 /// Pause between two collections of blobs that nobody wants.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
@@ -72,6 +72,9 @@ pub enum StartError {
     /// The blob store cannot be opened.
     #[error("cannot open the blob store: {0}")]
     Blobs(#[from] StoreFailed),
+    /// What a run before this one left cannot be released.
+    #[error("cannot release what an earlier run left: {0}")]
+    Leftovers(String),
     /// The network does not start.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -145,8 +148,10 @@ impl Node {
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
         let clock = Clock::start();
+        let saved = records::load(&state)?;
+        release_leftovers(&blobs, &saved).await?;
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
-        machine.restore(clock.now(), records::load(&state)?);
+        machine.restore(clock.now(), saved);
 
         let network = NetworkConfig {
             listen: config.listen,
@@ -155,7 +160,7 @@ impl Node {
             loopback_only: config.loopback_only,
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
-        let (network, heard) = Network::start(network).await?;
+        let (network, heard) = listen_again(network, &state).await?;
         machine.observe(view(&network));
 
         let (inbox, events) = mpsc::channel(driver::MAX_EVENTS);
@@ -299,6 +304,37 @@ async fn observe(network: Network, state: Arc<State>, inbox: mpsc::Sender<Event>
     }
 }
 
+/// Listens on the port of the last run, if any will do and it is free: others look for the node there.
+async fn listen_again(
+    mut config: NetworkConfig,
+    state: &State,
+) -> Result<(Network, mpsc::Receiver<NetworkEvent>), StartError> {
+    let any_port = config.listen.port() == 0;
+    if let Some(port) = saved_port(state)?.filter(|_| any_port) {
+        config.listen.set_port(port);
+    }
+    let started = match Network::start(config.clone()).await {
+        Err(NetworkError::Bind { .. }) if any_port => {
+            config.listen.set_port(0);
+            Network::start(config).await?
+        }
+        started => started?,
+    };
+    if let Some(port) = started.0.port().filter(|_| any_port) {
+        state.apply(&[Change::Put {
+            table: Table::Meta,
+            key: b"port".to_vec(),
+            value: port.to_be_bytes().to_vec(),
+        }])?;
+    }
+    Ok(started)
+}
+
+fn saved_port(state: &State) -> Result<Option<u16>, StateError> {
+    let saved = state.get(Table::Meta, b"port")?;
+    Ok(saved.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?))))
+}
+
 fn view(network: &Network) -> View {
     let delay_ms = u32::try_from(network.delay_ms()).unwrap_or(u32::MAX).max(1);
     View { mesh_size: network.mesh_size().max(1), delay_ms, contact: network.contact() }
@@ -334,6 +370,26 @@ fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
 fn executors(executor: &Arc<WasmExecutor>) -> Executors {
     let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
     Arc::new([(ExecutorKind::Wasm, wasm)].into())
+}
+
+/// A node that was killed may have ended a job or execution without letting go of what it had fetched for it.
+async fn release_leftovers(blobs: &Blobs, saved: &[Record]) -> Result<(), StartError> {
+    let wanted: BTreeSet<String> = saved
+        .iter()
+        .filter_map(|record| match record {
+            Record::Job(job) => Some(pins::inputs(job.job)),
+            Record::Held(held) => Some(pins::execution(held.execution)),
+            Record::Execution(_) | Record::Event(_) | Record::Standing(..) => None,
+        })
+        .collect();
+    for pin in blobs.pins().await? {
+        let owner = pins::owner(&pin.name);
+        if owner.is_some_and(|owner| !wanted.contains(owner)) {
+            tracing::debug!(pin = pin.name, "released: nobody needs it any more");
+            blobs.unpin(&pin.name).await.map_err(|error| StartError::Leftovers(error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Programs, blobs and connections all hold files open; the usual soft limit of 1,024 is soon reached.

@@ -36,3 +36,25 @@ pub(crate) fn result(job: JobId, partition: u32) -> String {
 pub(crate) fn all_results(job: JobId) -> String {
     format!("job/{job}/results")
 }
+
+/// The part of a pin's name that says for which job's inputs or for which execution it is; none for other pins.
+pub(crate) fn owner(pin: &str) -> Option<&str> {
+    let parts = if pin.starts_with("execution/") { 2 } else { 3 };
+    let end = pin.match_indices('/').nth(parts - 1)?.0 + 1;
+    let owner = &pin[..end];
+    (owner.starts_with("execution/") || (owner.starts_with("job/") && owner.ends_with("/input/"))).then_some(owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_names_its_owner() {
+        let (job, run) = (JobId([1; 16]), ExecutionId([2; 16]));
+        assert_eq!(owner(&input(job, 7)), Some(inputs(job).as_str()));
+        assert_eq!(owner(&execution_input(run, 0)), Some(execution(run).as_str()));
+        assert_eq!(owner(&execution_result(run)), Some(execution(run).as_str()));
+        assert_eq!([owner(&result(job, 0)), owner(&all_results(job)), owner("user/x")], [None; 3]);
+    }
+}

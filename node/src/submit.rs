@@ -3,7 +3,7 @@
 
 mod inline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_executors::{CheckError, Executor};
 use shoal_protocol::id::{BlobHash, JobId};
@@ -113,7 +113,8 @@ impl Node {
         }
         let resolved = resolve::Resolved { profile: self.0.executor.profile().to_owned(), inputs };
         let (work, needs) = job::compile(job, &resolved)?;
-        for content in work.invocation.contents() {
+        let guarded: BTreeSet<Content> = guards.iter().map(Guard::content).collect();
+        for content in work.invocation.contents().into_iter().filter(|content| !guarded.contains(content)) {
             guards.push(self.blobs().protect(content).await.map_err(store)?);
         }
         self.0.executor.check(&work.invocation.engine, &Modules(self.blobs().clone())).await?;

@@ -111,6 +111,8 @@ pub const MAX_ATTEMPTS_PER_WORKER: u32 = 2;
 pub const MAX_OPEN_JOBS: usize = 10_000;
 /// Executions that one worker holds at once, running or waiting for their end.
 pub const MAX_HELD: usize = 4_096;
+/// Executions that one worker runs at once, however little each asks for: every one takes threads and files.
+pub const MAX_RUNNING: u16 = 64;
 /// Ended executions that a worker remembers, so that a late repetition of their award does not start them again.
 pub const MAX_ENDED: usize = 1_024;
 /// How long a liar is remembered, in milliseconds.

@@ -12,7 +12,7 @@ use offer::Offer;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, OFFER_MEMORY_MS};
+use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING, OFFER_MEMORY_MS};
 use crate::machine::{Context, Output};
 use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
@@ -36,6 +36,8 @@ pub(crate) struct Worker {
     ended: BTreeSet<ExecutionId>,
     ended_order: VecDeque<ExecutionId>,
     used: Resources,
+    /// Executions whose program has not ended.
+    running: u16,
     timers: Timers<Key>,
 }
 
@@ -55,6 +57,7 @@ impl Worker {
             ended: BTreeSet::new(),
             ended_order: VecDeque::new(),
             used: Resources::default(),
+            running: 0,
             timers: Timers::default(),
         }
     }
@@ -126,8 +129,13 @@ impl Worker {
     }
 
     fn room_for(&self, announce: &Announce) -> Result<(), Reason> {
+        if self.has_room(&announce.needs.resources) { Ok(()) } else { Err(Reason::Busy) }
+    }
+
+    /// Whether one more execution could start now.
+    fn has_room(&self, resources: &Resources) -> bool {
         let free = self.offering.capacity.minus(self.used);
-        if auction::slots(&announce.needs.resources, &free) > 0 { Ok(()) } else { Err(Reason::Busy) }
+        self.running < MAX_RUNNING && auction::slots(resources, &free) > 0
     }
 
     fn consider(
@@ -285,8 +293,7 @@ impl Worker {
             self.timers.set(Key::Offer(award.job), self.offers[&award.job].deadline());
             return Ok(());
         }
-        let free = self.offering.capacity.minus(self.used);
-        if auction::slots(&award.resources, &free) == 0 {
+        if !self.has_room(&award.resources) {
             return Err("busy");
         }
         self.used = self.used.plus(award.resources);
@@ -296,15 +303,17 @@ impl Worker {
     fn hold(&mut self, ctx: &mut Context<'_>, from: PeerId, award: Award, work: Work) {
         let id = award.execution;
         self.held.insert(id, Execution::fetch(ctx, from, award, work));
+        self.running += 1;
         self.reschedule(id);
     }
 
     fn step(&mut self, ctx: &mut Context<'_>, id: ExecutionId, step: Step) {
         let Some(execution) = self.held.get_mut(&id) else { return };
-        let before = execution.occupies();
+        let (before, ran) = (execution.occupies(), execution.is_running());
         execution.handle(ctx, step);
         let freed = before.minus(execution.occupies());
         self.used = self.used.minus(freed);
+        self.running -= u16::from(ran && !execution.is_running());
         if execution.is_over() {
             self.held.remove(&id);
             self.remember_end(id);

@@ -131,12 +131,14 @@ impl Execution {
         matches!(self.phase, Phase::Over)
     }
 
+    /// Whether its program has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Fetching { .. } | Phase::Running { .. })
+    }
+
     /// The capacity that it uses up: none once its program has ended.
     pub(super) fn occupies(&self) -> Resources {
-        match self.phase {
-            Phase::Fetching { .. } | Phase::Running { .. } => self.record.resources,
-            Phase::Committed { .. } | Phase::Revealed { .. } | Phase::Over => Resources::default(),
-        }
+        if self.is_running() { self.record.resources } else { Resources::default() }
     }
 
     fn execute(&mut self, ctx: &mut Context<'_>) -> Phase {
