@@ -848,3 +848,6 @@ impl Requester {
         executions.filter(|e| which(e.record.state)).map(|e| e.record.execution).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,514 @@
+//! Inputs and the outputs that they must cause, at a requester.
+//!
+//! Peers are letters and answers are small letters, so that a test is a conversation: "A commits x". Events are
+//! left out of what a machine does, and so is the learning of addresses: neither decides anything.
+
+use std::collections::BTreeMap;
+
+use crate::auction::Offering;
+use crate::commitment::{self, Salt};
+use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::limits::{LEASE_MS, MAX_EMPTY_ROUNDS, REVEAL_MS, STRAGGLER_MS};
+use crate::machine::{Input, Machine, Output};
+use crate::message::{
+    Bid, Commit, Contact, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource, Resources, Reveal,
+    Stage,
+};
+use crate::record::{Placement, Policy, Record, Standing, Submission};
+use crate::task::{Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
+use crate::time::Time;
+use crate::wire::{Sealed, canonical};
+
+const ME: PeerId = PeerId([1; 32]);
+const SALT: Salt = Salt([4; 32]);
+const RUN_MS: u64 = 10;
+/// When the first round closes in a mesh of one node.
+const CLOSES: u64 = 6;
+/// When it closes if enough have offered at 1.
+const GRACE: u64 = 3;
+const PAIR: Policy = Policy { agreement: 2, executions: 2, max_executions: 3 };
+const QUORUM: Policy = Policy { agreement: 2, executions: 3, max_executions: 7 };
+
+/// A requester with one job, its disk, and what it told whom.
+struct Story {
+    machine: Machine,
+    submission: Submission,
+    disk: Vec<Record>,
+    awards: BTreeMap<char, ExecutionId>,
+    announced: u32,
+}
+
+impl Story {
+    fn new(policy: Policy) -> Self {
+        let (disk, awards) = (Vec::new(), BTreeMap::new());
+        Self { machine: machine(), submission: submission(policy), disk, awards, announced: 0 }
+    }
+
+    /// A job whose first executions were just awarded to `workers`.
+    fn awarded(policy: Policy, workers: &str) -> Self {
+        let mut story = Self::new(policy);
+        story.hear(0, "submit");
+        workers.chars().for_each(|worker| drop(story.hear(1, &format!("{worker} bids"))));
+        story.hear(GRACE, "tick");
+        story
+    }
+
+    /// Tells a table of when, what is heard, and what must be done about it.
+    fn tell(&mut self, table: &[(u64, &str, &str)]) {
+        for (now, heard, expected) in table.iter().copied() {
+            assert_eq!(self.hear(now, heard), expected, "at {now}: {heard}");
+        }
+    }
+
+    fn hear(&mut self, now: u64, heard: &str) -> String {
+        if heard == "tick" {
+            assert_eq!(self.machine.deadline(), Some(Time(now)), "it wants to be woken just then");
+        }
+        let input = self.input(heard);
+        self.machine.handle(Time(now), input);
+        self.outputs(usize::MAX).join(", ")
+    }
+
+    /// Performs at most so many outputs.
+    fn outputs(&mut self, most: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < most
+            && let Some(output) = self.machine.poll()
+        {
+            lines.extend(self.perform(output));
+        }
+        lines
+    }
+
+    /// Takes up what was saved, as another process would, and says what it does then.
+    fn wake(&mut self, now: u64) -> String {
+        self.machine = machine();
+        self.machine.restore(Time(now), self.disk.clone());
+        let at_once = self.outputs(usize::MAX);
+        self.machine.handle(Time(now), Input::Tick);
+        [at_once, self.outputs(usize::MAX)].concat().join(", ")
+    }
+
+    fn input(&self, heard: &str) -> Input {
+        let job = self.submission.job(ME);
+        let mut words = heard.split(' ');
+        let (who, what) = (words.next().unwrap_or_default(), words.next());
+        let Some(what) = what else {
+            return match who {
+                "submit" => Input::Submit(Box::new(self.submission.clone())),
+                "stop" => Input::Stop(job),
+                "tick" => Input::Tick,
+                "collected" => Input::Collected(job, 0, Ok(())),
+                "uncollected" => Input::Collected(job, 0, Err("nobody answers".into())),
+                other => panic!("nobody understands {other:?}"),
+            };
+        };
+        let who = who.chars().next().expect("somebody speaks");
+        let execution = self.awards.get(&who).copied().unwrap_or(ExecutionId([0; 16]));
+        let answer = words.next();
+        Input::Heard(Sealed::assume(peer(who), Some(ME), self.message(job, execution, who, what, answer)))
+    }
+
+    fn message(&self, job: JobId, execution: ExecutionId, who: char, what: &str, answer: Option<&str>) -> Message {
+        let round = self.announced.saturating_sub(1);
+        let claim = claim(answer.unwrap_or("x"));
+        match what {
+            "bids" => {
+                // The first letters are the cheapest.
+                let (cost, contact) = (u16::from(u8::try_from(who).expect("a letter")), Contact::default());
+                Message::Bid(Bid { job, round, slots: 1, cost, operator: None, contact })
+            }
+            "refuses" => {
+                let large = Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30);
+                let reason = if who < 'C' { Reason::NoExecutor(ExecutorKind::Wasm) } else { large };
+                Message::Refuse(Refuse { job, round, reason })
+            }
+            "runs" => Message::Progress(Progress { job, execution, stage: Stage::Running }),
+            "fails" => Message::Fail(Fail { job, execution, failure: Failure::HostFailed("no room".into()) }),
+            "commits" => {
+                let commitment = commitment::commit(job, execution, peer(who), &claim, &SALT);
+                Message::Commit(Commit { job, execution, commitment, run_ms: RUN_MS })
+            }
+            "reveals" => {
+                let invocation = work().partition(0).id();
+                Message::Reveal(Reveal { job, execution, invocation, claim, salt: SALT, result_bytes: 1 })
+            }
+            other => panic!("nobody {other:?}"),
+        }
+    }
+
+    /// Does it, and tells it in a line if it decides something.
+    fn perform(&mut self, output: Output) -> Option<String> {
+        match output {
+            Output::Save(record) => {
+                let line = saved(&record);
+                self.disk.retain(|old| key(old) != key(&record));
+                self.disk.push(record);
+                line
+            }
+            Output::Gossip(Message::Announce(announce)) => {
+                self.announced = announce.round + 1;
+                Some("announce".into())
+            }
+            Output::Send(to, Message::Award(award)) => {
+                self.awards.insert(letter(to), award.execution);
+                Some(format!("award {}", letter(to)))
+            }
+            Output::Send(to, Message::RevealPlease(_)) => Some(format!("ask {}", letter(to))),
+            Output::Send(to, Message::Settle(settle)) => Some(format!("settle {} {}", letter(to), low(settle.ending))),
+            Output::Collect { from, .. } => {
+                Some(format!("collect {}", from.into_iter().map(letter).collect::<String>()))
+            }
+            Output::End(_) => Some("end".into()),
+            Output::Learn(..) => None,
+            other => panic!("a requester does not {other:?}"),
+        }
+    }
+
+    /// Why the job is in its state.
+    fn reason(&self) -> &str {
+        let mut jobs = self.disk.iter().filter_map(|record| match record {
+            Record::Job(job) => Some(job.reason.as_str()),
+            _ => None,
+        });
+        jobs.next().expect("the job was saved")
+    }
+}
+
+fn machine() -> Machine {
+    Machine::new(ME, Offering::default(), [3; 32])
+}
+
+fn peer(letter: char) -> PeerId {
+    PeerId([u8::try_from(letter).expect("a letter"); 32])
+}
+
+fn letter(peer: PeerId) -> char {
+    char::from(peer.0[0])
+}
+
+fn low(word: impl std::fmt::Debug) -> String {
+    format!("{word:?}").to_lowercase()
+}
+
+fn claim(answer: &str) -> Claim {
+    Claim { outcome: Outcome::Exited(0), result: BlobHash::of(answer.as_bytes()) }
+}
+
+fn saved(record: &Record) -> Option<String> {
+    match record {
+        Record::Job(job) => Some(format!("save {}", low(job.state))),
+        Record::Execution(execution) => Some(format!("save {} {}", letter(execution.worker), low(execution.state))),
+        Record::Standing(peer, standing) => Some(format!("{} {}", sign(standing), letter(*peer))),
+        Record::Event(_) | Record::Held(_) => None,
+    }
+}
+
+fn sign(standing: &Standing) -> &'static str {
+    match standing {
+        Standing { faults: 1.., .. } => "blame",
+        Standing { dissented: 1.., .. } => "distrust",
+        _ => "credit",
+    }
+}
+
+fn key(record: &Record) -> (u8, String) {
+    let kind = match record {
+        Record::Job(_) => 0,
+        Record::Execution(_) => 1,
+        Record::Event(_) => 2,
+        Record::Held(_) => 3,
+        Record::Standing(..) => 4,
+    };
+    (kind, record.name())
+}
+
+fn work() -> Work {
+    let wasm = Wasm {
+        profile: "wasm-1".into(),
+        module: BlobHash([9; 32]),
+        imports: Vec::new(),
+        entry_point: "_start".into(),
+        arguments: Vec::new(),
+    };
+    let invocation = Invocation {
+        engine: Engine::Wasm(wasm),
+        environment: BTreeMap::new(),
+        inputs: Vec::new(),
+        result_paths: Vec::new(),
+        limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
+    };
+    Work { invocation, partitions: 1, execution_timeout_ms: 60_000 }
+}
+
+fn submission(policy: Policy) -> Submission {
+    let needs = Needs {
+        executor: ExecutorKind::Wasm,
+        profile: "wasm-1".into(),
+        resources: Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 1 << 20, gpus: 0 },
+        inputs: Vec::new(),
+        input_bytes: 0,
+        constraints: Vec::new(),
+    };
+    Submission {
+        spec: "{}".into(),
+        nonce: 7,
+        work: canonical(&work()),
+        needs,
+        partitions: 1,
+        policy,
+        priority: 0,
+        queue_timeout_ms: 0,
+        total_timeout_ms: 0,
+        output_bytes: 1 << 20,
+        placement: Placement::Mesh,
+    }
+}
+
+#[test]
+fn a_job_takes_each_step_in_order_and_saves_before_it_speaks() {
+    Story::new(QUORUM).tell(&[
+        (0, "submit", "save pending, save pending, announce"),
+        (1, "A bids", ""),
+        (1, "B bids", ""),
+        (1, "C bids", ""),
+        (GRACE, "tick", "save A awarded, save running, award A, save B awarded, award B, save C awarded, award C"),
+        (4, "A runs", "save A running"),
+        (5, "A runs", ""),
+        (9, "A commits x", "save A committed"),
+        (10, "A commits x", ""),
+        (10, "A runs", ""),
+        (10, "B commits x", "save B committed"),
+        (11, "C commits x", "save C committed, ask A, ask B, ask C"),
+        (12, "A reveals x", "save A revealed"),
+        (13, "B reveals x", "save B revealed"),
+        (
+            14,
+            "C reveals x",
+            "save C revealed, save A agreed, credit A, save B agreed, credit B, save C agreed, credit C, collect ABC",
+        ),
+        (20, "collected", "settle A agreed, settle B agreed, settle C agreed, save completed, end"),
+        (21, "collected", ""),
+        (21, "B reveals x", "settle B unused"),
+    ]);
+}
+
+#[test]
+fn awards_are_made_once_enough_have_offered() {
+    let mut story = Story::new(PAIR);
+    story.hear(0, "submit");
+    story.tell(&[
+        (1, "B bids", ""),
+        (1, "B bids", ""),
+        (CLOSES, "tick", "save B awarded, save running, award B"),
+        (256, "tick", "save running, announce"),
+        (257, "C bids", ""),
+        (257, "A bids", ""),
+        (259, "tick", "save A awarded, award A"),
+    ]);
+}
+
+#[test]
+fn reveals_are_asked_only_when_enough_are_sealed() {
+    let mut story = Story::awarded(QUORUM, "ABC");
+    story.tell(&[
+        (8, "A commits x", "save A committed"),
+        (9, "A reveals x", ""),
+        (9, "B fails", "save B failed, save running, announce"),
+        (10, "C commits x", "save C committed, ask A, ask C"),
+    ]);
+}
+
+#[test]
+fn a_straggler_is_given_up() {
+    let mut story = Story::awarded(QUORUM, "ABC");
+    let patience = STRAGGLER_MS + 2 * RUN_MS;
+    story.tell(&[
+        (8, "C runs", "save C running"),
+        (9, "A commits x", "save A committed"),
+        (10, "B commits x", "save B committed"),
+        (10 + patience, "tick", "save C failed, settle C cancelled, ask A, ask B"),
+        (2_100, "C commits x", "settle C cancelled"),
+        (2_100, "A reveals x", "save A revealed"),
+        (2_100, "B reveals x", "save B revealed, save A agreed, credit A, save B agreed, credit B, collect AB"),
+    ]);
+}
+
+#[test]
+fn dissent_buys_more_executions_and_the_liar_is_remembered() {
+    let verdict = "save D revealed, save A agreed, credit A, save B dissented, distrust B, settle B dissented, \
+        save C agreed, credit C, save D agreed, credit D, collect ACD";
+    let mut story = Story::awarded(QUORUM, "ABCD");
+    story.tell(&[
+        (8, "A commits x", "save A committed"),
+        (8, "B commits y", "save B committed"),
+        (8, "C commits x", "save C committed, ask A, ask B, ask C"),
+        (9, "A reveals x", "save A revealed"),
+        (9, "B reveals y", "save B revealed"),
+        (9, "C reveals x", "save C revealed, save D awarded, award D"),
+        (10, "D commits x", "save D committed, ask D"),
+        (11, "D reveals x", verdict),
+    ]);
+}
+
+#[test]
+fn a_job_is_disputed_when_no_more_votes_may_be_bought() {
+    let mut story = Story::awarded(PAIR, "ABC");
+    story.tell(&[
+        (8, "A commits x", "save A committed"),
+        (8, "B commits y", "save B committed, ask A, ask B"),
+        (9, "A reveals x", "save A revealed"),
+        (9, "B reveals y", "save B revealed, save C awarded, award C"),
+        (10, "C commits z", "save C committed, ask C"),
+    ]);
+    let told = story.hear(11, "C reveals z");
+    assert!(told.starts_with("save C revealed, ") && told.ends_with(", save failed, end"), "{told}");
+    for worker in ["A", "B", "C"] {
+        assert!(told.contains(&format!("settle {worker} unused")), "{told}");
+    }
+    assert!(!told.contains("collect") && !told.contains("distrust"), "nobody knows who lied: {told}");
+    assert!(story.reason().starts_with("disputed: partition 0: 1 vote for "), "{}", story.reason());
+}
+
+#[test]
+fn a_false_reveal_is_a_fault_and_no_vote() {
+    let mut story = Story::awarded(QUORUM, "ABC");
+    for worker in ["A", "B", "C"] {
+        story.hear(8, &format!("{worker} commits x"));
+    }
+    story.tell(&[
+        (9, "A reveals y", "save A failed, blame A, settle A cancelled"),
+        (9, "A reveals x", "settle A unused"),
+        (9, "B reveals x", "save B revealed"),
+        (9, "C reveals x", "save C revealed, save B agreed, credit B, save C agreed, credit C, collect BC"),
+    ]);
+}
+
+#[test]
+fn a_commitment_that_is_never_opened_is_a_fault() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(8, "A commits x");
+    story.hear(8, "B commits x");
+    story.hear(9, "A reveals x");
+    let mut told = String::new();
+    while !told.contains("blame") {
+        let now = story.machine.deadline().expect("it waits for B").0;
+        told = story.hear(now, "tick");
+        assert!(told == "ask B" || now == 8 + REVEAL_MS, "at {now}: {told}");
+    }
+    assert_eq!(told, "save B failed, blame B, settle B cancelled, save running, announce");
+}
+
+#[test]
+fn a_lost_worker_is_replaced_after_its_lease() {
+    let mut story = Story::awarded(PAIR, "AB");
+    let lost = 8 + LEASE_MS;
+    story.tell(&[
+        (8, "A runs", "save A running"),
+        (9, "B commits x", "save B committed"),
+        (lost, "tick", "save A failed, settle A cancelled, save running, announce"),
+        (lost + 1, "C bids", ""),
+        (lost + 3, "tick", "save C awarded, award C"),
+        (lost + 4, "A commits y", "settle A cancelled"),
+        (lost + 5, "C commits x", "save C committed, ask B, ask C"),
+    ]);
+}
+
+#[test]
+fn an_award_that_is_not_answered_is_said_again() {
+    let mut story = Story::awarded(PAIR, "AB");
+    let awards = story.awards.clone();
+    story.hear(7, "A runs");
+    story.tell(&[(GRACE + 500, "tick", "award B"), (GRACE + 1_500, "tick", "award B")]);
+    assert_eq!(story.awards, awards);
+}
+
+#[test]
+fn a_worker_speaks_only_for_itself() {
+    let mut story = Story::awarded(PAIR, "AB");
+    let of_a = story.awards[&'A'];
+    story.awards.insert('B', of_a);
+    story.awards.insert('Z', of_a);
+    for said in ["B commits x", "B fails", "Z runs", "Z reveals x"] {
+        assert_eq!(story.hear(8, said), "", "{said}");
+    }
+}
+
+#[test]
+fn a_job_that_nobody_takes_ends_with_counted_reasons() {
+    let mut story = Story::new(PAIR);
+    let mut told = story.hear(0, "submit");
+    let mut rounds = 0;
+    while !told.ends_with("end") {
+        let now = story.machine.deadline().expect("a job that is not over has a deadline").0;
+        if told.ends_with("announce") {
+            rounds += 1;
+            for worker in ["A", "B", "C", "A"] {
+                assert_eq!(story.hear(now, &format!("{worker} refuses")), "");
+            }
+        }
+        told = story.hear(now, "tick");
+    }
+    assert_eq!((rounds, told.as_str()), (MAX_EMPTY_ROUNDS, "save failed, end"));
+    assert_eq!(story.reason(), "2 peers: no wasm executor; 1 peer: memory 8 GiB > 4 GiB");
+}
+
+#[test]
+fn a_result_that_cannot_be_fetched_is_fetched_again() {
+    let mut story = Story::awarded(PAIR, "AB");
+    for said in ["A commits x", "B commits x", "A reveals x"] {
+        story.hear(8, said);
+    }
+    assert!(story.hear(8, "B reveals x").ends_with("collect AB"));
+    story.tell(&[
+        (10, "uncollected", ""),
+        (260, "tick", "collect AB"),
+        (270, "collected", "settle A agreed, settle B agreed, save completed, end"),
+    ]);
+}
+
+#[test]
+fn stop_cancels_the_workers() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(8, "A commits x");
+    let told = story.hear(9, "stop");
+    for worker in ["A", "B"] {
+        assert!(told.contains(&format!("save {worker} cancelled, settle {worker} cancelled")), "{told}");
+    }
+    assert!(told.ends_with(", save stopped, end"), "{told}");
+    story.tell(&[(10, "stop", ""), (10, "B commits x", "settle B unused"), (11, "A runs", "settle A cancelled")]);
+}
+
+#[test]
+fn a_restart_says_awards_again_with_the_same_execution_ids() {
+    let mut story = Story::awarded(PAIR, "AB");
+    let awards = story.awards.clone();
+    assert_eq!(story.wake(100), "award A, award B");
+    assert_eq!(story.awards, awards);
+    story.hear(110, "B commits x");
+    assert_eq!(story.wake(200), "award A");
+    story.tell(&[(210, "A commits x", "save A committed, ask A, ask B")]);
+    assert_eq!(story.awards, awards);
+}
+
+#[test]
+fn an_award_that_was_saved_but_never_said_is_said_after_a_restart() {
+    let mut story = Story::new(PAIR);
+    story.hear(0, "submit");
+    story.hear(1, "A bids");
+    story.hear(1, "B bids");
+    story.machine.handle(Time(3), Input::Tick);
+    assert_eq!(story.outputs(1), ["save A awarded"], "and then it is killed");
+    assert_eq!(story.wake(50), "save pending, announce, award A", "another worker is sought as well");
+    assert_eq!(story.awards[&'A'], ExecutionId::derive(story.submission.job(ME), 0, 0));
+}
+
+#[test]
+fn a_result_is_fetched_again_after_a_restart() {
+    let mut story = Story::awarded(PAIR, "AB");
+    for said in ["A commits x", "B commits x", "A reveals x", "B reveals x"] {
+        story.hear(8, said);
+    }
+    assert_eq!(story.wake(100), "collect AB");
+    assert!(story.hear(110, "collected").ends_with("save completed, end"));
+}
