@@ -106,13 +106,14 @@ impl Worker {
         if self.offers.get(&announce.job).is_some_and(|offer| !offer.is_superseded_by(from, announce)) {
             return;
         }
-        let earlier = self.retract(announce.job);
+        // Nothing new is wanted of this node, but an award of what it offered before may be on its way.
         if announce.excluded.iter().any(|prefix| ctx.me.0.starts_with(prefix)) {
             return;
         }
+        self.lapse(announce.job);
         let answer = auction::could_run(&self.offering, &announce.needs).and_then(|()| self.room_for(announce));
         match answer {
-            Ok(()) => self.consider(ctx, from, announce, missing_bytes, earlier.as_ref()),
+            Ok(()) => self.consider(ctx, from, announce, missing_bytes),
             Err(reason) => refuse(ctx, from, announce, reason),
         }
     }
@@ -138,18 +139,11 @@ impl Worker {
         self.running < MAX_RUNNING && auction::slots(resources, &free) > 0
     }
 
-    fn consider(
-        &mut self,
-        ctx: &mut Context<'_>,
-        from: PeerId,
-        announce: &Announce,
-        missing_bytes: u64,
-        earlier: Option<&Offer>,
-    ) {
+    fn consider(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, missing_bytes: u64) {
         self.forget_old_offers(ctx.now);
         let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
         let mut offer = Offer::new(ctx, from, announce, cost);
-        earlier.into_iter().for_each(|earlier| offer.follows(earlier));
+        self.offers.get(&announce.job).into_iter().for_each(|earlier| offer.follows(earlier));
         self.timers.set(Key::Offer(announce.job), offer.deadline());
         self.offers.insert(announce.job, offer);
         self.offer_order.push_back((ctx.now, announce.job));
@@ -177,12 +171,17 @@ impl Worker {
         self.timers.set(Key::Offer(job), self.offers[&job].deadline());
     }
 
-    /// Ends an offer of which nothing will come any more.
-    fn retract(&mut self, job: JobId) -> Option<Offer> {
-        let mut offer = self.offers.remove(&job)?;
+    /// Ends the reservation of an offer, which an award may still take up if there is room.
+    fn lapse(&mut self, job: JobId) {
+        let Some(offer) = self.offers.get_mut(&job) else { return };
         self.used = self.used.minus(offer.lapse());
         self.timers.set(Key::Offer(job), None);
-        Some(offer)
+    }
+
+    /// Ends an offer of which nothing will come any more.
+    fn retract(&mut self, job: JobId) {
+        self.lapse(job);
+        self.offers.remove(&job);
     }
 
     /// Forgets what nobody can come back to: a bid may still be taken up, silence may not.
@@ -198,7 +197,7 @@ impl Worker {
                     offer.heard_at = now;
                     self.offer_order.push_back((now, job));
                 }
-                Some(_) => drop(self.retract(job)),
+                Some(_) => self.retract(job),
                 None => {}
             }
         }

@@ -50,6 +50,10 @@ fn worker() -> Machine {
 }
 
 fn announce(excluded: Vec<PeerPrefix>) -> Input {
+    announce_round(0, excluded)
+}
+
+fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
     let needs = Needs {
         executor: ExecutorKind::Wasm,
         profile: "wasm-1".into(),
@@ -61,7 +65,7 @@ fn announce(excluded: Vec<PeerPrefix>) -> Input {
     let announce = Announce {
         job: job(),
         at: Time(0),
-        round: 0,
+        round,
         wanted: 2,
         partitions: 1,
         excluded,
@@ -120,6 +124,21 @@ fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
         other => format!("{other:?}"),
     };
     std::iter::from_fn(|| machine.poll()).map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_later_round_that_excludes_a_worker_does_not_void_its_bid() {
+    let mut worker = worker();
+    let table = [
+        (0, announce(Vec::new()), ""),
+        (100, Input::Tick, "bid"),
+        (200, announce_round(1, vec![[1; 6]]), ""),
+        (210, award(), "save learn fetch-blobs"),
+    ];
+    for (now, input, expected) in table {
+        let shown = format!("{input:?}");
+        assert_eq!(outputs(&mut worker, now, input), expected, "at {now}: {shown}");
+    }
 }
 
 #[test]
