@@ -5,7 +5,7 @@
 //! happened. Equal seeds give equal runs, to the letter.
 //!
 //! Read in this order: [`scenarios`] is what can be simulated, `world` how, `checks` what is looked for, [`report`]
-//! what comes out.
+//! what comes out. [`mesh`] is the odd one out: some of the scenarios with real nodes, in real time.
 
 pub mod scenarios;
 
@@ -23,6 +23,8 @@ mod queue;
 mod stats;
 
 pub mod report;
+
+pub mod mesh;
 
 pub use links::{Distance, Profile};
 pub use peers::Behaviour;

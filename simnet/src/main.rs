@@ -1,14 +1,15 @@
-//! `simnet`: runs scenarios and prints what they came to.
+//! `simnet`: runs scenarios, in virtual time or with real nodes, and prints what they came to.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use shoal_simnet::report::Report;
+use serde::Serialize;
+use shoal_simnet::mesh::{self, MeshSetup};
 use shoal_simnet::{Setup, run, scenarios};
 
-/// Simulates a mesh of real protocol machines in virtual time.
+/// Runs whole meshes: real protocol machines in virtual time, or real nodes on loopback.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -18,8 +19,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a scenario.
+    /// Run a scenario in virtual time.
     Run(Run),
+    /// Run a scenario with real nodes on loopback, in real time.
+    Mesh(Mesh),
     /// List the scenarios.
     List,
 }
@@ -49,6 +52,25 @@ struct Run {
     format: Format,
 }
 
+#[derive(Debug, clap::Args)]
+struct Mesh {
+    /// Number of nodes, at least 4.
+    #[arg(long, default_value_t = 5)]
+    nodes: usize,
+    /// Number of jobs.
+    #[arg(long, default_value_t = 20)]
+    jobs: usize,
+    /// The seed; the same one gives the same plan of jobs and faults.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The scenario: calm, crashes or churn.
+    #[arg(long, default_value = "calm")]
+    scenario: String,
+    /// How to print the report.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
     Table,
@@ -59,12 +81,15 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::List => list(),
         Command::Run(arguments) => run_seeds(&arguments),
+        Command::Mesh(arguments) => run_mesh(&arguments),
     }
 }
 
 fn list() -> anyhow::Result<ExitCode> {
+    let played: Vec<&str> = mesh::played().iter().map(|scenario| scenario.name).collect();
     for scenario in scenarios::all() {
-        writeln!(io::stdout(), "{:<12} {}", scenario.name, scenario.about)?;
+        let how = if played.contains(&scenario.name) { "run, mesh" } else { "run" };
+        writeln!(io::stdout(), "{:<12} {how:<10} {}", scenario.name, scenario.about)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -83,15 +108,28 @@ fn run_seeds(arguments: &Run) -> anyhow::Result<ExitCode> {
             let setup = Setup { nodes: arguments.nodes, jobs: arguments.jobs, seed, sealed: arguments.sealed };
             let report = run(scenario, setup);
             good &= report.is_good();
-            print(&report, arguments.format)?;
+            print(report.table(), &report, arguments.format)?;
         }
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status(good))
 }
 
-fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+fn run_mesh(arguments: &Mesh) -> anyhow::Result<ExitCode> {
+    let scenario = mesh::named(&arguments.scenario)?;
+    let setup = MeshSetup { nodes: arguments.nodes, jobs: arguments.jobs, seed: arguments.seed };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let report = runtime.block_on(mesh::run(&scenario, setup))?;
+    print(report.table(), &report, arguments.format)?;
+    Ok(status(report.is_good()))
+}
+
+fn status(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(table: String, report: &impl Serialize, format: Format) -> anyhow::Result<()> {
     let text = match format {
-        Format::Table => report.table(),
+        Format::Table => table,
         Format::Json => serde_json::to_string(report)? + "\n",
     };
     Ok(io::stdout().write_all(text.as_bytes())?)

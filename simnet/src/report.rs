@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use shoal_protocol::record::JobRecord;
+
+/// Characters of a reason that tell kinds of endings apart.
+const REASON_CHARS: usize = 120;
 
 /// Figures and findings of one run.
 #[derive(Debug, Clone, Serialize)]
@@ -96,10 +100,7 @@ impl Report {
             ("executions per partition", self.executions),
             ("submit to result, ms", self.latency_ms),
         ];
-        let _ = writeln!(text, "  {:<26}{:>10}{:>8}{:>8}{:>8}{:>8}", "", "mean", "p50", "p95", "p99", "max");
-        for (name, s) in spreads {
-            let _ = writeln!(text, "  {name:<26}{:>10.2}{:>8}{:>8}{:>8}{:>8}", s.mean, s.p50, s.p95, s.p99, s.max);
-        }
+        text += &spread_table(&spreads);
         let _ = writeln!(text, "  {:<26}{:>10.1}", "messages per job", self.messages_per_job);
         let _ = writeln!(text, "  {:<26}{:>10.0}", "bytes per job", self.bytes_per_job);
         let largest = self.largest.get("announce").copied().unwrap_or(0);
@@ -117,15 +118,55 @@ impl Report {
             seconds(self.wall_ms),
             self.digest
         );
-        for violation in &self.violations {
-            let _ = writeln!(text, "  VIOLATION {violation}");
-        }
+        text += &violation_lines(&self.violations);
         let hidden = self.violation_count - self.violations.len() as u64;
         if hidden > 0 {
             let _ = writeln!(text, "  and {hidden} more violations");
         }
         text
     }
+}
+
+/// Spreads, one a line, under a heading.
+pub(crate) fn spread_table(spreads: &[(&str, Spread)]) -> String {
+    let mut text = format!("  {:<26}{:>10}{:>8}{:>8}{:>8}{:>8}\n", "", "mean", "p50", "p95", "p99", "max");
+    for (name, s) in spreads {
+        let _ = writeln!(text, "  {name:<26}{:>10.2}{:>8}{:>8}{:>8}{:>8}", s.mean, s.p50, s.p95, s.p99, s.max);
+    }
+    text
+}
+
+/// Violations, one a line.
+pub(crate) fn violation_lines(violations: &[String]) -> String {
+    violations.iter().map(|violation| format!("  VIOLATION {violation}\n")).collect()
+}
+
+/// How a job ended: its state, and the beginning of the reason.
+pub(crate) fn outcome(job: Option<&JobRecord>) -> String {
+    match job {
+        None => "never saved".to_owned(),
+        Some(job) if job.reason.is_empty() => format!("{:?}", job.state),
+        Some(job) => format!("{:?}: {}", job.state, outline(&job.reason)),
+    }
+}
+
+/// A reason without what differs from job to job: numbers and hashes.
+fn outline(reason: &str) -> String {
+    let word = |word: &str| {
+        let hash = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        match hash.len() >= 8 && hash.chars().all(|c| c.is_ascii_hexdigit()) {
+            true => word.replace(hash, "…"),
+            false => word.to_owned(),
+        }
+    };
+    let words: Vec<String> = reason.split(' ').map(word).collect();
+    let mut text = String::new();
+    for c in words.join(" ").chars().take(REASON_CHARS) {
+        if !(c.is_ascii_digit() && text.ends_with('#')) {
+            text.push(if c.is_ascii_digit() { '#' } else { c });
+        }
+    }
+    text
 }
 
 #[cfg(test)]

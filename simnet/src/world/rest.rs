@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use shoal_protocol::record::JobState;
 
 use super::World;
-use crate::report::{Report, Spread};
-
-/// Characters of a reason that tell kinds of endings apart.
-const REASON_CHARS: usize = 120;
+use crate::report::{Report, Spread, outcome};
 
 impl World {
     /// Looks at everything once more, and sums up.
@@ -51,11 +48,7 @@ impl World {
     fn outcomes(&self) -> BTreeMap<String, u64> {
         let mut outcomes = BTreeMap::new();
         for task in &self.tasks {
-            let outcome = match self.nodes[task.owner as usize].disk.job(task.job) {
-                None => "never saved".to_owned(),
-                Some(job) if job.reason.is_empty() => format!("{:?}", job.state),
-                Some(job) => format!("{:?}: {}", job.state, outline(&job.reason)),
-            };
+            let outcome = outcome(self.nodes[task.owner as usize].disk.job(task.job));
             *outcomes.entry(outcome).or_default() += 1;
         }
         outcomes
@@ -84,23 +77,4 @@ impl World {
             self.checks.never(place, || format!("only {completed} of {wanted} jobs completed: {outcomes:?}"));
         }
     }
-}
-
-/// A reason without what differs from job to job: numbers and hashes.
-fn outline(reason: &str) -> String {
-    let word = |word: &str| {
-        let hash = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        match hash.len() >= 8 && hash.chars().all(|c| c.is_ascii_hexdigit()) {
-            true => word.replace(hash, "…"),
-            false => word.to_owned(),
-        }
-    };
-    let words: Vec<String> = reason.split(' ').map(word).collect();
-    let mut text = String::new();
-    for c in words.join(" ").chars().take(REASON_CHARS) {
-        if !(c.is_ascii_digit() && text.ends_with('#')) {
-            text.push(if c.is_ascii_digit() { '#' } else { c });
-        }
-    }
-    text
 }
