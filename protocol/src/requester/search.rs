@@ -1,0 +1,266 @@
+//! Seeks workers for what is missing: rounds of announcement and bids, and awards to those who offered.
+
+use std::collections::BTreeSet;
+
+use super::bidding;
+use super::partition::{Execution, Partition, backoff};
+use super::{Key, Requester};
+
+use crate::auction::{self, plural};
+use crate::id::{BlobHash, ExecutionId, PeerId};
+use crate::limits::{MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
+use crate::machine::{Context, Output};
+use crate::message::{Announce, Award, Contact, Message};
+use crate::record::{ExecutionRecord, ExecutionState, JobState, Step};
+use crate::suppression;
+use crate::time::Time;
+use crate::timers::Resend;
+
+/// Most executions that one announcement seeks; job arrays ask again as they go.
+const MAX_WANTED: u32 = 64;
+
+impl Requester {
+    /// Seeks workers for what is missing.
+    pub(super) fn seek(&mut self, ctx: &mut Context<'_>) {
+        if self.is_over() {
+            return;
+        }
+        if self.hungry.is_empty() {
+            self.bidding.phase = bidding::Phase::Idle;
+        } else if self.record.submission.is_local() {
+            self.award_here(ctx);
+        } else {
+            self.seek_peers(ctx);
+        }
+        self.timers.set(Key::Bidding, self.bidding.deadline());
+    }
+
+    pub(super) fn seek_peers(&mut self, ctx: &mut Context<'_>) {
+        match self.bidding.phase {
+            bidding::Phase::Open(closes) => {
+                // A short grace lets better bids that are on their way be heard.
+                if self.bidding.slots(ctx.now) >= self.wanted() && self.could_fill(ctx.now) {
+                    let grace = ctx.now + u64::from(2 * ctx.view.delay_ms.clamp(1, 1_000));
+                    self.bidding.phase = bidding::Phase::Open(closes.min(grace));
+                }
+            }
+            bidding::Phase::Paused(_) => {
+                self.award_candidates(ctx);
+            }
+            bidding::Phase::Idle => {
+                self.award_candidates(ctx);
+                if !self.hungry.is_empty() && !self.is_over() {
+                    self.announce(ctx);
+                }
+            }
+        }
+    }
+
+    pub(super) fn bidding_due(&mut self, ctx: &mut Context<'_>) {
+        match self.bidding.phase {
+            bidding::Phase::Open(_) => self.close_round(ctx),
+            bidding::Phase::Paused(_) if self.record.submission.is_local() => self.seek(ctx),
+            bidding::Phase::Paused(_) => self.announce(ctx),
+            bidding::Phase::Idle => {}
+        }
+        if !self.is_over() {
+            self.timers.set(Key::Bidding, self.bidding.deadline());
+        }
+    }
+
+    /// Asks the mesh who can run what is missing.
+    pub(super) fn announce(&mut self, ctx: &mut Context<'_>) {
+        if ctx.yields {
+            self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(3));
+            return;
+        }
+        let round = self.record.rounds;
+        let window_ms = suppression::window(ctx.view.mesh_size, ctx.view.delay_ms);
+        self.record.rounds += 1;
+        self.bidding.open(ctx.now, ctx.now + window_ms + u64::from(2 * ctx.view.delay_ms.min(1_000)));
+        let submission = &self.record.submission;
+        let announce = Announce {
+            job: self.record.job,
+            at: ctx.now,
+            round,
+            wanted: u16::try_from(self.wanted().min(MAX_WANTED)).unwrap_or(u16::MAX),
+            partitions: u32::try_from(self.hungry.len()).unwrap_or(u32::MAX),
+            excluded: self.excluded(ctx),
+            work: BlobHash::of(&submission.work),
+            needs: submission.needs.clone(),
+            window_ms: u32::try_from(window_ms).unwrap_or(u32::MAX),
+            mesh_size: ctx.view.mesh_size,
+            refusals: if round == 0 { 0 } else { WANTED_REFUSALS },
+            contact: ctx.view.contact.clone(),
+        };
+        self.event(ctx, Step::Announce, None, None, format!("round {round}, {} wanted", announce.wanted));
+        self.save(ctx);
+        ctx.out(Output::Gossip(Message::Announce(announce)));
+    }
+
+    /// Peers that must not answer: their bids would silence others and could not be taken.
+    pub(super) fn excluded(&self, ctx: &Context<'_>) -> Vec<[u8; 6]> {
+        let taken = match self.hungry.keys().next() {
+            Some(index) if self.hungry.len() == 1 => self.partitions[index].taken().0,
+            _ => BTreeSet::new(),
+        };
+        let prefixes = taken.into_iter().chain(ctx.ledger.distrusted(ctx.now));
+        prefixes.map(|peer| std::array::from_fn(|i| peer.0[i])).take(MAX_EXCLUDED).collect()
+    }
+
+    pub(super) fn close_round(&mut self, ctx: &mut Context<'_>) {
+        let awarded = self.award_candidates(ctx);
+        if self.hungry.is_empty() || self.is_over() {
+            self.bidding.phase = bidding::Phase::Idle;
+            return;
+        }
+        let at_work = self.partitions.values().any(Partition::has_open_executions);
+        self.bidding.empty_rounds = if awarded > 0 || at_work { 0 } else { self.bidding.empty_rounds + 1 };
+        self.bidding.fruitless = if awarded > 0 { 0 } else { self.bidding.fruitless + 1 };
+        if self.bidding.empty_rounds > 0 && self.should_give_up(ctx.now) {
+            return self.finish(ctx, JobState::Failed, self.why_unplaced());
+        }
+        if self.record.state == JobState::Pending && self.bidding.empty_rounds > 1 {
+            let why = self.why_unplaced();
+            self.event(ctx, Step::Queue, None, None, why.clone());
+            self.set_state(ctx, JobState::Queued, why);
+        }
+        self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(self.bidding.fruitless));
+    }
+
+    pub(super) fn should_give_up(&self, now: Time) -> bool {
+        let queue = self.record.submission.queue_timeout_ms;
+        let waited = now >= self.record.created + queue;
+        let patience = if queue > 0 { waited } else { !self.bidding.is_busy() };
+        patience && self.bidding.empty_rounds >= if queue > 0 { 1 } else { MAX_EMPTY_ROUNDS }
+    }
+
+    /// Why some execution has no worker, for a person.
+    pub(super) fn why_unplaced(&self) -> String {
+        let reasons = auction::summary(self.bidding.refusals.values());
+        let nobody = match reasons.is_empty() {
+            true => format!("no peer could take it in {}", plural(self.record.rounds, "announcement")),
+            false => reasons,
+        };
+        let Some((index, partition)) = self.hungry.keys().next().map(|index| (index, &self.partitions[index])) else {
+            return nobody;
+        };
+        let votes = partition.votes();
+        let differ = votes.windows(2).any(|pair| pair[0] != pair[1]);
+        let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
+        if differ {
+            format!("disputed: partition {index}: {}, and nobody else to ask: {nobody}", self.tally(*index))
+        } else if votes.len() + live > 0 {
+            let (found, wanted) = (votes.len() + live, self.policy().agreement);
+            format!("only {found} of {wanted} independent workers that must agree could be found: {nobody}")
+        } else {
+            nobody
+        }
+    }
+
+    /// Gives out what is missing to those who offered; returns how many executions were awarded.
+    pub(super) fn award_candidates(&mut self, ctx: &mut Context<'_>) -> u32 {
+        let mut awarded = 0;
+        let hungry: Vec<(u32, u32)> = self.hungry.iter().map(|(index, missing)| (*index, *missing)).collect();
+        for (index, missing) in hungry {
+            for _ in 0..missing {
+                if self.bidding.slots(ctx.now) == 0 {
+                    return awarded;
+                }
+                let partition = &self.partitions[&index];
+                let (taken, groups) = partition.taken();
+                let failures = |worker| partition.failures_of(worker);
+                let Some(picked) = self.bidding.pick(ctx.now, &taken, &groups, failures) else { break };
+                let group = picked.group();
+                self.award(ctx, index, picked.worker, picked.bid.contact, group);
+                awarded += 1;
+            }
+        }
+        awarded
+    }
+
+    /// For want of a mesh this node runs the job itself, as much at once as it has room for.
+    pub(super) fn award_here(&mut self, ctx: &mut Context<'_>) {
+        if matches!(self.bidding.phase, bidding::Phase::Paused(at) if at > ctx.now) {
+            return;
+        }
+        self.bidding.phase = bidding::Phase::Idle;
+        let room = usize::from(auction::slots(&self.record.submission.needs.resources, &ctx.own_capacity).max(1));
+        let open = |partition: &&Partition| partition.has_open_executions();
+        let at_work = self.partitions.values().filter(open).count();
+        let hungry: Vec<u32> = self.hungry.keys().copied().take(room.saturating_sub(at_work)).collect();
+        for index in hungry {
+            self.award(ctx, index, ctx.me, Contact::default(), None);
+        }
+    }
+
+    /// Whether the candidates suffice for every partition, as far as can be told without giving anything out.
+    pub(super) fn could_fill(&self, now: Time) -> bool {
+        let single = self.hungry.keys().next().filter(|_| self.hungry.len() == 1);
+        let Some(index) = single else { return true };
+        let (mut taken, mut groups) = self.partitions[index].taken();
+        (0..self.hungry[index]).all(|_| {
+            let picked = self.bidding.best(now, &taken, &groups);
+            picked.is_some_and(|candidate| {
+                groups.extend(candidate.group());
+                taken.insert(candidate.worker)
+            })
+        })
+    }
+
+    pub(super) fn award(
+        &mut self,
+        ctx: &mut Context<'_>,
+        index: u32,
+        worker: PeerId,
+        contact: Contact,
+        group: Option<String>,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&index) else { return };
+        let attempt = u32::try_from(partition.executions.len()).unwrap_or(u32::MAX);
+        let id = ExecutionId::derive(self.record.job, index, attempt);
+        let record = ExecutionRecord {
+            job: self.record.job,
+            execution: id,
+            partition: index,
+            attempt,
+            worker,
+            contact,
+            group,
+            state: ExecutionState::Awarded,
+            awarded: ctx.now,
+            modified: ctx.now,
+            committed: None,
+            revealed: None,
+            evidence: Vec::new(),
+            failure: None,
+        };
+        self.index.insert(id, (index, partition.executions.len()));
+        partition.executions.push(Execution::new(record, ctx.now, Resend::after(ctx.now)));
+        (self.bidding.empty_rounds, self.bidding.fruitless) = (0, 0);
+        // Saved first: an award that is forgotten would be given to somebody else as well.
+        self.change(ctx, id, ExecutionState::Awarded);
+        self.event(ctx, Step::Award, Some(id), Some(worker), format!("partition {index}"));
+        if matches!(self.record.state, JobState::Pending | JobState::Queued) {
+            self.set_state(ctx, JobState::Running, String::new());
+        }
+        self.send_award(ctx, id);
+        self.reschedule(index);
+    }
+
+    pub(super) fn send_award(&self, ctx: &mut Context<'_>, id: ExecutionId) {
+        let Some(execution) = self.known(id) else { return };
+        let submission = &self.record.submission;
+        let award = Award {
+            job: self.record.job,
+            execution: id,
+            partition: execution.record.partition,
+            attempt: execution.record.attempt,
+            nonce: submission.nonce,
+            work: submission.work.clone(),
+            resources: submission.needs.resources,
+            contact: ctx.view.contact.clone(),
+        };
+        ctx.send(execution.record.worker, Message::Award(award));
+    }
+}
