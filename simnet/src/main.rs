@@ -9,6 +9,9 @@ use serde::Serialize;
 use shoal_simnet::mesh::{self, MeshSetup};
 use shoal_simnet::{Setup, run, scenarios};
 
+/// The exit status of a process that could not do what it was asked; a run that went wrong ends with 1.
+const COULD_NOT: u8 = 2;
+
 /// Runs whole meshes: real protocol machines in virtual time, or real nodes on loopback.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -77,12 +80,16 @@ enum Format {
     Json,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let ran = match Arguments::parse().command {
         Command::List => list(),
         Command::Run(arguments) => run_seeds(&arguments),
         Command::Mesh(arguments) => run_mesh(&arguments),
-    }
+    };
+    ran.unwrap_or_else(|error| {
+        eprintln!("simnet: {error:#}");
+        ExitCode::from(COULD_NOT)
+    })
 }
 
 fn list() -> anyhow::Result<ExitCode> {
