@@ -15,6 +15,8 @@ pub(super) struct Bidding {
     candidates: BTreeMap<PeerId, (Candidate, Time)>,
     /// Reasons heard since the last round began.
     pub(super) refusals: BTreeMap<PeerId, Reason>,
+    /// Those of the round before: a round may close before its refusals arrive.
+    earlier_refusals: BTreeMap<PeerId, Reason>,
     /// Rounds in a row of which nothing came while nobody was at work: too many of them end the job.
     pub(super) empty_rounds: u32,
     /// Rounds in a row of which nothing came: each makes the next pause longer.
@@ -43,7 +45,7 @@ impl Bidding {
     /// Begins a round that collects bids until `closes`.
     pub(super) fn open(&mut self, now: Time, closes: Time) {
         self.phase = Phase::Open(closes);
-        self.refusals.clear();
+        self.earlier_refusals = std::mem::take(&mut self.refusals);
         self.candidates.retain(|_, (_, until)| *until > now);
     }
 
@@ -108,6 +110,12 @@ impl Bidding {
 
     /// Whether some peer could run the job, but not now.
     pub(super) fn is_busy(&self) -> bool {
-        self.refusals.values().any(|reason| *reason == Reason::Busy)
+        self.refusals.values().chain(self.earlier_refusals.values()).any(|reason| *reason == Reason::Busy)
+    }
+
+    /// Why peers do not offer, counted; empty if none said so.
+    pub(super) fn why_not(&self) -> String {
+        let latest = if self.refusals.is_empty() { &self.earlier_refusals } else { &self.refusals };
+        auction::summary(latest.values())
     }
 }

@@ -137,9 +137,12 @@ impl Requester {
 
     /// Why some execution has no worker, for a person.
     pub(super) fn why_unplaced(&self) -> String {
-        let reasons = auction::summary(self.bidding.refusals.values());
+        let reasons = self.bidding.why_not();
         let nobody = match reasons.is_empty() {
-            true => format!("no peer could take it in {}", plural(self.record.rounds, "announcement")),
+            true => {
+                let asked = plural(self.record.rounds, "announcement");
+                format!("no peer answered {asked}: `shoal peer list` shows whether there are any")
+            }
             false => reasons,
         };
         let Some((index, partition)) = self.hungry.keys().next().map(|index| (index, &self.partitions[index])) else {
