@@ -100,6 +100,10 @@ impl Requester {
             (execution.heard, execution.resend) = (ctx.now, Resend::at_once(ctx.now));
             ctx.out(Output::Learn(execution.record.worker, execution.record.contact.clone()));
         }
+        // The first award was saved, and perhaps nothing after it.
+        if !self.index.is_empty() && self.record.state != JobState::Running {
+            self.set_state(ctx, JobState::Running, String::new());
+        }
         self.finish_verdicts(ctx);
         self.start(ctx);
     }

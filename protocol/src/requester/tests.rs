@@ -499,7 +499,7 @@ fn an_award_that_was_saved_but_never_said_is_said_after_a_restart() {
     story.hear(1, "B bids");
     story.machine.handle(Time(3), Input::Tick);
     assert_eq!(story.outputs(1), ["save A awarded"], "and then it is killed");
-    assert_eq!(story.wake(50), "save pending, announce, award A", "another worker is sought as well");
+    assert_eq!(story.wake(50), "save running, save running, announce, award A", "another is sought as well");
     assert_eq!(story.awards[&'A'], ExecutionId::derive(story.submission.job(ME), 0, 0));
 }
 
