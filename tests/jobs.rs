@@ -21,7 +21,7 @@ fn a_program_that_fails_is_a_completed_job_with_its_exit_code() {
 }
 
 #[test]
-fn a_trap_and_a_fuel_limit_are_results_too() {
+fn a_trap_is_a_result_too() {
     let mesh = Mesh::start(4);
     let trap = module(mesh.dir.path(), "trap.wasm", "(module (func (export \"_start\") unreachable))");
     let run = mesh.nodes[1].run(&["--format", "json", "wasm", "run", &trap]);
