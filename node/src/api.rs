@@ -18,6 +18,8 @@ mod logs;
 
 mod blobs;
 
+mod fetch;
+
 mod pins;
 
 mod mesh;

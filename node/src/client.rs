@@ -200,9 +200,13 @@ impl Client {
         self.get(&format!("/blobs/{hash}/entries")).await
     }
 
-    /// Has the node fetch content from the mesh; it may have it already.
-    pub async fn fetch(&self, request: &FetchRequest) -> Result<BlobView, ClientError> {
-        self.json(self.request(Method::POST, "/blobs/fetch").json(request)).await
+    /// Has the node fetch content from the mesh; it may have it already. `progress` hears how many bytes it has.
+    pub async fn fetch(
+        &self,
+        request: &FetchRequest,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<BlobView, ClientError> {
+        sse::fetched(self, self.request(Method::POST, "/blobs/fetch").json(request), progress).await
     }
 
     /// A person's pins.

@@ -146,13 +146,15 @@ impl Node {
     }
 
     /// Fetches content from `providers` or whoever the mesh knows, at most `max_bytes`; returns its size.
+    /// `progress` hears how many bytes are here, often.
     pub async fn fetch_blob(
         &self,
         content: Content,
         providers: Vec<PeerId>,
         max_bytes: u64,
+        progress: impl Fn(u64) + Send + Sync,
     ) -> Result<u64, FetchError> {
-        self.0.network.fetch(content, providers, max_bytes, |_| {}).await
+        self.0.network.fetch(content, providers, max_bytes, progress).await
     }
 
     /// A piece of what a program printed: of `execution`, or of the one that tells most.

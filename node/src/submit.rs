@@ -129,7 +129,7 @@ impl Node {
                 let guard = self.blobs().protect(content).await.map_err(store)?;
                 if !matches!(self.blobs().status(content).await, Ok(Status::Complete { .. })) {
                     let missing = |reason| SubmitError::Missing { target: target.to_owned(), reason };
-                    self.fetch_blob(content, Vec::new(), MAX_INPUT_BYTES).await.map_err(missing)?;
+                    self.fetch_blob(content, Vec::new(), MAX_INPUT_BYTES, |_| {}).await.map_err(missing)?;
                 }
                 Ok((content, guard))
             }

@@ -106,6 +106,14 @@ pub struct FetchRequest {
     pub providers: Vec<PeerId>,
 }
 
+/// How far a fetch has come.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FetchedView {
+    /// Bytes that are here.
+    pub bytes: u64,
+}
+
 /// A pin: a name that keeps content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]

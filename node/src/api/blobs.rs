@@ -27,14 +27,12 @@ use crate::views::{BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
 
 /// Pieces of an upload that may wait for the store.
 const MAX_PIECES: usize = 8;
-/// The most that is fetched for one request, in bytes.
-const MAX_FETCH_BYTES: u64 = 1 << 42;
 
 pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/blobs", put(upload).get(list).layer(DefaultBodyLimit::disable()))
         .route("/blobs/collections", post(compose))
-        .route("/blobs/fetch", post(fetch))
+        .route("/blobs/fetch", post(super::fetch::fetch))
         .route("/blobs/gc", post(collect))
         .route("/blobs/{hash}", get(read))
         .route("/blobs/{hash}/entries", get(entries))
@@ -103,24 +101,13 @@ async fn entries(State(api): State<Api>, Path(hash): Path<String>) -> Result<Jso
     Ok(Json(files.into_iter().map(entry).collect()))
 }
 
-async fn fetch(State(api): State<Api>, Sent(request): Sent<FetchRequest>) -> Result<Json<BlobView>, ApiError> {
-    let (content, providers) = wanted(&api, request)?;
-    let blobs = api.node().blobs();
-    let guard = blobs.protect(content).await?;
-    let bytes = match blobs.size(content).await {
-        Ok(Some(bytes)) => bytes,
-        _ => api.node().fetch_blob(content, providers, MAX_FETCH_BYTES).await?,
-    };
-    Ok(Json(keep(&api, Imported { content, bytes, guard })))
-}
-
 async fn collect(State(api): State<Api>) -> Result<Json<CollectedView>, ApiError> {
     let collected = api.node().blobs().gc().await?;
     Ok(Json(CollectedView { blobs: collected.blobs, bytes: collected.bytes }))
 }
 
 /// What is to be fetched, and who is asked first.
-fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<PeerId>), ApiError> {
+pub(super) fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<PeerId>), ApiError> {
     match (request.ticket, request.hash) {
         (Some(ticket), None) => {
             let wrong = |_| ApiError::malformed("this is not a blob ticket: `shoal job describe` shows a result's");
@@ -139,7 +126,8 @@ fn contact(address: &iroh::EndpointAddr) -> Contact {
     Contact { addresses, relay: address.relay_urls().next().map(ToString::to_string) }
 }
 
-fn keep(api: &Api, imported: Imported) -> BlobView {
+/// Keeps what is here for a while, so that its name can be used.
+pub(super) fn keep(api: &Api, imported: Imported) -> BlobView {
     let Imported { content, bytes, guard } = imported;
     api.leases().keep(guard);
     let HashAndFormat { hash, format } = hash_and_format(content);

@@ -24,7 +24,7 @@ use super::extract::Asked;
 use crate::views::EventView;
 
 /// Pause after which a silent stream says that it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Reads a job's events from a sequence number on.
 type History = Box<dyn Fn(u32) -> Result<Vec<Event>, StateError> + Send>;
@@ -130,7 +130,8 @@ fn frame(event: &Event) -> Frame {
     frame.json_data(EventView::from(event)).unwrap_or_else(|error| failure(&ApiError::internal(error)))
 }
 
-fn failure(error: &ApiError) -> Frame {
+/// An error as a frame of a stream that has begun.
+pub(super) fn failure(error: &ApiError) -> Frame {
     Frame::default().event("error").json_data(error.view()).unwrap_or_default()
 }
 

@@ -101,7 +101,7 @@ pub(super) async fn all_executions(client: &Client, job: &JobView, target: &Path
 
 async fn have(client: &Client, execution: &ExecutionView, hash: BlobHash) -> Result<(), ClientError> {
     let (hash, kind, providers) = (Some(hash), KindView::Folder, vec![execution.peer_id]);
-    client.fetch(&FetchRequest { hash, kind, providers, ticket: None }).await.map(drop)
+    progress::fetch(client, &FetchRequest { hash, kind, providers, ticket: None }).await.map(drop)
 }
 
 /// Writes one blob to the file `target`.

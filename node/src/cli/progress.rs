@@ -10,7 +10,8 @@ use shoal_protocol::id::{ExecutionId, PeerId};
 use shoal_protocol::record::Step;
 
 use super::output;
-use crate::views::EventView;
+use crate::client::{Client, ClientError};
+use crate::views::{BlobView, EventView, FetchRequest};
 
 /// Executions that the board shows a line for; more are counted.
 const MAX_LINES: usize = 12;
@@ -31,6 +32,18 @@ pub(super) fn bar(what: &str, bytes: u64) -> ProgressBar {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
     }
+}
+
+/// Has the node fetch content, and counts the bytes for whoever is watching.
+pub(super) async fn fetch(client: &Client, request: &FetchRequest) -> Result<BlobView, ClientError> {
+    let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {binary_bytes_per_sec}");
+    let bar = ProgressBar::with_draw_target(None, target).with_message("fetching from the mesh");
+    let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
+    bar.enable_steady_tick(TICK);
+    let fetched = client.fetch(request, &mut |bytes| bar.set_position(bytes)).await;
+    bar.finish_and_clear();
+    fetched
 }
 
 /// Shows a job's events as they come.

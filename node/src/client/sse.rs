@@ -1,4 +1,4 @@
-//! A job's events out of server-sent events; a stream that breaks is taken up again where it was.
+//! Server-sent events: those of a job, whose stream is taken up again where it broke, and those of a fetch.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde::de::DeserializeOwned;
 use shoal_protocol::id::JobId;
 use shoal_protocol::record::Step;
 
 use super::{Client, ClientError};
-use crate::views::{ErrorView, EventView};
+use crate::views::{BlobView, ErrorView, EventView, FetchedView};
 
 /// Largest frame, in bytes; an event's texts are short.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -29,15 +30,14 @@ pub struct Events {
     client: Client,
     job: JobId,
     next: u32,
-    pieces: Option<Pieces>,
-    frames: Frames,
+    stream: Option<FrameStream>,
     resumes: u32,
     over: bool,
 }
 
 impl Events {
     pub(super) fn new(client: Client, job: JobId) -> Self {
-        Self { client, job, next: 0, pieces: None, frames: Frames::default(), resumes: 0, over: false }
+        Self { client, job, next: 0, stream: None, resumes: 0, over: false }
     }
 
     /// The next event; none once the job is over.
@@ -56,7 +56,7 @@ impl Events {
                     if self.resumes > MAX_RESUMES {
                         return Err(error);
                     }
-                    (self.pieces, self.frames) = (None, Frames::default());
+                    self.stream = None;
                     tokio::time::sleep(RESUME_PAUSE).await;
                 }
                 Err(error) => return Err(error),
@@ -66,15 +66,67 @@ impl Events {
     }
 
     async fn step(&mut self) -> Result<Option<EventView>, ClientError> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let path = format!("/jobs/{}/events?from={}", self.job, self.next);
+                self.stream.insert(FrameStream::open(&self.client, self.client.request(Method::GET, &path)).await?)
+            }
+        };
+        let Some(frame) = stream.next().await? else { return Ok(None) };
+        self.client.read_frame(&frame).map(Some)
+    }
+}
+
+/// Waits for the end of a fetch, and tells `progress` how many bytes the node has.
+pub(super) async fn fetched(
+    client: &Client,
+    request: RequestBuilder,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<BlobView, ClientError> {
+    let mut stream = FrameStream::open(client, request).await?;
+    while let Some(frame) = stream.next().await? {
+        if frame.kind != "progress" {
+            return client.read_frame(&frame);
+        }
+        progress(client.read_frame::<FetchedView>(&frame)?.bytes);
+    }
+    Err(ClientError::Broken { url: client.url.clone(), reason: "the stream ended before the fetch".into() })
+}
+
+impl Client {
+    fn read_frame<T: DeserializeOwned>(&self, frame: &Frame) -> Result<T, ClientError> {
+        if frame.kind == "error" {
+            let error = serde_json::from_str::<ErrorView>(&frame.data);
+            let ErrorView { error } = error.map_err(|error| self.foreign(error.to_string()))?;
+            let status = reqwest::StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(ClientError::Refused { status, code: error.code, message: error.message });
+        }
+        serde_json::from_str(&frame.data).map_err(|error| self.foreign(error.to_string()))
+    }
+}
+
+/// Frames from an answer that lasts.
+struct FrameStream {
+    client: Client,
+    pieces: Pieces,
+    frames: Frames,
+}
+
+impl FrameStream {
+    async fn open(client: &Client, request: RequestBuilder) -> Result<Self, ClientError> {
+        let response = client.send(request.header(reqwest::header::ACCEPT, "text/event-stream")).await?;
+        let pieces: Pieces = Box::pin(client.bytes(response));
+        Ok(Self { client: client.clone(), pieces, frames: Frames::default() })
+    }
+
+    /// The next frame; none when the answer is over. A long silence is a break.
+    async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
         loop {
             if let Some(frame) = self.frames.pop() {
-                return self.read(&frame).map(Some);
+                return Ok(Some(frame));
             }
-            let pieces = match &mut self.pieces {
-                Some(pieces) => pieces,
-                None => self.pieces.insert(open(&self.client, self.job, self.next).await?),
-            };
-            match tokio::time::timeout(SILENCE, pieces.next()).await {
+            match tokio::time::timeout(SILENCE, self.pieces.next()).await {
                 Ok(Some(piece)) => {
                     self.frames.push(&piece?).map_err(|()| self.client.foreign("a frame is too long"))?;
                 }
@@ -86,21 +138,6 @@ impl Events {
             }
         }
     }
-
-    fn read(&self, frame: &Frame) -> Result<EventView, ClientError> {
-        if frame.kind == "error" {
-            let error = serde_json::from_str::<ErrorView>(&frame.data);
-            let ErrorView { error } = error.map_err(|error| self.client.foreign(error.to_string()))?;
-            let status = reqwest::StatusCode::INTERNAL_SERVER_ERROR;
-            return Err(ClientError::Refused { status, code: error.code, message: error.message });
-        }
-        serde_json::from_str(&frame.data).map_err(|error| self.client.foreign(error.to_string()))
-    }
-}
-
-async fn open(client: &Client, job: JobId, from: u32) -> Result<Pieces, ClientError> {
-    let response = client.send(client.request(Method::GET, &format!("/jobs/{job}/events?from={from}"))).await?;
-    Ok(Box::pin(client.bytes(response)))
 }
 
 /// One server-sent event.

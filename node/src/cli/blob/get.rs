@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::output::{self, Format, OutputFlag};
-use crate::cli::{Global, Status, connect, download};
+use crate::cli::{Global, Status, connect, download, progress};
 use crate::client::Client;
 use crate::views::{BlobView, FetchRequest, KindView};
 
@@ -29,7 +29,7 @@ pub(super) struct Get {
 impl Get {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let client = connect::running(global).await?;
-        let blob = client.fetch(&self.request(&client).await?).await?;
+        let blob = progress::fetch(&client, &self.request(&client).await?).await?;
         let target = self.target(&blob);
         match blob.kind {
             KindView::File => download::blob_to(&client, blob.hash, blob.bytes, &target).await?,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::output::{self, OutputFlag};
-use crate::cli::{Global, Status, connect};
+use crate::cli::{Global, Status, connect, progress};
 use crate::views::{FetchRequest, KindView};
 
 /// Flags of `shoal blob pin`.
@@ -29,7 +29,7 @@ impl Pin {
         let hash = super::hash(&self.hash)?;
         let is_folder = self.folder || client.entries(hash).await.is_ok();
         let kind = if is_folder { KindView::Folder } else { KindView::File };
-        client.fetch(&FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() }).await?;
+        progress::fetch(&client, &FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() }).await?;
         let name = self.name.unwrap_or_else(|| hash.to_string());
         let pin = client.pin(&name, hash, kind).await?;
         output::show(self.output.format(global.format), &pin, |pin| format!("{} is kept as {}", pin.hash, pin.name))?;
