@@ -71,24 +71,41 @@ mod at_every_step {
         end: "End",
     }
 
+    #[test]
+    fn a_result_that_was_here_is_not_fetched_again() {
+        let mut mesh = Mesh::start(4);
+        let requester = killed_by("die-collecting", &mesh);
+        // Nobody is left from whom it could be fetched.
+        mesh.nodes.iter_mut().for_each(Daemon::kill);
+        let requester = requester.restart();
+        completed_once(&requester.finished(&only_job(&requester)));
+    }
+
     /// The requester saves a step, and is gone before it could say anything of it.
     fn killed_after(step: &str) {
         let mesh = Mesh::start(4);
+        let requester = killed_by(&format!("die-after-{step}"), &mesh).restart();
+        completed_once(&requester.finished(&only_job(&requester)));
+    }
+
+    /// A requester that joined `mesh`, submitted a job, and died as `switch` says.
+    fn killed_by(switch: &str, mesh: &Mesh) -> Daemon {
         let dir = mesh.dir.path().join("requester");
-        let switch = format!("die-after-{step}");
         let join = ["--join", &mesh.nodes[0].ticket];
-        let mut requester = Daemon::start_with(&dir, &join, &[("SHOAL_TEST_MISBEHAVE", &switch)]);
+        let mut requester = Daemon::start_with(&dir, &join, &[("SHOAL_TEST_MISBEHAVE", switch)]);
         requester.connected(4);
         let module = slow_module(mesh.dir.path(), 1);
         // The command may lose its node before it has an answer: that is the test.
         drop(requester.run(&["wasm", "run", &module, "--detach"]));
         requester.wait_for_death();
-        let requester = requester.restart();
-        let job = until("the job is known again", || {
+        requester
+    }
+
+    fn only_job(requester: &Daemon) -> String {
+        until("the job is known again", || {
             let jobs = requester.json(&["job", "list"]);
             Some(jobs.as_array()?.first()?["JobID"].as_str()?.to_owned())
-        });
-        completed_once(&requester.finished(&job));
+        })
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Misbehaviour {
     LieTogether,
     /// It is killed once it has saved this step of one of its own jobs, before it says anything of it.
     DieAfter(shoal_protocol::record::Step),
+    /// It is killed once a result is on its disk, before it takes note of that.
+    DieCollecting,
 }
 
 /// Values from one origin; what is absent is left to the next.
@@ -297,11 +299,18 @@ fn misbehaviour() -> Option<Misbehaviour> {
     match word.as_str() {
         "lie-alone" => Some(Misbehaviour::LieAlone),
         "lie-together" => Some(Misbehaviour::LieTogether),
+        "die-collecting" => Some(Misbehaviour::DieCollecting),
         other => match other.strip_prefix("die-after-") {
             Some(name) => Some(Misbehaviour::DieAfter(step(name))),
             None => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
         },
     }
+}
+
+/// The end that `kill -9` makes.
+#[cfg(debug_assertions)]
+pub(crate) fn die() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 fn display(value: &impl Serialize) -> String {

@@ -163,7 +163,7 @@ impl Driver {
     fn die_if_told(&self, outputs: &[Output]) {
         let Some(crate::config::Misbehaviour::DieAfter(step)) = self.hands.misbehaviour else { return };
         if outputs.iter().any(|output| matches!(output, Output::Save(Record::Event(event)) if event.step == step)) {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            crate::config::die();
         }
     }
 

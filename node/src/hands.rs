@@ -125,7 +125,9 @@ impl Hands {
             let collected = async {
                 hands.keep(&pins::result(job, partition), content, from, max_bytes).await?;
                 // On disk before the workers are told to let go of it.
-                hands.blobs.sync().await.map_err(|error| error.to_string())
+                hands.blobs.sync().await.map_err(|error| error.to_string())?;
+                hands.die_collecting();
+                Ok(())
             };
             hands.tell(Input::Collected(job, partition, collected.await)).await;
         });
@@ -210,7 +212,7 @@ impl Hands {
     fn misbehave(&self, stdout: &mut ResultPart) {
         use crate::config::Misbehaviour;
         match self.misbehaviour {
-            None | Some(Misbehaviour::DieAfter(_)) => {}
+            None | Some(Misbehaviour::DieAfter(_) | Misbehaviour::DieCollecting) => {}
             Some(Misbehaviour::LieTogether) => *stdout = ResultPart::Bytes("a lie\n".into()),
             Some(Misbehaviour::LieAlone) => {
                 *stdout = ResultPart::Bytes(format!("a lie of {}\n", self.network.peer_id()).into());
@@ -221,6 +223,17 @@ impl Hands {
     #[cfg(not(debug_assertions))]
     #[expect(clippy::unused_self, reason = "release builds are honest")]
     fn misbehave(&self, _: &mut ResultPart) {}
+
+    #[cfg(debug_assertions)]
+    fn die_collecting(&self) {
+        if self.misbehaviour == Some(crate::config::Misbehaviour::DieCollecting) {
+            crate::config::die();
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "release builds have no such switch")]
+    fn die_collecting(&self) {}
 
     async fn unpin(&self, prefix: &str) {
         if let Err(error) = self.blobs.unpin_prefix(prefix).await {
