@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_executors::{CheckError, Executor};
 use shoal_protocol::id::{BlobHash, JobId};
-use shoal_protocol::job::spec::{Job, Source, VerificationKind};
+use shoal_protocol::job::spec::{Job, Source};
 use shoal_protocol::job::{self, CompileError, resolve};
 use shoal_protocol::message::Needs;
 use shoal_protocol::record::{Placement, Policy, Submission};
@@ -159,25 +159,12 @@ fn submission(job: &Job, ready: &Ready, placement: Placement, nonce: u64) -> Sub
         work: canonical(&ready.work),
         needs: ready.needs.clone(),
         partitions: ready.work.partitions,
-        policy: policy(job, placement),
+        policy: Policy::new(&job.verification, placement),
         priority: job.priority,
         queue_timeout_ms: timeouts.queue_secs.saturating_mul(1_000),
         total_timeout_ms: timeouts.total_secs.saturating_mul(1_000),
         output_bytes: ready.work.invocation.limits.output_bytes,
         placement,
-    }
-}
-
-fn policy(job: &Job, placement: Placement) -> Policy {
-    let verification = &job.verification;
-    match (verification.kind, placement) {
-        (VerificationKind::Quorum, Placement::Mesh) => Policy {
-            agreement: verification.agreement,
-            executions: verification.executions,
-            max_executions: verification.max_executions,
-        },
-        // Agreeing with oneself is no verification.
-        (VerificationKind::None, _) | (_, Placement::Here) => Policy { agreement: 1, executions: 1, max_executions: 1 },
     }
 }
 

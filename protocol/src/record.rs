@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::job::spec::{Verification, VerificationKind};
 use crate::message::{Contact, Needs, Resources};
 use crate::task::{Claim, Failure};
 use crate::time::{Millis, Time};
@@ -92,6 +93,19 @@ pub struct Policy {
     pub executions: u32,
     /// How many votes dissent may buy, at least `executions`.
     pub max_executions: u32,
+}
+
+impl Policy {
+    /// What a specification asks for, where it can be had: agreeing with oneself verifies nothing.
+    pub fn new(verification: &Verification, placement: Placement) -> Self {
+        let &Verification { kind, agreement, executions, max_executions } = verification;
+        match (kind, placement) {
+            (VerificationKind::Quorum, Placement::Mesh) => Self { agreement, executions, max_executions },
+            (VerificationKind::None, _) | (_, Placement::Here) => {
+                Self { agreement: 1, executions: 1, max_executions: 1 }
+            }
+        }
+    }
 }
 
 /// What a job is doing.
