@@ -114,11 +114,6 @@ impl DataDir {
         self.root.join("api.token")
     }
 
-    /// Peers to return to after a restart.
-    pub fn peers(&self) -> PathBuf {
-        self.root.join("peers")
-    }
-
     fn acquire(&self) -> Result<DataDirLock, DataDirError> {
         let path = self.root.join("lock");
         let failed = |source| DataDirError::Io { path: path.clone(), source };

@@ -46,8 +46,6 @@ pub enum Table {
     Held,
     /// What is thought of other peers.
     Standings,
-    /// Signed messages that prove something.
-    Evidence,
     /// Peers to return to.
     Peers,
     /// Anything there is one of.
@@ -152,14 +150,13 @@ pub enum StateError {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 8] = [
         Table::Jobs,
         Table::JobsByTime,
         Table::Executions,
         Table::Events,
         Table::Held,
         Table::Standings,
-        Table::Evidence,
         Table::Peers,
         Table::Meta,
     ];
@@ -173,7 +170,6 @@ impl Table {
             Table::Events => "events/1",
             Table::Held => "held/1",
             Table::Standings => "standings/1",
-            Table::Evidence => "evidence/1",
             Table::Peers => "peers/1",
             Table::Meta => "meta/1",
         }
