@@ -15,7 +15,7 @@ use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
 use shoal_store::state::{Change, State, StateError, Table};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -29,6 +29,8 @@ use crate::{pins, records};
 
 /// Pause between two collections of blobs that nobody wants.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
+/// Pause between two looks whether the blob store still works.
+const CHECK_BLOBS_EVERY: Duration = Duration::from_secs(5);
 /// Pause between two looks at the mesh.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// Looks at the mesh after which peers are saved.
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) runs: Runs,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
+    failed: watch::Sender<Option<String>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     // Held for the life of the node.
     _lock: DataDirLock,
@@ -191,13 +194,16 @@ impl Node {
         let (pricing, log_reads) = Ingress::slots();
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
         let ingress = Ingress { me, mesh, clock, network: net, blobs: blob, runs: run, inbox: inb, pricing, log_reads };
+        let failed = watch::Sender::new(None);
         let tasks = vec![
-            tokio::spawn(drive(driver)),
+            tokio::spawn(drive(driver, failed.clone())),
             tokio::spawn(ingress.run(heard)),
             tokio::spawn(observe(network.clone(), Arc::clone(&state), inbox.clone())),
+            tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
         ];
         let tasks = Mutex::new(tasks);
-        let inner = Inner { config, me, network, blobs, state, executor, runs, inbox, happenings, tasks, _lock: lock };
+        let inner =
+            Inner { config, me, network, blobs, state, executor, runs, inbox, happenings, failed, tasks, _lock: lock };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -262,6 +268,20 @@ impl Node {
         done.await.map_err(|_| StopError::Stopping)
     }
 
+    /// Waits until the node has failed, which may never be: then it says nothing more, and should be shut down.
+    pub fn failed(&self) -> impl Future<Output = String> + use<> {
+        let mut failed = self.0.failed.subscribe();
+        async move {
+            let reason =
+                failed.wait_for(Option::is_some).await.ok().and_then(|error| Some(error.as_ref()?.to_string()));
+            match reason {
+                Some(reason) => reason,
+                // It was shut down.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Says goodbye, stops what runs and closes everything. What is unfinished goes on at the next start.
     pub async fn shutdown(self) {
         let _ = self.0.inbox.send(Event::Shutdown).await;
@@ -280,10 +300,26 @@ impl Node {
 }
 
 /// A node that cannot save must not go on: it would say what it could forget.
-async fn drive(driver: Driver) {
+async fn drive(driver: Driver, failed: watch::Sender<Option<String>>) {
+    let network = driver.network.clone();
     if let Err(error) = driver.run().await {
         tracing::error!(%error, "the node cannot save its state and stops");
-        std::process::exit(2);
+        failed.send_replace(Some(format!("the node's state cannot be saved: {error}")));
+        network.shutdown().await;
+    }
+}
+
+/// The blob store stops for good when the disk fails it, and without blobs a node can do nothing for anybody.
+async fn watch_blobs(blobs: Blobs, inbox: mpsc::Sender<Event>, failed: watch::Sender<Option<String>>) {
+    let mut ticks = tokio::time::interval(CHECK_BLOBS_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = blobs.check().await {
+            tracing::error!(%error, "the blob store has stopped, and the node with it");
+            failed.send_replace(Some(format!("the blob store has stopped (is the disk full?): {error}")));
+            let _ = inbox.send(Event::Shutdown).await;
+            return;
+        }
     }
 }
 

@@ -297,6 +297,11 @@ impl Blobs {
         self.store.sync_db().await.map_err(failed)
     }
 
+    /// Whether the store still works: it stops for good when the disk fails it, for example when that is full.
+    pub async fn check(&self) -> Result<(), StoreFailed> {
+        self.store.tags().get("check").await.map(drop).map_err(failed)
+    }
+
     /// Closes the store, so that it can be opened again. Every clone is closed with it.
     pub async fn shutdown(&self) -> Result<(), StoreFailed> {
         self.store.shutdown().await.map_err(failed)

@@ -180,6 +180,7 @@ pub(super) async fn serve(loaded: Loaded) -> Result<(Node, Option<Server>)> {
     let address = loaded.config.api_listen;
     let settings = settings(&loaded);
     let node = Box::pin(Node::start(loaded.config)).await?;
+    tokio::spawn(exit_on_failure(node.failed()));
     let Some(address) = address else { return Ok((node, None)) };
     match Server::start(node.clone(), address, settings).await {
         Ok(server) => Ok((node, Some(server))),
@@ -188,6 +189,13 @@ pub(super) async fn serve(loaded: Loaded) -> Result<(Node, Option<Server>)> {
             Err(error.into())
         }
     }
+}
+
+/// Ends the process when its node cannot go on: whoever waits for an answer would wait for ever.
+async fn exit_on_failure(failed: impl Future<Output = String>) {
+    let reason = failed.await;
+    output::note(format_args!("error: {reason}; the node stops, and goes on from its data when it is started again"));
+    std::process::exit(super::FAILED.into());
 }
 
 /// What a configuration is and where each value came from.
