@@ -58,7 +58,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// Prints a value: as `table` makes it, or as a document.
 pub(super) fn show<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
     match format {
-        Format::Table => print(&table(value)),
+        Format::Table => print(&clean(&table(value))),
         Format::Json => print(&serde_json::to_string_pretty(value)?),
         // By way of JSON, so that both have the same keys and values.
         Format::Yaml => print(&serde_saphyr::to_string(&serde_json::to_value(value)?)?),
@@ -68,7 +68,14 @@ pub(super) fn show<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&
 /// Says something to the person in front of the terminal.
 pub(super) fn note(text: impl fmt::Display) {
     // Nobody can be told that nobody can be told.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", clean(&text.to_string()));
+}
+
+/// Text that leaves the terminal as it is: much of what we print was written by other peers.
+pub(super) fn clean(text: &str) -> String {
+    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let reorders = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if commands(c) || reorders(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Says why the command failed.
@@ -126,6 +133,12 @@ mod tests {
             assert_eq!(size(bytes), expected);
         }
         assert_eq!(size(u64::MAX), "16383.9 PiB");
+    }
+
+    #[test]
+    fn what_peers_wrote_cannot_command_the_terminal() {
+        assert_eq!(clean("\u{1b}[2Jgone\r\u{9b}1m \u{202e}abc"), "\u{fffd}[2Jgone\u{fffd}\u{fffd}1m \u{fffd}abc");
+        assert_eq!(clean("ä\tb\nc"), "ä\tb\nc");
     }
 
     #[test]

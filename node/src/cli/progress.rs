@@ -103,14 +103,14 @@ impl Default for Live {
 impl Live {
     fn show(&mut self, event: &EventView) {
         self.board.apply(event);
-        self.head.set_message(self.board.head());
+        self.head.set_message(output::clean(&self.board.head()));
         let texts = self.board.lines();
         while self.lines.len() < texts.len() {
             let style = ProgressStyle::with_template("  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             self.lines.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
         }
         for (line, text) in self.lines.iter().zip(texts) {
-            line.set_message(text);
+            line.set_message(output::clean(&text));
         }
     }
 
