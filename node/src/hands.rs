@@ -10,7 +10,7 @@ use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::limits::MAX_TEXT_BYTES;
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Claim, Content, ContentKind, Engine, Failure, Invocation};
+use shoal_protocol::task::{Account, Claim, Content, ContentKind, Engine, Failure, Invocation};
 use shoal_protocol::time::Millis;
 use shoal_store::blobs::{Blobs, ResultFiles, ResultPart};
 use tokio::sync::mpsc;
@@ -193,6 +193,7 @@ impl Hands {
             claim: Claim { outcome: finished.outcome, result: result.content.hash },
             result_bytes: result.bytes,
             run_ms: u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX),
+            account: Account { fuel: finished.fuel_used, ..Account::default() },
         })
     }
 

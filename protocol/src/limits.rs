@@ -5,8 +5,10 @@
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
+/// The backtrace that a worker tells of, in bytes.
+pub const MAX_BACKTRACE_BYTES: usize = 2_048;
 /// Sealed announcement, in bytes: it crosses the whole mesh, so it stays under one kilobyte.
 pub const MAX_ANNOUNCE_BYTES: usize = 1_024;
 /// Any sealed message that is gossiped, in bytes.

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
 use crate::limits::{
-    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED, MAX_TEXT_BYTES,
-    MAX_WINDOW_MS, MAX_WORK_BYTES,
+    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
+    MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
 };
-use crate::task::{Claim, Content, Failure};
+use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
 
 /// One thing said by one peer.
@@ -299,6 +299,8 @@ pub struct Reveal {
     pub salt: Salt,
     /// Size of the result collection, in bytes.
     pub result_bytes: u64,
+    /// What the run used and called.
+    pub account: Account,
 }
 
 /// The end of an execution, as its requester sees it.
@@ -382,11 +384,8 @@ impl Message {
                 m.contact.check()
             }
             Message::Fail(m) => m.failure.check(),
-            Message::Progress(_)
-            | Message::Commit(_)
-            | Message::RevealPlease(_)
-            | Message::Reveal(_)
-            | Message::Settle(_) => Ok(()),
+            Message::Reveal(m) => within("backtrace", m.account.backtrace.len(), MAX_BACKTRACE_BYTES),
+            Message::Progress(_) | Message::Commit(_) | Message::RevealPlease(_) | Message::Settle(_) => Ok(()),
         }
     }
 }

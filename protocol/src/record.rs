@@ -9,7 +9,7 @@ use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::{Verification, VerificationKind};
 use crate::message::{Contact, Needs, Resources};
-use crate::task::{Claim, Failure};
+use crate::task::{Account, Claim, Failure};
 use crate::time::{Millis, Time};
 
 /// Something to save; it replaces what was saved under the same key.
@@ -152,6 +152,8 @@ pub struct ExecutionRecord {
     pub committed: Option<(Commitment, Millis)>,
     /// What it revealed, and the size of its result in bytes.
     pub revealed: Option<(Claim, u64)>,
+    /// What it said of its run when it revealed.
+    pub account: Option<Account>,
     /// The signed message that revealed it: evidence.
     pub evidence: Vec<u8>,
     /// Why it is no vote.
@@ -265,6 +267,8 @@ pub struct Answer {
     pub result_bytes: u64,
     /// How long the run took, in milliseconds.
     pub run_ms: Millis,
+    /// What it used and called.
+    pub account: Account,
     /// The secret of its seal.
     pub salt: Salt,
 }

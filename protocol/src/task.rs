@@ -177,6 +177,24 @@ pub struct Claim {
     pub result: BlobHash,
 }
 
+/// What a worker tells of a run beside its claim: for people, and to find where two runs of one invocation parted.
+///
+/// It is the worker's word alone, and nothing is believed or refused because of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Fuel used.
+    pub fuel: u64,
+    /// Most memory held at once, in bytes.
+    pub memory_bytes: u64,
+    /// Calls of host functions.
+    pub calls: u64,
+    /// A digest of all calls with their arguments and results, in order.
+    pub calls_digest: [u8; 32],
+    /// Where a trap happened, innermost frame first, a line each; at most
+    /// [`MAX_BACKTRACE_BYTES`](crate::limits::MAX_BACKTRACE_BYTES) bytes. Empty without a trap.
+    pub backtrace: String,
+}
+
 impl Work {
     /// The invocation of one partition: the common one, told which part it is.
     pub fn partition(&self, index: u32) -> Invocation {

@@ -1,4 +1,4 @@
-//! The wire format of version 1, byte for byte. A change here is a change of the protocol.
+//! The wire format of version 2, byte for byte. A change here is a change of the protocol.
 //!
 //! `SHOAL_BLESS=1 cargo test -p shoal-protocol --test wire` writes the golden files anew; do that only together with
 //! a new protocol version.
@@ -11,7 +11,7 @@ use shoal_protocol::commitment::{Commitment, Salt};
 use shoal_protocol::id::{BlobHash, ExecutionId, InvocationId, JobId, MeshId, PeerId};
 use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
 use shoal_protocol::message::*;
-use shoal_protocol::task::{Claim, Content, ContentKind, Failure, Outcome, Trap};
+use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Outcome, Trap};
 use shoal_protocol::time::Time;
 use shoal_protocol::wire::{OpenError, open, seal};
 
@@ -33,6 +33,11 @@ fn contact() -> Contact {
 
 fn resources() -> Resources {
     Resources { cpu_millis: 500, memory_bytes: 512_000_000, disk_bytes: 1 << 30, gpus: 0 }
+}
+
+fn account() -> Account {
+    let (fuel, memory_bytes, calls) = (1_000_000, 65_536, 12);
+    Account { fuel, memory_bytes, calls, calls_digest: [17; 32], backtrace: "main\n_start".into() }
 }
 
 /// One of each, with every field set.
@@ -83,7 +88,15 @@ fn messages() -> Vec<Message> {
         Message::Fail(Fail { job, execution, failure: Failure::HostFailed("disk full".into()) }),
         Message::Commit(Commit { job, execution, commitment: Commitment([15; 32]), run_ms: 1_234 }),
         Message::RevealPlease(RevealPlease { job, execution }),
-        Message::Reveal(Reveal { job, execution, invocation, claim, salt: Salt([16; 32]), result_bytes: 4_096 }),
+        Message::Reveal(Reveal {
+            job,
+            execution,
+            invocation,
+            claim,
+            salt: Salt([16; 32]),
+            result_bytes: 4_096,
+            account: account(),
+        }),
         Message::Settle(Settle { job, execution, ending: Ending::Dissented }),
     ]
 }

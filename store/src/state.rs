@@ -166,9 +166,9 @@ impl Table {
         match self {
             Table::Jobs => "jobs/1",
             Table::JobsByTime => "jobs-by-time/1",
-            Table::Executions => "executions/1",
+            Table::Executions => "executions/2",
             Table::Events => "events/1",
-            Table::Held => "held/1",
+            Table::Held => "held/2",
             Table::Standings => "standings/1",
             Table::Peers => "peers/1",
             Table::Meta => "meta/1",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
@@ -89,6 +90,16 @@ pub struct ExecutionView {
     pub result_bytes: Option<u64>,
     /// How long the program ran, in milliseconds.
     pub run_millis: Option<u64>,
+    /// Fuel that it used, as its worker says; so are the next four.
+    pub fuel_used: Option<u64>,
+    /// The most memory that it held at once, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// Host calls that it made.
+    pub host_calls: Option<u64>,
+    /// The digest of those calls, in hexadecimal: the same wherever an invocation is run honestly.
+    pub host_calls_digest: Option<String>,
+    /// Where a trap happened.
+    pub backtrace: Option<String>,
     /// Why it is no vote.
     pub failure: Option<String>,
     /// When it was awarded, in nanoseconds.
@@ -218,6 +229,7 @@ impl From<&JobRecord> for JobSummary {
 impl From<&ExecutionRecord> for ExecutionView {
     fn from(execution: &ExecutionRecord) -> Self {
         let claim = execution.revealed.map(|(claim, _)| claim);
+        let account = execution.account.as_ref();
         Self {
             execution_id: execution.execution,
             peer_id: execution.worker,
@@ -229,6 +241,11 @@ impl From<&ExecutionRecord> for ExecutionView {
             result_hash: execution.result(),
             result_bytes: execution.revealed.map(|(_, bytes)| bytes),
             run_millis: execution.committed.map(|(_, millis)| millis),
+            fuel_used: account.map(|account| account.fuel),
+            peak_memory_bytes: account.map(|account| account.memory_bytes),
+            host_calls: account.map(|account| account.calls),
+            host_calls_digest: account.map(|account| HEXLOWER.encode(&account.calls_digest)),
+            backtrace: account.map(|account| account.backtrace.clone()).filter(|frames| !frames.is_empty()),
             failure: execution.failure.as_ref().map(ToString::to_string),
             create_time: nanos(execution.awarded),
             modify_time: nanos(execution.modified),
@@ -386,6 +403,7 @@ mod tests {
             modified: Time(1_900),
             committed: Some((Commitment([0; 32]), 12)),
             revealed: Some((Claim { outcome, result: BlobHash([letter; 32]) }, 64)),
+            account: None,
             evidence: Vec::new(),
             failure: None,
         }

@@ -83,6 +83,7 @@ impl Requester {
         };
         execution.record.evidence = evidence.to_vec();
         execution.record.revealed = Some((reveal.claim, reveal.result_bytes));
+        execution.record.account = Some(reveal.account.clone());
         let seal = commitment::commit(job, reveal.execution, from, &reveal.claim, &reveal.salt);
         let opens = execution.record.committed.is_some_and(|(commitment, _)| commitment == seal);
         let invocation = wire::parse::<Work>(&work).map(|work| work.partition(index).id());

@@ -235,6 +235,7 @@ impl Requester {
             modified: ctx.now,
             committed: None,
             revealed: None,
+            account: None,
             evidence: Vec::new(),
             failure: None,
         };

@@ -15,7 +15,7 @@ use crate::message::{
     Stage,
 };
 use crate::record::{Placement, Policy, Record, Standing, Submission};
-use crate::task::{Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
+use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::wire::{Sealed, canonical};
 
@@ -131,7 +131,15 @@ impl Story {
             }
             "reveals" => {
                 let invocation = work().partition(0).id();
-                Message::Reveal(Reveal { job, execution, invocation, claim, salt: SALT, result_bytes: 1 })
+                Message::Reveal(Reveal {
+                    job,
+                    execution,
+                    invocation,
+                    claim,
+                    salt: SALT,
+                    result_bytes: 1,
+                    account: Account::default(),
+                })
             }
             other => panic!("nobody {other:?}"),
         }

@@ -8,12 +8,12 @@ use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
 use crate::machine::{Context, Key, Output};
 use crate::message::{Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
 use crate::record::{Answer, HeldRecord, Record};
-use crate::task::{Claim, Failure, Work};
+use crate::task::{Account, Claim, Failure, Work};
 use crate::time::{Millis, Time};
 use crate::timers::Resend;
 
 /// What came of running a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// How it ended and what it left.
     pub claim: Claim,
@@ -21,6 +21,8 @@ pub struct Finished {
     pub result_bytes: u64,
     /// How long it took, in milliseconds.
     pub run_ms: Millis,
+    /// What it used and called.
+    pub account: Account,
 }
 
 #[derive(Debug)]
@@ -152,8 +154,8 @@ impl Execution {
     }
 
     fn commit(&mut self, ctx: &mut Context<'_>, finished: Finished) -> Phase {
-        let Finished { claim, result_bytes, run_ms } = finished;
-        let answer = Answer { claim, result_bytes, run_ms, salt: Salt(ctx.secret()) };
+        let Finished { claim, result_bytes, run_ms, account } = finished;
+        let answer = Answer { claim, result_bytes, run_ms, account, salt: Salt(ctx.secret()) };
         self.record.answer = Some(answer.clone());
         // Saved first: a worker that forgets its salt can never reveal.
         ctx.save(Record::Held(Box::new(self.record.clone())));
@@ -241,6 +243,7 @@ impl Execution {
             claim: answer.claim,
             salt: answer.salt,
             result_bytes: answer.result_bytes,
+            account: answer.account.clone(),
         };
         ctx.send(self.record.requester, Message::Reveal(reveal));
     }

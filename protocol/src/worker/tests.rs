@@ -8,7 +8,7 @@ use crate::machine::{Finished, Input, Machine, Output};
 use crate::message::{
     Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
 };
-use crate::task::{Claim, Engine, Invocation, Limits, Outcome, Wasm, Work};
+use crate::task::{Account, Claim, Engine, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::wire::{Sealed, canonical};
 
@@ -103,7 +103,7 @@ fn award() -> Input {
 
 fn executed() -> Input {
     let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash([5; 32]) };
-    Input::Executed(execution(), Ok(Finished { claim, result_bytes: 1, run_ms: 1 }))
+    Input::Executed(execution(), Ok(Finished { claim, result_bytes: 1, run_ms: 1, account: Account::default() }))
 }
 
 fn settle() -> Input {

@@ -120,6 +120,7 @@ mod tests {
             modified: Time(0),
             committed: None,
             revealed: Some((claim, 1)),
+            account: None,
             evidence: Vec::new(),
             failure: None,
         }

@@ -6,7 +6,7 @@ use shoal_protocol::id::{BlobHash, InvocationId};
 use shoal_protocol::message::{
     Bid, Commit, Contact, Ending, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage,
 };
-use shoal_protocol::task::{Claim, Failure, Outcome};
+use shoal_protocol::task::{Account, Claim, Failure, Outcome};
 
 use super::{Event, What, World};
 use crate::checks::most_outputs;
@@ -161,7 +161,8 @@ impl World {
             }
             4 => {
                 let invocation = InvocationId(self.chance.bytes());
-                let reveal = Reveal { job, execution, invocation, claim, salt, result_bytes: 1 };
+                let reveal =
+                    Reveal { job, execution, invocation, claim, salt, result_bytes: 1, account: Account::default() };
                 (Some(requester), Message::Reveal(reveal))
             }
             5 => (Some(requester), Message::Fail(Fail { job, execution, failure: Failure::TimedOut })),

@@ -3,7 +3,7 @@
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::Resources;
-use shoal_protocol::task::{Claim, Content, Failure, Invocation};
+use shoal_protocol::task::{Account, Claim, Content, Failure, Invocation};
 
 use super::{Event, What, World};
 use crate::chance::mix;
@@ -135,7 +135,7 @@ impl World {
         if failure.is_none() {
             node.disk.made.insert(execution, claim.result);
         }
-        let finished = Finished { claim, result_bytes: RESULT_BYTES, run_ms };
+        let finished = Finished { claim, result_bytes: RESULT_BYTES, run_ms, account: Account::default() };
         self.step(number, Input::Executed(execution, failure.map_or(Ok(finished), Err)));
     }
 

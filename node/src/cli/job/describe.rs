@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use shoal_protocol::record::ExecutionState;
 
 use super::executions;
 use crate::cli::output::{self, OutputFlag};
@@ -34,7 +35,15 @@ fn text(job: &JobView) -> String {
     if !job.executions.is_empty() {
         parts.push(executions::table(&job.executions));
     }
+    parts.extend(backtrace(job));
     parts.join("\n\n")
+}
+
+/// Where the program trapped: as one tells it whose answer is believed, or else anybody.
+fn backtrace(job: &JobView) -> Option<String> {
+    let believed = job.executions.iter().filter(|one| one.state == ExecutionState::Agreed);
+    let frames = believed.chain(&job.executions).find_map(|one| Some((one, one.backtrace.as_deref()?)));
+    frames.map(|(one, frames)| format!("Backtrace of {}\n{frames}", one.execution_id.short()))
 }
 
 fn head(job: &JobView) -> Vec<(&'static str, String)> {

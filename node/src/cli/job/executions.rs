@@ -30,9 +30,35 @@ pub(super) fn table(executions: &[ExecutionView]) -> String {
         let outcome = execution.outcome.clone().or_else(|| execution.failure.clone()).unwrap_or_default();
         let result = execution.result_hash.map_or_else(|| "-".into(), |hash| hash.short());
         let ran = execution.run_millis.map_or_else(|| "-".into(), |millis| format!("{millis} ms"));
+        let fuel = execution.fuel_used.map_or_else(|| "-".into(), fuel);
+        let memory = execution.peak_memory_bytes.map_or_else(|| "-".into(), output::size);
         let partition = execution.partition_index.to_string();
         let state = format!("{:?}", execution.state);
-        [execution.execution_id.short(), execution.peer_id.short(), partition, state, ran, result, outcome]
+        let (id, peer) = (execution.execution_id.short(), execution.peer_id.short());
+        [id, peer, partition, state, ran, fuel, memory, result, outcome]
     };
-    output::table(["execution", "peer", "partition", "state", "ran", "result", "outcome"], executions.iter().map(row))
+    let head = ["execution", "peer", "partition", "state", "ran", "fuel", "memory", "result", "outcome"];
+    output::table(head, executions.iter().map(row))
+}
+
+/// Fuel for people: `1.234 M`.
+fn fuel(fuel: u64) -> String {
+    match fuel {
+        0..1_000_000 => fuel.to_string(),
+        1_000_000..1_000_000_000 => format!("{}.{:03} M", fuel / 1_000_000, fuel / 1_000 % 1_000),
+        _ => format!("{}.{:03} G", fuel / 1_000_000_000, fuel / 1_000_000 % 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuel_is_short() {
+        let table = [(0, "0"), (999_999, "999999"), (1_234_567, "1.234 M"), (1_002_000_000_000, "1002.000 G")];
+        for (number, expected) in table {
+            assert_eq!(fuel(number), expected);
+        }
+    }
 }
