@@ -120,7 +120,7 @@ fn answer<T: AsMut<World> + 'static>(
     let fuel = caller.get_fuel()?;
     let (memory, data) = memory.data_and_store_mut(&mut caller);
     let mut call = Call { memory, world: data.as_mut(), fuel };
-    let result = call.charge(CALL_FUEL).and_then(|()| act(&mut call));
+    let result = call.charge(CALL_FUEL).and_then(|()| call.perform(act));
     let fuel = call.fuel;
     caller.set_fuel(fuel)?;
     match result {

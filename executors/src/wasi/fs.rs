@@ -2,7 +2,8 @@
 //!
 //! Inputs stay where they were staged and are listed and opened when the program looks at them. What the program
 //! writes lies in flat files named by inode, so no name of the program's ever reaches the host during a run; the
-//! result paths get their names when the run is over. There are no symbolic links, and nothing outside can be named.
+//! result paths get their names when the run is over. Symbolic links are followed here, never by the host, and nothing
+//! outside can be named.
 
 pub(crate) mod path;
 
@@ -18,4 +19,4 @@ mod collect;
 
 pub(crate) use content::Quota;
 pub(crate) use mounts::MountError;
-pub(crate) use tree::{Inode, Tree};
+pub(crate) use tree::{Found, Inode, Tree};

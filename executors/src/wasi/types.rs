@@ -14,6 +14,7 @@ pub(crate) enum Errno {
     IlSeq = 25,
     Inval = 28,
     IsDir = 31,
+    Loop = 32,
     MFile = 33,
     NameTooLong = 37,
     NFile = 41,
@@ -24,10 +25,11 @@ pub(crate) enum Errno {
     NotDir = 54,
     NotEmpty = 55,
     NotSock = 57,
-    NotSup = 58,
+    Perm = 63,
     Range = 68,
     RoFs = 69,
     SPipe = 70,
+    XDev = 75,
     NotCapable = 76,
 }
 
@@ -60,9 +62,11 @@ impl From<io::Error> for Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum FileType {
-    CharacterDevice = 2,
+    /// A stream that is no terminal. Were it a character device, C libraries would take it for one.
+    Unknown = 0,
     Directory = 3,
     RegularFile = 4,
+    SymbolicLink = 7,
 }
 
 /// Bits of `fdflags`.
@@ -81,6 +85,11 @@ pub(crate) mod oflags {
     pub(crate) const ALL: u16 = 0b1111;
 }
 
+/// Bits of `lookupflags`.
+pub(crate) mod lookup {
+    pub(crate) const FOLLOW: u32 = 1;
+}
+
 /// Bits of `fstflags`.
 pub(crate) mod fstflags {
     pub(crate) const ATIM: u16 = 1;
@@ -95,16 +104,22 @@ pub(crate) mod rights {
     pub(crate) const FD_READ: u64 = 1 << 1;
     pub(crate) const FD_WRITE: u64 = 1 << 6;
     pub(crate) const ALL: u64 = (1 << 30) - 1;
+    const FD_SEEK_TELL: u64 = 1 << 2 | 1 << 5;
+    const FD_FILESTAT_GET: u64 = 1 << 21;
+    const POLL: u64 = 1 << 27;
     /// What makes sense for standard input, output and error: no seeking, so that programs see a pipe.
-    pub(crate) const STDIN: u64 = FD_READ | 1 << 27;
-    pub(crate) const STDOUT: u64 = FD_WRITE | 1 << 27;
+    pub(crate) const STDIN: u64 = FD_READ | FD_FILESTAT_GET | POLL;
+    pub(crate) const STDOUT: u64 = FD_WRITE | FD_FILESTAT_GET | POLL;
+    /// Standard input from a file.
+    pub(crate) const STDIN_FILE: u64 = STDIN | FD_SEEK_TELL;
 }
 
-/// What `fd_filestat_get` and `path_filestat_get` tell. Link counts are always 1 and the device always 1.
+/// What `fd_filestat_get` and `path_filestat_get` tell. The device is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) inode: u64,
     pub(crate) kind: FileType,
+    pub(crate) links: u64,
     pub(crate) size: u64,
     pub(crate) atime: u64,
     pub(crate) mtime: u64,
@@ -119,7 +134,7 @@ impl Stat {
             (0, 1),
             (8, self.inode),
             (16, self.kind as u64),
-            (24, 1),
+            (24, self.links),
             (32, self.size),
             (40, self.atime),
             (48, self.mtime),

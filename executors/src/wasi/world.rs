@@ -8,9 +8,9 @@ use std::sync::Arc;
 use shoal_protocol::task::Invocation;
 
 use super::clock::{Clock, Which};
-use super::descriptors::{Descriptor, Descriptors, Listing, MAX_LISTED, Object};
+use super::descriptors::{Descriptor, Descriptors, Listing, Object};
 use super::fs::path::GuestPath;
-use super::fs::{Inode, MountError, Quota, Tree};
+use super::fs::{Found, Inode, MountError, Quota, Tree};
 use super::random::Random;
 use super::types::{Answer, Errno, Fault, FileType, Stat, fdflags, fstflags, oflags, rights};
 use crate::task::Task;
@@ -35,6 +35,8 @@ pub(crate) struct World {
 /// How a path is opened: the arguments of `path_open`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening {
+    /// Whether a symbolic link at the path's end is followed.
+    pub(crate) follow: bool,
     pub(crate) oflags: u16,
     pub(crate) fdflags: u16,
     pub(crate) rights: u64,
@@ -48,11 +50,14 @@ impl World {
         let scratch = task.work_dir.join("scratch");
         let results: Vec<_> = result_paths.iter().map(|result| result.path.clone()).collect();
         let mut tree = Tree::new(&task.inputs, &results, scratch, Quota::new(limits.output_bytes))?;
-        tree.acquire(Tree::ROOT).map_err(|_| MountError::BadPath("/".into()))?;
+        let stdin = tree.stdin(&task.inputs)?;
+        [Some(Tree::ROOT), stdin].into_iter().flatten().for_each(|inode| tree.acquire(inode));
+        // Mounting is ours to pay for.
+        tree.take_work();
         let arguments = std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str));
         Ok(Self {
             tree,
-            descriptors: Descriptors::new(Tree::ROOT),
+            descriptors: Descriptors::new(Tree::ROOT, stdin),
             clock: Clock::default(),
             random: Random::new(task.invocation.id()),
             arguments: arguments.map(c_string).collect(),
@@ -93,9 +98,9 @@ impl World {
         }
         match (&mut descriptor.object, at) {
             (Object::Stdin, None) => Ok(0),
-            (Object::Node { inode, .. }, Some(at)) => self.tree.file(*inode)?.read_at(bytes, at),
+            (Object::Node { inode, .. }, Some(at)) => self.tree.read(*inode, bytes, at),
             (Object::Node { inode, offset, .. }, None) => {
-                let read = self.tree.file(*inode)?.read_at(bytes, *offset)?;
+                let read = self.tree.read(*inode, bytes, *offset)?;
                 *offset += read as u64;
                 Ok(read)
             }
@@ -149,8 +154,7 @@ impl World {
         match self.inode(fd) {
             Ok(inode) => Ok(self.tree.stat(inode)),
             Err(Fault::Errno(Errno::SPipe)) => {
-                let kind = FileType::CharacterDevice;
-                Ok(Stat { inode: 0, kind, size: 0, atime: 0, mtime: 0, ctime: 0 })
+                Ok(Stat { inode: 0, kind: FileType::Unknown, links: 1, size: 0, atime: 0, mtime: 0, ctime: 0 })
             }
             Err(fault) => Err(fault),
         }
@@ -165,7 +169,7 @@ impl World {
         let base = self.base(fd)?;
         let inheriting = self.descriptors.get(fd)?.inheriting;
         let inode = self.open_node(base, path, opening)?;
-        self.tree.acquire(inode)?;
+        self.tree.acquire(inode);
         if opening.oflags & oflags::TRUNC != 0 {
             let truncated = self.tree.resize(inode, 0, self.clock.stamp());
             truncated.inspect_err(|_| drop(self.tree.release(inode)))?;
@@ -181,18 +185,19 @@ impl World {
         if create && opening.oflags & oflags::DIRECTORY != 0 {
             return Err(Errno::Inval.into());
         }
-        let found = match self.tree.find(base, path) {
-            Err(Fault::Errno(Errno::NoEnt)) if create && !path.folder => {
-                let (parent, name) = self.tree.find_parent(base, path)?;
-                return self.tree.create_file(parent, name, self.clock.stamp());
+        let exclusive = create && opening.oflags & oflags::EXCL != 0;
+        let found = match self.tree.resolve(base, path, opening.follow && !exclusive)? {
+            Found::Node(inode) => inode,
+            Found::Free(parent, name) if create && !path.folder => {
+                return self.tree.create_file(parent, &name, self.clock.stamp());
             }
-            found => found?,
+            Found::Free(..) => return Err(Errno::NoEnt.into()),
         };
         if create && writing && !path.folder && self.tree.is_placeholder(found) {
-            self.tree.give_way(found, self.clock.stamp())?;
+            self.tree.give_way(found, self.clock.stamp());
             return Ok(found);
         }
-        if create && opening.oflags & oflags::EXCL != 0 {
+        if exclusive {
             return Err(Errno::Exist.into());
         }
         self.may_open(found, opening.oflags & oflags::DIRECTORY != 0, writing)?;
@@ -205,8 +210,8 @@ impl World {
             Ok(file) if writing && !file.writable() => Err(Errno::RoFs.into()),
             Ok(_) => Ok(()),
             // Who says that it is a folder asks for rights to hand down, not to write to it.
-            Err(_) if writing && !folder => Err(Errno::IsDir.into()),
-            Err(_) => Ok(()),
+            Err(Fault::Errno(Errno::IsDir)) if folder || !writing => Ok(()),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -223,8 +228,7 @@ impl World {
         self.descriptors.get(to)?;
         if from != to {
             self.close(to)?;
-            let moved = self.descriptors.take(from)?;
-            self.descriptors.put(to, moved);
+            self.descriptors.renumber(from, to)?;
         }
         Ok(())
     }
@@ -237,17 +241,13 @@ impl World {
         }
         let entries: Vec<_> =
             self.tree.folder(folder)?.entries.iter().map(|(name, at)| (Arc::clone(name), *at)).collect();
+        self.tree.work(entries.len());
         let parent = self.tree.node(folder).parent;
         let dots = [(folder, FileType::Directory, ".".into()), (parent, FileType::Directory, "..".into())];
         let named = entries.into_iter().map(|(name, inode)| (inode, self.tree.stat(inode).kind, name));
-        let new: Listing = dots.into_iter().chain(named).collect();
-        if self.descriptors.listed() + new.len() > MAX_LISTED {
-            return Err(Errno::NoMem.into());
-        }
-        if let Object::Node { listing, .. } = &mut self.descriptors.get_mut(fd)?.object {
-            *listing = Some(Listing::clone(&new));
-        }
-        Ok(new)
+        let listing: Listing = dots.into_iter().chain(named).collect();
+        self.descriptors.keep(fd, &listing)?;
+        Ok(listing)
     }
 
     /// Sets a node's times as `fstflags` say.

@@ -114,7 +114,9 @@ impl Run {
     fn world(&self) -> Result<World, RunError> {
         let TaskEngine::Wasm(wasm) = &self.task.invocation.engine;
         World::new(&self.task, &wasm.arguments).map_err(|error| match error {
-            MountError::BadPath(_) | MountError::Conflict(_) => RunError::Declined(error.to_string()),
+            MountError::BadPath(_) | MountError::Conflict(_) | MountError::FolderAsStdin => {
+                RunError::Declined(error.to_string())
+            }
             MountError::Missing(..) => RunError::InputMissing(error.to_string()),
             MountError::Host(error) => RunError::HostFailed(error.to_string()),
         })

@@ -5,10 +5,20 @@ use std::ops::Range;
 use super::{Call, after};
 use crate::wasi::types::{Answer, Errno, Fault};
 
+/// What a step in the file system costs, in fuel: a name of a path, an entry of a folder.
+const STEP_FUEL: u64 = 20;
 /// Buffers of one read or write.
 const MAX_BUFFERS: u32 = 1_024;
 
 impl Call<'_> {
+    /// Acts, and charges for what that was in the file system. Also when it failed: looking costs as much.
+    pub(super) fn perform(&mut self, act: impl FnOnce(&mut Self) -> Answer<()>) -> Answer<()> {
+        let answer = act(self);
+        let work = self.world.tree.take_work();
+        self.charge(work * STEP_FUEL)?;
+        answer
+    }
+
     /// Takes fuel; what is not there ends the run.
     pub(super) fn charge(&mut self, fuel: u64) -> Answer<()> {
         let left = self.fuel.checked_sub(fuel);

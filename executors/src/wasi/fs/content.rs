@@ -39,25 +39,28 @@ impl Quota {
     }
 }
 
-/// A file's bytes on disk.
+/// A file's bytes on disk. The host's file is opened when bytes move, and a scratch file made when it gets some.
 #[derive(Debug)]
 pub(crate) struct Content {
     path: PathBuf,
     writable: bool,
+    /// It is on disk.
+    made: bool,
     size: u64,
+    /// How often its bytes count: once for each name, because in the results each name is a file.
+    names: u64,
     handle: Option<File>,
 }
 
 impl Content {
     /// A staged input of `size` bytes.
     pub(crate) fn input(path: PathBuf, size: u64) -> Self {
-        Self { path, writable: false, size, handle: None }
+        Self { path, writable: false, made: true, size, names: 1, handle: None }
     }
 
     /// A new, empty scratch file.
-    pub(crate) fn scratch(path: PathBuf) -> io::Result<Self> {
-        let handle = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { path, writable: true, size: 0, handle: Some(handle) })
+    pub(crate) fn scratch(path: PathBuf) -> Self {
+        Self { path, writable: true, made: false, size: 0, names: 1, handle: None }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -68,25 +71,26 @@ impl Content {
         self.writable
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn is_open(&self) -> bool {
+        self.handle.is_some()
     }
 
-    /// Opens the host's file before a descriptor is given out.
+    /// Opens the host's file.
     pub(crate) fn open(&mut self) -> io::Result<()> {
-        if self.handle.is_none() {
-            self.handle = Some(OpenOptions::new().read(true).write(self.writable).open(&self.path)?);
-        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(self.writable).create_new(!self.made).mode(0o600);
+        self.handle = Some(options.open(&self.path)?);
+        self.made = true;
         Ok(())
     }
 
-    /// Closes the host's file when no descriptor is left.
+    /// Closes the host's file; it can be opened again.
     pub(crate) fn close(&mut self) {
         self.handle = None;
     }
 
     fn handle(&self) -> io::Result<&File> {
-        self.handle.as_ref().ok_or_else(|| io::Error::other("a file without descriptor was used"))
+        self.handle.as_ref().ok_or_else(|| io::Error::other("a file was used before it was opened"))
     }
 
     /// Reads what there is at `offset`; 0 at the end. Fills `bytes` unless the file ends.
@@ -103,14 +107,14 @@ impl Content {
             return Ok(0);
         }
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::FBig)?;
-        let room = quota.left.min(end.saturating_sub(self.size));
+        let room = (quota.left / self.names).min(end.saturating_sub(self.size));
         let end = end.min(self.size + room);
         if end <= offset {
             return Err(Errno::NoSpc.into());
         }
         let length = usize::try_from(end - offset).map_err(|_| Errno::FBig)?;
         self.handle()?.write_all_at(&bytes[..length], offset)?;
-        quota.take(end.saturating_sub(self.size))?;
+        quota.take(self.cost(end.saturating_sub(self.size)))?;
         self.size = self.size.max(end);
         Ok(length)
     }
@@ -118,13 +122,34 @@ impl Content {
     /// Cuts or extends with zeros.
     pub(crate) fn resize(&mut self, quota: &mut Quota, size: u64) -> Answer<()> {
         if size > self.size {
-            quota.take(size - self.size)?;
+            quota.take(self.cost(size - self.size))?;
         } else {
-            quota.give(self.size - size);
+            quota.give(self.cost(self.size - size));
         }
         self.handle()?.set_len(size)?;
         self.size = size;
         Ok(())
+    }
+
+    /// Counts its bytes for another number of names. One that has lost its last name still lies on disk.
+    pub(crate) fn rename(&mut self, quota: &mut Quota, names: u32) -> Answer<()> {
+        let names = u64::from(names).max(1);
+        if names > self.names {
+            quota.take(self.size.saturating_mul(names - self.names))?;
+        } else {
+            quota.give(self.size * (self.names - names));
+        }
+        self.names = names;
+        Ok(())
+    }
+
+    fn cost(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.names)
+    }
+
+    /// Moves a scratch file to where the results are collected.
+    pub(crate) fn move_to(&self, target: &Path) -> io::Result<()> {
+        if self.made { std::fs::rename(&self.path, target) } else { File::create_new(target).map(drop) }
     }
 
     /// Removes a scratch file and gives its bytes back.
@@ -132,7 +157,7 @@ impl Content {
         if !self.writable {
             return Ok(());
         }
-        quota.give(self.size);
-        std::fs::remove_file(self.path)
+        quota.give(self.cost(self.size));
+        if self.made { std::fs::remove_file(self.path) } else { Ok(()) }
     }
 }

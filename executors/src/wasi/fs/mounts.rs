@@ -1,18 +1,20 @@
 //! The tree at the start of a run: `/tmp`, the inputs, and an empty folder for each result path.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use super::content::Quota;
 use super::path::{GuestPath, Step};
-use super::tree::{Folder, Inode, Kind, Node, Tree, staged};
+use super::tree::{Folder, Inode, Kind, Tree, staged};
 use crate::task::StagedInput;
 use crate::wasi::clock::INPUT_STAMP_NS;
 use crate::wasi::types::Fault;
 
 /// The private folder of every program.
 const TMP: &str = "/tmp";
+
+/// Where an input file is the program's standard input.
+pub(crate) const STDIN: &str = "/dev/stdin";
 
 /// Why a tree cannot be made of a task's mounts.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,8 @@ pub(crate) enum MountError {
     BadPath(String),
     #[error("{0:?} is mounted twice or lies below a mounted file")]
     Conflict(String),
+    #[error("{STDIN} is a folder; standard input must be a file")]
+    FolderAsStdin,
     #[error("{0}: {1}")]
     Missing(String, io::Error),
     #[error("{0}")]
@@ -40,9 +44,7 @@ impl Tree {
         scratch: PathBuf,
         quota: Quota,
     ) -> Result<Self, MountError> {
-        let root = Node::new(Self::ROOT, "".into(), Kind::Folder(Folder::default()), INPUT_STAMP_NS);
-        let nodes = BTreeMap::from([(Self::ROOT, root)]);
-        let mut tree = Self { nodes, next: Self::ROOT + 1, scratch, scratch_made: false, quota, results: Vec::new() };
+        let mut tree = Self::empty(scratch, quota);
         tree.pin(Self::ROOT);
         tree.results = vec![Self::ROOT; results.len()];
         tree.mount_all(inputs, results)?;
@@ -107,6 +109,7 @@ impl Tree {
             if self.node(hidden).pinned {
                 return Ok(None);
             }
+            self.detach(at, name)?;
             self.nodes.remove(&hidden);
         }
         let inode = self.add(at, name, kind, INPUT_STAMP_NS)?;
@@ -124,6 +127,19 @@ impl Tree {
         }
         root.mount = true;
         Some(Self::ROOT)
+    }
+
+    /// The input file that is the program's standard input, if there is one.
+    pub(crate) fn stdin(&mut self, inputs: &[StagedInput]) -> Result<Option<Inode>, MountError> {
+        if !inputs.iter().any(|input| input.target == STDIN) {
+            return Ok(None);
+        }
+        let path = GuestPath::parse(&STDIN.as_bytes()[1..]);
+        let found = path.and_then(|path| self.find(Self::ROOT, &path, false)).map_err(|fault| told(fault, STDIN))?;
+        match self.file(found) {
+            Ok(_) => Ok(Some(found)),
+            Err(_) => Err(MountError::FolderAsStdin),
+        }
     }
 
     fn pin(&mut self, inode: Inode) {

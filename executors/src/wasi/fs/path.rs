@@ -30,11 +30,20 @@ impl<'a> GuestPath<'a> {
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Errno::IlSeq)?;
         match text {
-            "" => return Err(Errno::NoEnt.into()),
-            _ if text.starts_with('/') => return Err(Errno::NotCapable.into()),
-            _ if text.contains('\0') => return Err(Errno::IlSeq.into()),
-            _ => {}
+            "" => Err(Errno::NoEnt.into()),
+            _ if text.starts_with('/') => Err(Errno::Perm.into()),
+            _ if text.contains('\0') => Err(Errno::IlSeq.into()),
+            _ => Self::cut(text),
         }
+    }
+
+    /// Cuts the target of a symbolic link; says too whether it begins at the root.
+    pub(crate) fn of_link(target: &'a str) -> Answer<(Self, bool)> {
+        let relative = target.trim_start_matches('/');
+        Ok((Self::cut(relative)?, relative.len() < target.len()))
+    }
+
+    fn cut(text: &'a str) -> Answer<Self> {
         let steps = text.split('/').filter(|name| !matches!(*name, "" | ".")).map(step).collect::<Answer<_>>()?;
         let folder = matches!(text.rsplit('/').next(), Some("" | "." | ".."));
         Ok(Self { steps, folder })
