@@ -37,7 +37,7 @@ fn invocation(module: BlobHash) -> Invocation {
 async fn run(executor: &WasmExecutor, blobs: &One, invocation: &Invocation, folder: &Path) -> Duration {
     std::fs::create_dir(folder).expect("a folder");
     let (invocation, work_dir) = (invocation.clone(), folder.to_owned());
-    let task = Task { invocation, inputs: vec![], work_dir, timeout: Duration::from_secs(10) };
+    let task = Task { invocation, inputs: vec![], work_dir, timeout: Duration::from_secs(10), trace: None };
     let start = Instant::now();
     executor.run(task, blobs, CancellationToken::new()).await.expect("a vote");
     let elapsed = start.elapsed();

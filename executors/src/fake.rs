@@ -7,7 +7,7 @@ use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, Outcome};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Blobs, CheckError, Executor, Finished, Outputs, PROFILE, RunError, Task};
+use crate::{Blobs, CheckError, Executor, Finished, HostCalls, Outputs, PROFILE, RunError, Task};
 
 /// Ends every task alike, with a given outcome and standard output; leaves every result path an empty folder.
 #[derive(Debug, Clone)]
@@ -49,7 +49,15 @@ impl Executor for FakeExecutor {
             () = tokio::time::sleep(self.run) => {}
         }
         let outputs = self.write(&task).map_err(|error| RunError::HostFailed(error.to_string()))?;
-        Ok(Finished { outcome: self.outcome, outputs, run: self.run, fuel_used: 0 })
+        Ok(Finished {
+            outcome: self.outcome,
+            outputs,
+            run: self.run,
+            fuel_used: 0,
+            peak_memory_bytes: 0,
+            calls: HostCalls { digest: *blake3::hash(b"").as_bytes(), count: 0 },
+            trace: None,
+        })
     }
 }
 

@@ -9,6 +9,8 @@ use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::MAX_TEXT_BYTES;
 use shoal_protocol::task::{Failure, Invocation, Outcome};
 
+use crate::wasi::calls::{HostCalls, Trace, TraceRequest};
+
 /// Where an executor gets modules from.
 #[async_trait]
 pub trait Blobs: Send + Sync {
@@ -27,6 +29,8 @@ pub struct Task {
     pub work_dir: PathBuf,
     /// Wall-clock limit, compilation included.
     pub timeout: Duration,
+    /// Which host calls are recorded one by one; none in an ordinary run.
+    pub trace: Option<TraceRequest>,
 }
 
 /// An input that was fetched.
@@ -49,6 +53,12 @@ pub struct Finished {
     pub run: Duration,
     /// Fuel used, for people. Never compared: a trap does not report it exactly.
     pub fuel_used: u64,
+    /// The most linear memory that the program had, in bytes.
+    pub peak_memory_bytes: u64,
+    /// What it asked of its world. No part of the result: it tells where two results part.
+    pub calls: HostCalls,
+    /// The calls that [`Task::trace`] asked for.
+    pub trace: Option<Trace>,
 }
 
 /// Files in the run's work folder.

@@ -8,6 +8,8 @@ pub(crate) mod abi;
 
 pub(crate) mod world;
 
+pub(crate) mod calls;
+
 mod descriptors;
 
 pub(crate) mod fs;

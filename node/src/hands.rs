@@ -177,7 +177,7 @@ impl Hands {
         let inputs = self.stage(&run.dir, &invocation).await?;
         let work_dir = run.dir.join("run");
         tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
-        let task = Task { invocation, inputs, work_dir, timeout };
+        let task = Task { invocation, inputs, work_dir, timeout, trace: None };
         let blobs = Modules(self.blobs.clone());
         let finished = executor.run(task, &blobs, run.over.clone()).await.map_err(|error| error.failure())?;
         let mut stdout = ResultPart::Path(finished.outputs.stdout);

@@ -48,9 +48,13 @@ macro_rules! functions {
         /// Defines every function.
         pub(crate) fn add_to_linker<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             $(linker.func_wrap(MODULE, stringify!($name), |caller: Caller<'_, T>, $($argument: $type),*| {
-                answer(caller, |call| call.$name($($argument),*))
+                let arguments = [$((stringify!($argument), u64::from($argument))),*];
+                answer(caller, stringify!($name), &arguments, |call| call.$name($($argument),*))
             })?;)*
-            linker.func_wrap(MODULE, PROC_EXIT, |_: Caller<'_, T>, code: i32| -> wasmtime::Result<()> {
+            linker.func_wrap(MODULE, PROC_EXIT, |mut caller: Caller<'_, T>, code: i32| -> wasmtime::Result<()> {
+                let calls = &mut caller.data_mut().as_mut().calls;
+                calls.begin(PROC_EXIT, &[("code", u64::from(code.cast_unsigned()))]);
+                calls.end(ENDED);
                 Err(wasmtime::Error::new(Stop::Exit(code)))
             })?;
             Ok(())
@@ -109,9 +113,14 @@ functions! {
     sock_shutdown(fd: u32, how: u32);
 }
 
-/// Runs one call in the calling module's own memory and charges for it.
+/// What is recorded as the result of a call that ended the run; error numbers are smaller.
+const ENDED: u64 = 1 << 32;
+
+/// Runs one call in the calling module's own memory, records it and charges for it.
 fn answer<T: AsMut<World> + 'static>(
     mut caller: Caller<'_, T>,
+    name: &str,
+    arguments: &[(&str, u64)],
     act: impl FnOnce(&mut Call<'_>) -> Answer<()>,
 ) -> wasmtime::Result<i32> {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
@@ -120,7 +129,13 @@ fn answer<T: AsMut<World> + 'static>(
     let fuel = caller.get_fuel()?;
     let (memory, data) = memory.data_and_store_mut(&mut caller);
     let mut call = Call { memory, world: data.as_mut(), fuel };
+    call.world.calls.begin(name, arguments);
     let result = call.charge(CALL_FUEL).and_then(|()| call.perform(act));
+    call.world.calls.end(match &result {
+        Ok(()) => 0,
+        Err(Fault::Errno(errno)) => *errno as u64,
+        Err(Fault::Host(_) | Fault::OutOfFuel) => ENDED,
+    });
     let fuel = call.fuel;
     caller.set_fuel(fuel)?;
     match result {

@@ -1,12 +1,13 @@
 //! Everything outside a program's memory, and what it can do to it: files, descriptors, streams, time, chance.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shoal_protocol::task::Invocation;
 
+use super::calls::{Calls, HostCalls, Trace};
 use super::clock::{Clock, Which};
 use super::descriptors::{Descriptor, Descriptors, Listing, Object};
 use super::fs::path::GuestPath;
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) descriptors: Descriptors,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    pub(crate) calls: Calls,
     /// Arguments, each with its final NUL.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// `KEY=value`, each with its final NUL, in key order.
@@ -60,6 +62,7 @@ impl World {
             descriptors: Descriptors::new(Tree::ROOT, stdin),
             clock: Clock::default(),
             random: Random::new(task.invocation.id()),
+            calls: Calls::new(task.trace),
             arguments: arguments.map(c_string).collect(),
             environment: environment.iter().map(|(key, value)| c_string(&format!("{key}={value}"))).collect(),
             stdout: File::create_new(task.stdout())?,
@@ -68,8 +71,8 @@ impl World {
     }
 
     /// Ends the run; the result paths are moved into `target`.
-    pub(crate) fn collect(self, target: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
-        self.tree.collect(target)
+    pub(crate) fn finish(self, target: &Path) -> (io::Result<Vec<PathBuf>>, (HostCalls, Option<Trace>)) {
+        (self.tree.collect(target), self.calls.finish())
     }
 
     /// The node behind a descriptor; streams have none.

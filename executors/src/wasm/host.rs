@@ -26,6 +26,7 @@ impl AsMut<World> for Host {
 /// a vote: that must never look like -1.
 #[derive(Debug)]
 pub(super) struct Limiter {
+    memory_limit: usize,
     memory_left: usize,
     elements_left: usize,
     /// Something was refused: a module that cannot be instantiated for that reason is a vote.
@@ -34,8 +35,13 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new(memory_bytes: u64) -> Self {
-        let memory_left = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-        Self { memory_left, elements_left: MAX_TABLE_ELEMENTS, refused: false }
+        let memory_limit = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        Self { memory_limit, memory_left: memory_limit, elements_left: MAX_TABLE_ELEMENTS, refused: false }
+    }
+
+    /// The most memory that the run had so far, in bytes: memories never shrink.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        (self.memory_limit - self.memory_left) as u64
     }
 }
 

@@ -36,6 +36,14 @@ pub(super) struct Run {
     busy: watch::Sender<bool>,
 }
 
+/// What is known of a program that has ended with a vote.
+struct Ended {
+    outcome: Outcome,
+    run: Duration,
+    fuel_used: u64,
+    peak_memory_bytes: u64,
+}
+
 /// Why the program's code is over before it returned.
 enum End {
     Vote(Outcome),
@@ -81,7 +89,7 @@ impl Run {
     /// The vote of a run whose program cannot even be instantiated: nothing was written.
     pub(super) fn without_program(&self, outcome: Outcome) -> Result<Finished, RunError> {
         let world = self.world()?;
-        self.finish(world, outcome, Duration::ZERO, 0)
+        self.finish(world, Ended { outcome, run: Duration::ZERO, fuel_used: 0, peak_memory_bytes: 0 })
     }
 
     fn perform(&self, engine: &Engine, program: &Program) -> Result<Finished, RunError> {
@@ -95,7 +103,10 @@ impl Run {
         let run = start.elapsed();
         let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0);
         match end {
-            End::Vote(outcome) => self.finish(store.into_data().world, outcome, run, fuel_used),
+            End::Vote(outcome) => {
+                let Host { world, limiter } = store.into_data();
+                self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes: limiter.peak_bytes() })
+            }
             End::Killed => Err(RunError::Cancelled),
             End::Host(why) => Err(RunError::HostFailed(why)),
         }
@@ -122,13 +133,14 @@ impl Run {
         })
     }
 
-    fn finish(&self, world: World, outcome: Outcome, run: Duration, fuel_used: u64) -> Result<Finished, RunError> {
-        let paths = world.collect(&self.task.work_dir);
+    fn finish(&self, world: World, ended: Ended) -> Result<Finished, RunError> {
+        let Ended { outcome, run, fuel_used, peak_memory_bytes } = ended;
+        let (paths, (calls, trace)) = world.finish(&self.task.work_dir);
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
         let outputs =
             Outputs { stdout: self.task.stdout(), stderr: self.task.stderr(), results: names.zip(paths).collect() };
-        Ok(Finished { outcome, outputs, run, fuel_used })
+        Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace })
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use shoal_executors::{Blobs, Executor, Finished, PROFILE, RunError, StagedInput, Task, WasmConfig, WasmExecutor};
+use shoal_executors::{
+    Blobs, Executor, Finished, PROFILE, RunError, StagedInput, Task, TraceRequest, WasmConfig, WasmExecutor,
+};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Engine, ImportModule, Invocation, Limits, Outcome, ResultPath, Wasm};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ pub struct Job {
     pub invocation: Invocation,
     pub inputs: Vec<StagedInput>,
     pub timeout: Duration,
+    pub trace: Option<TraceRequest>,
     pub cancel: CancellationToken,
 }
 
@@ -57,7 +60,8 @@ pub fn job(module: impl AsRef<[u8]>) -> Job {
     let limits = Limits { memory_bytes: 64 << 20, fuel: 20_000_000_000, output_bytes: 64 << 20 };
     let (environment, inputs, result_paths) = (BTreeMap::new(), vec![], vec![]);
     let invocation = Invocation { engine, environment, inputs, result_paths, limits };
-    Job { blobs, invocation, inputs: vec![], timeout: Duration::from_secs(120), cancel: CancellationToken::new() }
+    let (timeout, cancel) = (Duration::from_secs(120), CancellationToken::new());
+    Job { blobs, invocation, inputs: vec![], timeout, trace: None, cancel }
 }
 
 pub fn binary(module: &[u8]) -> Vec<u8> {
@@ -130,7 +134,7 @@ impl Job {
 
     pub async fn run_in(self, executor: &WasmExecutor, folder: &Path) -> Result<Finished, RunError> {
         let (invocation, inputs) = (self.invocation, self.inputs);
-        let task = Task { invocation, inputs, work_dir: folder.to_owned(), timeout: self.timeout };
+        let task = Task { invocation, inputs, work_dir: folder.to_owned(), timeout: self.timeout, trace: self.trace };
         executor.run(task, &self.blobs, self.cancel).await
     }
 

@@ -128,7 +128,9 @@ impl Call<'_> {
                 break;
             }
         }
+        let end = room.start;
         let used = length - u32::try_from(room.len()).map_err(|_| Errno::Range)?;
+        self.world.calls.moved(&self.memory[end - used as usize..end]);
         self.charge(u64::from(used))?;
         self.put_u32(result, used)
     }

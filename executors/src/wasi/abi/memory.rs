@@ -35,6 +35,7 @@ impl Call<'_> {
     pub(super) fn put(&mut self, at: u32, bytes: &[u8]) -> Answer<()> {
         let range = self.range(at, u32::try_from(bytes.len()).map_err(|_| Errno::Fault)?)?;
         self.memory[range].copy_from_slice(bytes);
+        self.world.calls.moved(bytes);
         Ok(())
     }
 
@@ -76,12 +77,15 @@ impl Call<'_> {
 
     pub(super) fn read(&mut self, fd: u32, buffers: u32, count: u32, at: Option<u64>, result: u32) -> Answer<()> {
         self.each_buffer(fd, buffers, count, at, result, |call, buffer, at| {
-            call.world.read(fd, &mut call.memory[buffer], at)
+            let read = call.world.read(fd, &mut call.memory[buffer.clone()], at)?;
+            call.world.calls.moved(&call.memory[buffer][..read]);
+            Ok(read)
         })
     }
 
     pub(super) fn write(&mut self, fd: u32, buffers: u32, count: u32, at: Option<u64>, result: u32) -> Answer<()> {
         self.each_buffer(fd, buffers, count, at, result, |call, buffer, at| {
+            call.world.calls.moved(&call.memory[buffer.clone()]);
             call.world.write(fd, &call.memory[buffer], at)
         })
     }

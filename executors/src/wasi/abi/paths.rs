@@ -142,11 +142,13 @@ impl Call<'_> {
         self.world.tree.rename(from, to, now)
     }
 
-    fn path(&self, path: u32, length: u32) -> Answer<Vec<u8>> {
+    fn path(&mut self, path: u32, length: u32) -> Answer<Vec<u8>> {
         if length as usize > MAX_PATH_BYTES {
             return Err(Errno::NameTooLong.into());
         }
-        Ok(self.memory[self.range(path, length)?].to_vec())
+        let range = self.range(path, length)?;
+        self.world.calls.moved(&self.memory[range.clone()]);
+        Ok(self.memory[range].to_vec())
     }
 
     fn find(&mut self, fd: u32, lookup: u32, path: u32, length: u32) -> Answer<Inode> {

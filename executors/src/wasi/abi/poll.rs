@@ -35,8 +35,10 @@ impl Call<'_> {
         self.put_u32(result, ready)
     }
 
-    fn subscription(&self, at: u32) -> Answer<(u64, Wait)> {
-        let bytes = &self.memory[self.range(at, 48)?];
+    fn subscription(&mut self, at: u32) -> Answer<(u64, Wait)> {
+        let range = self.range(at, 48)?;
+        let bytes = &self.memory[range];
+        self.world.calls.moved(bytes);
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let wait = match bytes[8] {

@@ -40,7 +40,8 @@ impl Call<'_> {
     pub(super) fn random_get(&mut self, buffer: u32, length: u32) -> Answer<()> {
         let range = self.range(buffer, length)?;
         self.charge(u64::from(length))?;
-        self.world.random.fill(&mut self.memory[range]);
+        self.world.random.fill(&mut self.memory[range.clone()]);
+        self.world.calls.moved(&self.memory[range]);
         Ok(())
     }
 
