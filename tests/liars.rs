@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Mesh, example, executions};
+use crate::support::{Daemon, Mesh, example, executions};
 
 const LIES_ALONE: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "lie-alone");
 const LIES_TOGETHER: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "lie-together");
@@ -23,6 +23,7 @@ fn a_liar_is_outvoted_named_and_not_asked_again() {
     let caught = caught.expect("the liar is awarded one of forty jobs");
     let told = requester.describe(caught["JobID"].as_str().unwrap());
     assert_eq!(dissenters(&told), std::slice::from_ref(&liar));
+    replayed(requester, &caught, &liar);
     for _ in 0..4 {
         let job = requester.json(&["job", "run", &example("wordcount/job.yaml")]);
         assert_eq!(job["State"], "Completed", "{job:#}");
@@ -55,6 +56,21 @@ fn liars_that_agree_with_each_other_win_nothing_against_as_many_honest_ones() {
     // Two against two: three executions always meet one honest worker, so that nobody ever leads by two.
     assert_eq!(job["State"], "Failed", "{job:#}");
     assert!(job["StateReason"].as_str().unwrap().contains("disputed"), "{job:#}");
+}
+
+/// The job run again by its requester agrees with everybody but the liar, who lied of what the program printed and not
+/// of what it called.
+fn replayed(requester: &Daemon, job: &Value, liar: &str) {
+    let replay = requester.json(&["job", "replay", job["JobID"].as_str().unwrap()]);
+    assert_eq!((&replay["Agrees"], &replay["ResultHash"]), (&true.into(), &job["Result"]["Hash"]), "{replay:#}");
+    for compared in replay["Executions"].as_array().unwrap() {
+        assert_eq!(compared["SameResult"], compared["PeerID"] != liar, "{replay:#}");
+        assert_eq!(compared["SameHostCalls"], true, "{replay:#}");
+    }
+    let execution = &executions(job)[0];
+    assert!(execution["HostCalls"].as_u64().unwrap() > 100 && execution["PeakMemoryBytes"].as_u64().unwrap() > 1 << 20);
+    let refusal = requester.run(&["job", "replay", job["JobID"].as_str().unwrap(), "--partition", "7"]);
+    assert_eq!(refusal.status.code(), Some(2));
 }
 
 fn dissenters(job: &Value) -> Vec<String> {

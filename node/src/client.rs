@@ -17,7 +17,7 @@ use shoal_protocol::job::Job;
 use crate::api::PREFIX;
 use crate::views::{
     BlobRow, BlobView, CollectedView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest, JobSummary,
-    JobView, KindView, PeerView, PinView, SubmitReply, SubmitRequest, TicketView,
+    JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
 };
 
 pub use self::sse::Events;
@@ -146,6 +146,12 @@ impl Client {
     /// What happened to a job.
     pub async fn history(&self, id: &str) -> Result<Vec<EventView>, ClientError> {
         self.get(&format!("/jobs/{}/history", word(id))).await
+    }
+
+    /// Has the node run a partition of a job again and compare.
+    pub async fn replay(&self, id: &str, partition: u32) -> Result<ReplayView, ClientError> {
+        let path = format!("/jobs/{}/replay?partition={partition}", word(id));
+        self.json(self.request(Method::POST, &path)).await
     }
 
     /// Stops a job.

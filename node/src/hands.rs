@@ -1,24 +1,24 @@
 //! Does what the protocol decides: fetches, runs, keeps and lets go. Each task reports back with one input.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shoal_executors::{Executor, StagedInput, Task};
+use shoal_executors::Executor;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
-use shoal_protocol::limits::MAX_TEXT_BYTES;
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Account, Claim, Content, ContentKind, Engine, Failure, Invocation};
+use shoal_protocol::task::{Content, ContentKind, Engine, Failure, Invocation};
 use shoal_protocol::time::Millis;
-use shoal_store::blobs::{Blobs, ResultFiles, ResultPart};
+use shoal_store::blobs::{Blobs, ResultPart};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Event;
 use crate::network::Network;
 use crate::pins;
+use crate::runner::{self, host, reason, remove};
 
 /// What a program may leave beside what it wrote: names of files and the like, in bytes.
 const RESULT_SLACK_BYTES: u64 = 16 << 20;
@@ -150,7 +150,7 @@ impl Hands {
         for (index, content) in contents.into_iter().enumerate() {
             let pin = pins::execution_input(execution, index);
             let size =
-                self.keep(&pin, content, vec![from], left).await.map_err(|why| Failure::InputMissing(clip(why)))?;
+                self.keep(&pin, content, vec![from], left).await.map_err(|why| Failure::InputMissing(reason(why)))?;
             left = left.saturating_sub(size);
         }
         Ok(())
@@ -173,40 +173,13 @@ impl Hands {
     ) -> Result<Finished, Failure> {
         let Engine::Wasm(_) = &invocation.engine;
         let executor = self.executors.get(&ExecutorKind::Wasm).ok_or_else(|| host("no wasm executor"))?;
-        remove(run.dir.clone()).await;
-        let inputs = self.stage(&run.dir, &invocation).await?;
-        let work_dir = run.dir.join("run");
-        tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
-        let task = Task { invocation, inputs, work_dir, timeout, trace: None };
-        let blobs = Modules(self.blobs.clone());
-        let finished = executor.run(task, &blobs, run.over.clone()).await.map_err(|error| error.failure())?;
-        let mut stdout = ResultPart::Path(finished.outputs.stdout);
-        self.misbehave(&mut stdout);
-        let mut files =
-            ResultFiles::new(finished.outcome.exit_code(), stdout, ResultPart::Path(finished.outputs.stderr));
-        finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
-        let result = self.blobs.collect(files).await.map_err(host)?;
-        self.blobs.pin(&pins::execution_result(execution), result.content).await.map_err(host)?;
+        let run = runner::Run { dir: &run.dir, invocation, timeout, cancel: run.over.clone() };
+        let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
+        self.blobs.pin(&pins::execution_result(execution), ran.result.content).await.map_err(host)?;
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;
-        Ok(Finished {
-            claim: Claim { outcome: finished.outcome, result: result.content.hash },
-            result_bytes: result.bytes,
-            run_ms: u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX),
-            account: Account { fuel: finished.fuel_used, ..Account::default() },
-        })
-    }
-
-    async fn stage(&self, dir: &Path, invocation: &Invocation) -> Result<Vec<StagedInput>, Failure> {
-        let mut inputs = Vec::new();
-        for (index, mount) in invocation.inputs.iter().enumerate() {
-            let folder = dir.join("inputs");
-            tokio::fs::create_dir_all(&folder).await.map_err(host)?;
-            let path = folder.join(index.to_string());
-            self.blobs.stage(mount.content, &path).await.map_err(host)?;
-            inputs.push(StagedInput { target: mount.target.clone(), path });
-        }
-        Ok(inputs)
+        let runner::Ran { claim, account, run_ms, result } = ran;
+        Ok(Finished { claim, result_bytes: result.bytes, run_ms, account })
     }
 
     #[cfg(debug_assertions)]
@@ -250,35 +223,4 @@ impl Hands {
     fn dir(&self, execution: ExecutionId) -> PathBuf {
         self.work_dir.join(execution.to_string())
     }
-}
-
-/// Modules for an executor, from the blob store.
-pub(crate) struct Modules(pub(crate) Blobs);
-
-#[async_trait::async_trait]
-impl shoal_executors::Blobs for Modules {
-    async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
-        self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
-    }
-}
-
-/// Removes a folder with everything in it, staged read-only files too.
-async fn remove(dir: PathBuf) {
-    match tokio::fs::remove_dir_all(&dir).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(dir = %dir.display(), %error, "not removed");
-        }
-        _ => {}
-    }
-}
-
-fn host(error: impl std::fmt::Display) -> Failure {
-    Failure::HostFailed(clip(error.to_string()))
-}
-
-/// Shortens a reason to what a message may carry.
-fn clip(mut words: String) -> String {
-    let end = (0..=MAX_TEXT_BYTES.min(words.len())).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
-    words.truncate(end);
-    words
 }

@@ -18,6 +18,10 @@ mod ingress;
 
 mod hands;
 
+mod runner;
+
+mod replay;
+
 mod pins;
 
 mod records;
@@ -44,4 +48,5 @@ pub use driver::TooManyJobs;
 pub use node::{Node, NodeInfo, StartError, StopError};
 pub use query::{LogChunk, LogsError, ResultError, ResultInfo};
 pub use records::LookupError;
+pub use replay::{Compared, Difference, Replay, ReplayError};
 pub use submit::SubmitError;

@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) runs: Runs,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
+    /// Whose turn it is to run a job again.
+    pub(crate) replaying: Arc<tokio::sync::Mutex<()>>,
     failed: watch::Sender<Option<String>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     // Held for the life of the node.
@@ -202,8 +204,21 @@ impl Node {
             tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
         ];
         let tasks = Mutex::new(tasks);
-        let inner =
-            Inner { config, me, network, blobs, state, executor, runs, inbox, happenings, failed, tasks, _lock: lock };
+        let inner = Inner {
+            config,
+            me,
+            network,
+            blobs,
+            state,
+            executor,
+            runs,
+            inbox,
+            happenings,
+            replaying: Arc::default(),
+            failed,
+            tasks,
+            _lock: lock,
+        };
         Ok(Self(Arc::new(inner)))
     }
 

@@ -17,10 +17,10 @@ use shoal_store::blobs::{Guard, Status};
 use tokio::sync::oneshot;
 
 use crate::driver::{Event, TooManyJobs};
-use crate::hands::Modules;
 use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
 use crate::pins;
+use crate::runner::Modules;
 
 /// The most that one input blob may hold, in bytes.
 const MAX_INPUT_BYTES: u64 = 1 << 42;

@@ -5,6 +5,8 @@
 
 pub mod job;
 
+pub mod replay;
+
 pub mod time;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use shoal_protocol::task::{Content, ContentKind};
 use crate::network::PeerInfo;
 
 pub use job::{EventView, ExecutionView, JobSummary, JobView, PartitionView, ResultView, VerificationView};
+pub use replay::{ComparedView, DifferenceView, ReplayView};
 
 /// What `POST /jobs` takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]

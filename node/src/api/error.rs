@@ -10,7 +10,7 @@ use shoal_store::state::StateError;
 use crate::network::FetchError;
 use crate::query::{LogsError, ResultError};
 use crate::views::{ErrorBody, ErrorView};
-use crate::{LookupError, StopError, SubmitError};
+use crate::{LookupError, ReplayError, StopError, SubmitError};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -109,6 +109,20 @@ impl From<LogsError> for ApiError {
             LogsError::NoExecution(_) | LogsError::NotFound(..) => Self::not_found(message),
             LogsError::Unavailable { .. } => Self::unavailable(message),
             LogsError::Store(_) | LogsError::Read(_) | LogsError::State(_) => Self::internal(message),
+        }
+    }
+}
+
+impl From<ReplayError> for ApiError {
+    fn from(error: ReplayError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReplayError::NotFound(_) => Self::not_found(message),
+            ReplayError::Partition { .. } => Self::malformed(message),
+            ReplayError::Busy => Self::busy(message),
+            ReplayError::Input(_) => Self::new(StatusCode::CONFLICT, "input_missing", message),
+            ReplayError::Failed(_) => Self::new(StatusCode::CONFLICT, "no_result", message),
+            _ => Self::internal(message),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::extract::{Asked, Sent};
 use super::{Api, events, logs};
 use crate::node::Node;
-use crate::views::{EventView, ExecutionView, JobSummary, JobView, ResultView, SubmitReply, SubmitRequest};
+use crate::views::{EventView, ExecutionView, JobSummary, JobView, ReplayView, ResultView, SubmitReply, SubmitRequest};
 
 /// Jobs that one list has at most, and how many it has unless told otherwise.
 const MAX_LISTED: usize = 1_000;
@@ -28,6 +28,7 @@ pub(super) fn router() -> Router<Api> {
         .route("/jobs/{id}/events", get(events::events))
         .route("/jobs/{id}/logs", get(logs::logs))
         .route("/jobs/{id}/results", get(results))
+        .route("/jobs/{id}/replay", post(replay))
 }
 
 #[derive(Deserialize)]
@@ -38,6 +39,12 @@ struct Limit {
 #[derive(Deserialize)]
 struct From {
     from: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Partition {
+    #[serde(default)]
+    partition: u32,
 }
 
 async fn submit(
@@ -94,6 +101,17 @@ async fn results(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<
             Err(ApiError::new(StatusCode::CONFLICT, "no_result", message))
         }
     }
+}
+
+/// Answers when the program has ended; whoever goes away stops it.
+async fn replay(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Asked(query): Asked<Partition>,
+) -> Result<Json<ReplayView>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    let replay = api.node().replay(job, query.partition).await?;
+    Ok(Json(ReplayView::from(&replay)))
 }
 
 async fn view(node: &Node, job: JobId) -> Result<JobView, ApiError> {

@@ -16,6 +16,8 @@ mod logs;
 
 mod get;
 
+mod replay;
+
 mod stop;
 
 use anyhow::Result;
@@ -48,6 +50,8 @@ enum Command {
     Logs(logs::Logs),
     /// Write a job's result to a folder
     Get(get::Get),
+    /// Run a job again on the node, alone, and say whether the same comes of it
+    Replay(replay::Replay),
     /// Stop a job
     Stop(stop::Stop),
 }
@@ -63,6 +67,7 @@ impl Job {
             Command::History(command) => command.run(global).await,
             Command::Logs(command) => command.run(global).await,
             Command::Get(command) => Box::pin(command.run(global)).await,
+            Command::Replay(command) => command.run(global).await,
             Command::Stop(command) => command.run(global).await,
         }
     }

@@ -1,0 +1,117 @@
+//! One run of a program with its files: inputs out of the blob store, what it leaves into it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shoal_executors::{Executor, StagedInput, Task};
+use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_TEXT_BYTES};
+use shoal_protocol::task::{Account, Claim, Failure, Invocation};
+use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
+use tokio_util::sync::CancellationToken;
+
+/// A run to perform.
+pub(crate) struct Run<'a> {
+    /// A folder for this run alone; what is in it is removed first.
+    pub(crate) dir: &'a Path,
+    /// What to run.
+    pub(crate) invocation: Invocation,
+    /// Wall-clock limit.
+    pub(crate) timeout: Duration,
+    /// Ends it before its time.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// A run that ended with a vote.
+pub(crate) struct Ran {
+    pub(crate) claim: Claim,
+    pub(crate) account: Account,
+    pub(crate) run_ms: u64,
+    /// Protected until this is dropped.
+    pub(crate) result: Imported,
+}
+
+impl Run<'_> {
+    /// Where a run in `dir` writes what its program prints.
+    pub(crate) fn work_dir(dir: &Path) -> PathBuf {
+        dir.join("run")
+    }
+
+    /// Performs it. `alter` sees standard output before it is hashed.
+    pub(crate) async fn perform(
+        self,
+        executor: &dyn Executor,
+        blobs: &Blobs,
+        alter: impl FnOnce(&mut ResultPart) + Send,
+    ) -> Result<Ran, Failure> {
+        remove(self.dir.to_owned()).await;
+        let inputs = self.stage(blobs).await?;
+        let work_dir = Self::work_dir(self.dir);
+        tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
+        let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: None };
+        let modules = Modules(blobs.clone());
+        let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
+        let mut stdout = ResultPart::Path(finished.outputs.stdout);
+        alter(&mut stdout);
+        let stderr = ResultPart::Path(finished.outputs.stderr);
+        let mut files = ResultFiles::new(finished.outcome.exit_code(), stdout, stderr);
+        finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
+        let result = blobs.collect(files).await.map_err(host)?;
+        let account = Account {
+            fuel: finished.fuel_used,
+            memory_bytes: finished.peak_memory_bytes,
+            calls: finished.calls.count,
+            calls_digest: finished.calls.digest,
+            backtrace: clip(String::new(), MAX_BACKTRACE_BYTES),
+        };
+        let claim = Claim { outcome: finished.outcome, result: result.content.hash };
+        Ok(Ran { claim, account, run_ms: u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX), result })
+    }
+
+    async fn stage(&self, blobs: &Blobs) -> Result<Vec<StagedInput>, Failure> {
+        let mut inputs = Vec::new();
+        for (index, mount) in self.invocation.inputs.iter().enumerate() {
+            let folder = self.dir.join("inputs");
+            tokio::fs::create_dir_all(&folder).await.map_err(host)?;
+            let path = folder.join(index.to_string());
+            blobs.stage(mount.content, &path).await.map_err(host)?;
+            inputs.push(StagedInput { target: mount.target.clone(), path });
+        }
+        Ok(inputs)
+    }
+}
+
+/// Modules for an executor, from the blob store.
+pub(crate) struct Modules(pub(crate) Blobs);
+
+#[async_trait::async_trait]
+impl shoal_executors::Blobs for Modules {
+    async fn read(&self, hash: shoal_protocol::id::BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
+        self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
+    }
+}
+
+/// Removes a folder with everything in it, staged read-only files too.
+pub(crate) async fn remove(dir: PathBuf) {
+    match tokio::fs::remove_dir_all(&dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(dir = %dir.display(), %error, "not removed");
+        }
+        _ => {}
+    }
+}
+
+/// The machine's own failure, as the protocol tells it.
+pub(crate) fn host(error: impl std::fmt::Display) -> Failure {
+    Failure::HostFailed(reason(error.to_string()))
+}
+
+/// Shortens a reason to what a message may carry.
+pub(crate) fn reason(words: String) -> String {
+    clip(words, MAX_TEXT_BYTES)
+}
+
+fn clip(mut words: String, limit: usize) -> String {
+    let end = (0..=limit.min(words.len())).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
+    words.truncate(end);
+    words
+}
