@@ -1,15 +1,20 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
-//! `modules` how compiled modules are kept, `run` one execution.
+//! [`rewrite`] what is done to it, `modules` how compiled modules are kept, `fuel` how long a program may run, `run`
+//! one execution.
 
 pub mod profile;
+
+pub mod rewrite;
 
 mod inspect;
 
 mod modules;
 
 mod host;
+
+pub(crate) mod fuel;
 
 mod run;
 
@@ -64,6 +69,7 @@ impl WasmExecutor {
         let engine = wasmtime::Engine::new(&profile::config()).map_err(std::io::Error::other)?;
         let mut linker = Linker::new(&engine);
         wasi::abi::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
+        fuel::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
         let linker = Arc::new(linker);
         Ok(Self { modules: Modules::new(engine, Arc::clone(&linker), config)?, linker })
     }
@@ -139,7 +145,7 @@ impl Executor for WasmExecutor {
             () = tokio::time::sleep(timeout) => RunError::TimedOut(timeout),
         };
         // The program's thread must be gone before its folder is.
-        run.kill(self.modules.engine()).await;
+        run.kill().await;
         Err(killed)
     }
 }

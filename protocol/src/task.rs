@@ -143,6 +143,8 @@ pub enum Trap {
     Instantiation,
     /// Any other deterministic trap of the profile.
     Other,
+    /// The metered stack: calls nested too deeply.
+    StackExhausted,
 }
 
 /// Why a run ended without a vote. It is tried again elsewhere.
@@ -251,6 +253,7 @@ impl fmt::Display for Trap {
             Trap::Uncaught => "uncaught exception",
             Trap::Instantiation => "module could not be instantiated within its limits",
             Trap::Other => "other trap",
+            Trap::StackExhausted => "stack exhausted",
         })
     }
 }

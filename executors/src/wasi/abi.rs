@@ -12,17 +12,19 @@ mod poll;
 
 mod memory;
 
-use wasmtime::{Caller, Extern, Linker, Trap};
+use wasmtime::{Caller, Extern, Linker};
 
 use super::types::{Answer, Errno, Fault};
 use super::world::World;
+use crate::wasm::fuel::Fuel;
+use crate::wasm::rewrite::Meter;
 
 /// The import module that programs name.
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// What a call costs, in fuel, before what it moves (a unit a byte).
 const CALL_FUEL: u64 = 100;
 
-/// What ends a run from within a call. Out of fuel is wasmtime's own trap.
+/// What ends a run from within a call to the host.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
     #[error("exited with code {0}")]
@@ -31,6 +33,12 @@ pub(crate) enum Stop {
     Host(std::io::Error),
     #[error("the calling module exports no memory")]
     NoMemory,
+    #[error("fuel limit reached")]
+    OutOfFuel,
+    #[error("metered stack exhausted")]
+    StackExhausted,
+    #[error("stopped")]
+    Killed,
 }
 
 /// One call in progress.
@@ -45,17 +53,20 @@ macro_rules! functions {
         /// Every function with the types of its parameters, `proc_exit` left out; each returns an `i32`.
         pub(crate) const FUNCTIONS: &[(&str, &[&str])] = &[$((stringify!($name), &[$(stringify!($type)),*])),*];
 
-        /// Defines every function.
-        pub(crate) fn add_to_linker<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-            $(linker.func_wrap(MODULE, stringify!($name), |caller: Caller<'_, T>, $($argument: $type),*| {
+        /// Defines every function, as rewritten modules import it: with the meter.
+        pub(crate) fn add_to_linker<T: AsMut<World> + AsMut<Fuel> + 'static>(
+            linker: &mut Linker<T>,
+        ) -> wasmtime::Result<()> {
+            $(linker.func_wrap(MODULE, stringify!($name), |caller: Caller<'_, T>, $($argument: $type,)* meter: i64| {
                 let arguments = [$((stringify!($argument), u64::from($argument))),*];
-                answer(caller, stringify!($name), &arguments, |call| call.$name($($argument),*))
+                answer(caller, meter, stringify!($name), &arguments, |call| call.$name($($argument),*))
             })?;)*
-            linker.func_wrap(MODULE, PROC_EXIT, |mut caller: Caller<'_, T>, code: i32| -> wasmtime::Result<()> {
-                let calls = &mut caller.data_mut().as_mut().calls;
+            linker.func_wrap(MODULE, PROC_EXIT, |mut caller: Caller<'_, T>, code: i32, meter: i64| {
+                let calls = &mut AsMut::<World>::as_mut(caller.data_mut()).calls;
                 calls.begin(PROC_EXIT, &[("code", u64::from(code.cast_unsigned()))]);
                 calls.end(ENDED);
-                Err(wasmtime::Error::new(Stop::Exit(code)))
+                AsMut::<Fuel>::as_mut(caller.data_mut()).keep(meter);
+                Err::<i64, _>(wasmtime::Error::new(Stop::Exit(code)))
             })?;
             Ok(())
         }
@@ -116,18 +127,21 @@ functions! {
 /// What is recorded as the result of a call that ended the run; error numbers are smaller.
 const ENDED: u64 = 1 << 32;
 
-/// Runs one call in the calling module's own memory, records it and charges for it.
-fn answer<T: AsMut<World> + 'static>(
+/// Runs one call in the calling module's own memory, records it and charges for it, from the reserve before the
+/// program's slice.
+fn answer<T: AsMut<World> + AsMut<Fuel> + 'static>(
     mut caller: Caller<'_, T>,
+    meter: i64,
     name: &str,
     arguments: &[(&str, u64)],
     act: impl FnOnce(&mut Call<'_>) -> Answer<()>,
-) -> wasmtime::Result<i32> {
+) -> wasmtime::Result<(i32, i64)> {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return Err(wasmtime::Error::new(Stop::NoMemory));
     };
-    let fuel = caller.get_fuel()?;
+    let meter = Meter::from_bits(meter);
     let (memory, data) = memory.data_and_store_mut(&mut caller);
+    let fuel = AsMut::<Fuel>::as_mut(data).take(meter)?;
     let mut call = Call { memory, world: data.as_mut(), fuel };
     call.world.calls.begin(name, arguments);
     let result = call.charge(CALL_FUEL).and_then(|()| call.perform(act));
@@ -136,13 +150,13 @@ fn answer<T: AsMut<World> + 'static>(
         Err(Fault::Errno(errno)) => *errno as u64,
         Err(Fault::Host(_) | Fault::OutOfFuel) => ENDED,
     });
-    let fuel = call.fuel;
-    caller.set_fuel(fuel)?;
+    let left = call.fuel;
+    let meter = AsMut::<Fuel>::as_mut(data).give(left, meter, meter.fuel).to_bits();
     match result {
-        Ok(()) => Ok(0),
-        Err(Fault::Errno(errno)) => Ok(i32::from(errno as u16)),
+        Ok(()) => Ok((0, meter)),
+        Err(Fault::Errno(errno)) => Ok((i32::from(errno as u16), meter)),
         Err(Fault::Host(error)) => Err(wasmtime::Error::new(Stop::Host(error))),
-        Err(Fault::OutOfFuel) => Err(wasmtime::Error::new(Trap::OutOfFuel)),
+        Err(Fault::OutOfFuel) => Err(wasmtime::Error::new(Stop::OutOfFuel)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use wasmtime::{ResourceLimiter, Result};
 
+use super::fuel::Fuel;
 use super::profile::MAX_TABLE_ELEMENTS;
 use crate::wasi::world::World;
 
@@ -11,12 +12,19 @@ const BEYOND_TYPE: &str = "exceeds memory type's limits";
 /// The data of a program's store.
 pub(super) struct Host {
     pub(super) world: World,
+    pub(super) fuel: Fuel,
     pub(super) limiter: Limiter,
 }
 
 impl AsMut<World> for Host {
     fn as_mut(&mut self) -> &mut World {
         &mut self.world
+    }
+}
+
+impl AsMut<Fuel> for Host {
+    fn as_mut(&mut self) -> &mut Fuel {
+        &mut self.fuel
     }
 }
 

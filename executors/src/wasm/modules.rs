@@ -18,6 +18,7 @@ use wasmtime::{Engine, InstancePre, Linker, Module};
 
 use super::host::Host;
 use super::profile::{MAX_MODULE_BYTES, PROFILE};
+use super::rewrite::rewrite;
 use super::{WasmConfig, inspect};
 use crate::Blobs;
 
@@ -130,7 +131,11 @@ fn compile(engine: &Engine, hash: BlobHash, bytes: &Bytes, disk: Option<&Disk>) 
         tracing::debug!(%error, "module refused");
         NoModule::Invalid
     })?;
-    let module = Module::new(engine, bytes).map_err(|error| NoModule::Host(format!("compiler: {error:#}")))?;
+    let bytes = rewrite(bytes).map_err(|error| {
+        tracing::debug!(%error, "module refused");
+        NoModule::Invalid
+    })?;
+    let module = Module::new(engine, &bytes).map_err(|error| NoModule::Host(format!("compiler: {error:#}")))?;
     if let Some(Err(error)) = disk.map(|disk| disk.save(hash, &module)) {
         tracing::warn!(%error, "compiled module not cached");
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use shoal_protocol::task::{Engine as TaskEngine, Outcome, Trap};
 use tokio::sync::{oneshot, watch};
-use wasmtime::{Engine, Instance, Linker, Store, UpdateDeadline};
+use wasmtime::{Engine, Instance, Linker, Store};
 
+use super::fuel::Fuel;
 use super::host::{Host, Limiter};
 use super::modules::Compiled;
 use super::profile::THREAD_STACK_BYTES;
@@ -78,9 +79,8 @@ impl Run {
     }
 
     /// Stops the program, and returns when its thread is gone.
-    pub(super) async fn kill(&self, engine: &Engine) {
+    pub(super) async fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
-        engine.increment_epoch();
         let mut busy = self.busy.subscribe();
         // An error means that the sender is gone, and with it the thread.
         let _ = busy.wait_for(|busy| !busy).await;
@@ -94,32 +94,22 @@ impl Run {
 
     fn perform(&self, engine: &Engine, program: &Program) -> Result<Finished, RunError> {
         let limits = self.task.invocation.limits;
-        let mut store = Store::new(engine, Host { world: self.world()?, limiter: Limiter::new(limits.memory_bytes) });
+        let fuel = Fuel::new(limits.fuel, Arc::clone(&self.killed));
+        let host = Host { world: self.world()?, fuel, limiter: Limiter::new(limits.memory_bytes) };
+        let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limiter);
-        store.set_fuel(limits.fuel).map_err(|error| RunError::HostFailed(error.to_string()))?;
-        self.arm(&mut store);
         let start = Instant::now();
         let end = if self.killed.load(Ordering::SeqCst) { End::Killed } else { program.run(&mut store) };
         let run = start.elapsed();
-        let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0);
+        let fuel_used = limits.fuel - store.data().fuel.left().min(limits.fuel);
         match end {
             End::Vote(outcome) => {
-                let Host { world, limiter } = store.into_data();
+                let Host { world, limiter, .. } = store.into_data();
                 self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes: limiter.peak_bytes() })
             }
             End::Killed => Err(RunError::Cancelled),
             End::Host(why) => Err(RunError::HostFailed(why)),
         }
-    }
-
-    /// Any run's kill advances the epoch for all; each looks whether it is meant.
-    fn arm(&self, store: &mut Store<Host>) {
-        let killed = Arc::clone(&self.killed);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            let meant = killed.load(Ordering::SeqCst);
-            Ok(if meant { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
-        });
     }
 
     fn world(&self) -> Result<World, RunError> {
@@ -165,12 +155,10 @@ impl Program {
         {
             return end;
         }
-        let Ok(entry) = instance.get_typed_func::<(), ()>(&mut *store, &self.entry_point) else {
-            return End::Vote(Outcome::Trapped(Trap::Instantiation));
-        };
-        match entry.call(&mut *store, ()) {
-            Ok(()) => End::Vote(Outcome::Exited(0)),
-            Err(error) => end(&error),
+        match call(store, &instance, &self.entry_point) {
+            Some(Ok(())) => End::Vote(Outcome::Exited(0)),
+            Some(Err(end)) => end,
+            None => End::Vote(Outcome::Trapped(Trap::Instantiation)),
         }
     }
 
@@ -194,10 +182,20 @@ impl Program {
 }
 
 fn initialize(store: &mut Store<Host>, instance: &Instance) -> Result<(), End> {
-    match instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE) {
-        Ok(function) => function.call(&mut *store, ()).map_err(|error| end(&error)),
-        Err(_) => Ok(()),
-    }
+    call(store, instance, INITIALIZE).unwrap_or(Ok(()))
+}
+
+/// Calls an exported function that, before the rewrite, took and returned nothing; none if there is no such.
+fn call(store: &mut Store<Host>, instance: &Instance, name: &str) -> Option<Result<(), End>> {
+    let function = instance.get_typed_func::<i64, i64>(&mut *store, name).ok()?;
+    let meter = store.data_mut().fuel.full();
+    Some(match function.call(&mut *store, meter) {
+        Ok(meter) => {
+            store.data_mut().fuel.keep(meter);
+            Ok(())
+        }
+        Err(error) => Err(end(&error)),
+    })
 }
 
 /// Segments out of bounds and needs beyond the limits are votes of their own; a start function ends as any other.
@@ -216,6 +214,9 @@ fn end(error: &wasmtime::Error) -> End {
         return match stop {
             Stop::Exit(code) => End::Vote(Outcome::Exited(*code)),
             Stop::NoMemory => End::Vote(Outcome::Trapped(Trap::Other)),
+            Stop::OutOfFuel => End::Vote(Outcome::Trapped(Trap::OutOfFuel)),
+            Stop::StackExhausted => End::Vote(Outcome::Trapped(Trap::StackExhausted)),
+            Stop::Killed => End::Killed,
             Stop::Host(error) => End::Host(error.to_string()),
         };
     }
@@ -232,14 +233,12 @@ fn end(error: &wasmtime::Error) -> End {
 fn end_of_trap(trap: wasmtime::Trap) -> End {
     use wasmtime::Trap as T;
     End::Vote(Outcome::Trapped(match trap {
-        T::Interrupt => return End::Killed,
         T::StackOverflow => return End::Host("the program overflowed its native stack".into()),
         T::AllocationTooLarge => return End::Host(trap.to_string()),
         T::UnreachableCodeReached => Trap::Unreachable,
         T::MemoryOutOfBounds | T::TableOutOfBounds | T::ArrayOutOfBounds | T::HeapMisaligned => Trap::OutOfBounds,
         T::IntegerOverflow | T::IntegerDivisionByZero | T::BadConversionToInteger => Trap::Arithmetic,
         T::IndirectCallToNull | T::BadSignature | T::NullReference => Trap::BadCall,
-        T::OutOfFuel => Trap::OutOfFuel,
         T::UnhandledTag => Trap::Uncaught,
         _ => Trap::Other,
     }))
