@@ -232,7 +232,9 @@ mod tests {
         inspect(&engine, hash, &bytes).unwrap().check_imports(hash, &BTreeMap::new()).unwrap();
         let mut linker = wasmtime::Linker::<crate::wasm::host::Host>::new(&engine);
         crate::wasi::abi::add_to_linker(&mut linker).unwrap();
-        linker.instantiate_pre(&wasmtime::Module::new(&engine, &bytes).unwrap()).unwrap();
+        crate::wasm::fuel::add_to_linker(&mut linker).unwrap();
+        let rewritten = crate::wasm::rewrite::rewrite(&bytes).unwrap();
+        linker.instantiate_pre(&wasmtime::Module::new(&engine, rewritten).unwrap()).unwrap();
     }
 
     #[test]

@@ -8,21 +8,21 @@ use wasmtime::{Caller, Config, Engine, Extern, Linker, Module, OptLevel, Store, 
 
 /// What could be seen of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// What each exported function gave, in name order, as bits; the last may say why it ended instead.
-    pub calls: Vec<Result<Vec<u128>, String>>,
+    pub(crate) calls: Vec<Result<Vec<u128>, String>>,
     /// Memories and globals, unless something trapped: a trap may come before or after a store.
-    pub state: Vec<(String, u128)>,
+    pub(crate) state: Vec<(String, u128)>,
     /// Fuel used, if nothing trapped.
-    pub fuel: Option<i64>,
+    pub(crate) fuel: Option<i64>,
 }
 
 /// A host that hands out fuel.
 #[derive(Debug, Clone)]
-pub struct Host {
-    pub reserve: i64,
-    pub slice: i32,
-    pub refills: u32,
+pub(crate) struct Host {
+    pub(crate) reserve: i64,
+    pub(crate) slice: i32,
+    pub(crate) refills: u32,
     kept: i32,
 }
 
@@ -40,7 +40,7 @@ impl std::error::Error for Stopped {}
 impl wasmi::errors::HostError for Stopped {}
 
 impl Host {
-    pub fn new(reserve: i64, slice: i32) -> Self {
+    pub(crate) fn new(reserve: i64, slice: i32) -> Self {
         Self { reserve, slice, refills: 0, kept: 0 }
     }
 
@@ -73,40 +73,40 @@ impl Host {
 }
 
 /// The profile's own engine.
-pub fn cranelift() -> Config {
+pub(crate) fn cranelift() -> Config {
     profile::config()
 }
 
 /// Code as it comes, without optimisation.
-pub fn unoptimised() -> Config {
+pub(crate) fn unoptimised() -> Config {
     let mut config = profile::config();
     config.cranelift_opt_level(OptLevel::None);
     config
 }
 
-/// Another compiler; it takes neither exceptions nor tail calls.
-pub fn winch() -> Config {
+/// Another compiler; it takes neither exceptions, tail calls nor atomics.
+pub(crate) fn winch() -> Config {
     let mut config = profile::config();
-    config.strategy(Strategy::Winch).wasm_exceptions(false).wasm_tail_call(false);
+    config.strategy(Strategy::Winch).wasm_exceptions(false).wasm_tail_call(false).wasm_threads(false);
     config
 }
 
 /// Portable bytecode, interpreted.
-pub fn pulley() -> Config {
+pub(crate) fn pulley() -> Config {
     let mut config = profile::config();
-    config.target("pulley64").expect("pulley is built in");
+    config.target("pulley64").expect("pulley is built in").wasm_threads(false);
     config
 }
 
 /// Every NaN made canonical where it arises: what the rewrite must be equal to.
-pub fn blanket() -> Config {
+pub(crate) fn blanket() -> Config {
     let mut config = profile::config();
     config.cranelift_nan_canonicalization(true);
     config
 }
 
 /// Runs all exported functions; none if the engine does not take the module.
-pub fn run(config: &Config, module: &[u8], metered: bool, host: &mut Host) -> Option<Seen> {
+pub(crate) fn run(config: &Config, module: &[u8], metered: bool, host: &mut Host) -> Option<Seen> {
     let engine = Engine::new(config).expect("a configuration");
     let module = Module::new(&engine, module).ok()?;
     let mut store = Store::new(&engine, host.clone());
@@ -199,7 +199,7 @@ fn bits(value: &Val) -> u128 {
     }
 }
 
-pub fn digest(memory: &[u8]) -> u128 {
+pub(crate) fn digest(memory: &[u8]) -> u128 {
     let hash = blake3::hash(memory);
     u128::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
 }
@@ -224,9 +224,9 @@ fn why(error: &wasmtime::Error) -> String {
 }
 
 /// As [`run`], of a rewritten module in an engine that shares no code with wasmtime.
-pub fn run_in_wasmi(module: &[u8], host: &mut Host) -> Option<Seen> {
+pub(crate) fn run_in_wasmi(module: &[u8], host: &mut Host) -> Option<Seen> {
     let mut config = wasmi::Config::default();
-    config.wasm_tail_call(true).wasm_simd(true).wasm_memory64(false).wasm_multi_memory(false);
+    config.wasm_tail_call(true).wasm_simd(true).wasm_multi_memory(false);
     config.set_max_recursion_depth(100_000).set_max_stack_height(64 << 20);
     let engine = wasmi::Engine::new(&config);
     let module = wasmi::Module::new(&engine, module).ok()?;
@@ -287,7 +287,7 @@ fn call_wasmi(store: &mut wasmi::Store<Host>, function: wasmi::Func) -> Result<V
     let mut arguments: Vec<_> = ty.params().iter().map(|ty| argument_wasmi(*ty)).collect();
     arguments.pop();
     arguments.push(wasmi::Val::I64(store.data_mut().full()));
-    let mut results: Vec<_> = ty.results().iter().map(|ty| wasmi::Val::default(*ty)).collect();
+    let mut results: Vec<_> = ty.results().iter().map(|ty| wasmi::Val::default_for_ty(*ty)).collect();
     function.call(&mut *store, &arguments, &mut results).map_err(|error| why_wasmi(&error))?;
     if let Some(wasmi::Val::I64(meter)) = results.pop() {
         store.data_mut().keep(meter);
@@ -302,7 +302,7 @@ fn argument_wasmi(ty: wasmi::ValType) -> wasmi::Val {
         wasmi::ValType::F32 => wasmi::Val::F32(1.5_f32.into()),
         wasmi::ValType::F64 => wasmi::Val::F64((-0.25_f64).into()),
         wasmi::ValType::V128 => wasmi::Val::V128(0x7fc0_0001_ff80_0000_3f80_0000_0000_0001.into()),
-        other => wasmi::Val::default(other),
+        other => wasmi::Val::default_for_ty(other),
     }
 }
 

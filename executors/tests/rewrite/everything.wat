@@ -9,6 +9,7 @@
   (global $started (export "z-started") (mut i32) (i32.const 0))
   (elem (table $table) (i32.const 1) func $add $subtract)
   (elem $passive func $add)
+  (elem declare func $swap)
   (data $hello "hello")
   (start $start)
   (func $start (global.set $started (i32.add (global.get $started) (i32.const 1))))
@@ -79,7 +80,7 @@
 
   ;; Code that is never reached, with frames of its own.
   (func (export "g") (result i32)
-    (block (br 0) (block (loop (br 1) (unreachable))) (if (i32.const 1) (then) (else (drop (f64.add)))))
+    (block (br 0) (block (loop (br 1) (unreachable))) (if (i32.const 1) (then) (else (nop))))
     (if (result i32) (i32.const 1) (then (return (i32.const 11)) (drop)) (else (unreachable))))
 
   ;; Atomics on memory of one's own.

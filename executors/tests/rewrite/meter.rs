@@ -172,7 +172,7 @@ fn bulk_work_is_charged_by_size_and_looked_at_in_pieces() {
         ("(memory.copy (i32.const 1) (i32.const 0) (i32.const 8000000))", 1_000_000),
         ("(memory.copy (i32.const 0) (i32.const 1) (i32.const 8000000))", 1_000_000),
         ("(memory.init $d (i32.const 0) (i32.const 0) (i32.const 10))", 1),
-        ("(drop (memory.grow (i32.const 100)))", 100_000),
+        ("(drop (memory.grow (i32.const 100)))", 102_400),
     ] {
         let used = fuel(&text(work)) - nothing;
         assert!((least..least + 200).contains(&used), "{work}: {used}");
