@@ -224,7 +224,7 @@ fn why(error: &wasmtime::Error) -> String {
 }
 
 /// As [`run`], of a rewritten module in an engine that shares no code with wasmtime.
-pub(crate) fn run_in_wasmi(module: &[u8], host: &mut Host) -> Option<Seen> {
+pub(crate) fn run_in_wasmi(module: &[u8], metered: bool, host: &mut Host) -> Option<Seen> {
     let mut config = wasmi::Config::default();
     config.wasm_tail_call(true).wasm_simd(true).wasm_multi_memory(false);
     config.set_max_recursion_depth(100_000).set_max_stack_height(64 << 20);
@@ -236,11 +236,11 @@ pub(crate) fn run_in_wasmi(module: &[u8], host: &mut Host) -> Option<Seen> {
     define_in_wasmi(&mut linker).expect("a linker");
     let mut seen = Seen { calls: vec![], state: vec![], fuel: None };
     match linker.instantiate_and_start(&mut store, &module) {
-        Ok(instance) => see_wasmi(&mut store, &instance, &mut seen),
+        Ok(instance) => see_wasmi(&mut store, &instance, metered, &mut seen),
         Err(error) => seen.calls.push(Err(why_wasmi(&error))),
     }
     if seen.calls.last().is_none_or(Result::is_ok) {
-        seen.fuel = Some(start - store.data().left());
+        seen.fuel = metered.then(|| start - store.data().left());
     }
     *host = store.data().clone();
     Some(seen)
@@ -261,12 +261,12 @@ fn define_in_wasmi(linker: &mut wasmi::Linker<Host>) -> Result<(), wasmi::errors
     Ok(())
 }
 
-fn see_wasmi(store: &mut wasmi::Store<Host>, instance: &wasmi::Instance, seen: &mut Seen) {
+fn see_wasmi(store: &mut wasmi::Store<Host>, instance: &wasmi::Instance, metered: bool, seen: &mut Seen) {
     let mut exports: Vec<_> = instance.exports(&*store).map(|e| (e.name().to_owned(), e.into_extern())).collect();
     exports.sort_by(|a, b| a.0.cmp(&b.0));
     for (_, export) in &exports {
         let wasmi::Extern::Func(function) = export else { continue };
-        let result = call_wasmi(store, *function);
+        let result = call_wasmi(store, *function, metered);
         let ended = result.is_err();
         seen.calls.push(result);
         if ended {
@@ -282,14 +282,16 @@ fn see_wasmi(store: &mut wasmi::Store<Host>, instance: &wasmi::Instance, seen: &
     }
 }
 
-fn call_wasmi(store: &mut wasmi::Store<Host>, function: wasmi::Func) -> Result<Vec<u128>, String> {
+fn call_wasmi(store: &mut wasmi::Store<Host>, function: wasmi::Func, metered: bool) -> Result<Vec<u128>, String> {
     let ty = function.ty(&*store);
     let mut arguments: Vec<_> = ty.params().iter().map(|ty| argument_wasmi(*ty)).collect();
-    arguments.pop();
-    arguments.push(wasmi::Val::I64(store.data_mut().full()));
-    let mut results: Vec<_> = ty.results().iter().map(|ty| wasmi::Val::default_for_ty(*ty)).collect();
+    if metered {
+        arguments.pop();
+        arguments.push(wasmi::Val::I64(store.data_mut().full()));
+    }
+    let mut results: Vec<_> = ty.results().iter().map(|ty| wasmi::Val::default(*ty)).collect();
     function.call(&mut *store, &arguments, &mut results).map_err(|error| why_wasmi(&error))?;
-    if let Some(wasmi::Val::I64(meter)) = results.pop() {
+    if metered && let Some(wasmi::Val::I64(meter)) = results.pop() {
         store.data_mut().keep(meter);
     }
     Ok(results.iter().map(bits_wasmi).collect())
@@ -302,7 +304,7 @@ fn argument_wasmi(ty: wasmi::ValType) -> wasmi::Val {
         wasmi::ValType::F32 => wasmi::Val::F32(1.5_f32.into()),
         wasmi::ValType::F64 => wasmi::Val::F64((-0.25_f64).into()),
         wasmi::ValType::V128 => wasmi::Val::V128(0x7fc0_0001_ff80_0000_3f80_0000_0000_0001.into()),
-        other => wasmi::Val::default_for_ty(other),
+        other => wasmi::Val::default(other),
     }
 }
 

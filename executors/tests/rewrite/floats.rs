@@ -12,7 +12,7 @@ fn canonicalisations(module: &[u8]) -> usize {
         if let Payload::CodeSectionEntry(body) = payload.unwrap() {
             for operator in body.get_operators_reader().unwrap() {
                 let operator = operator.unwrap();
-                count += usize::from(matches!(operator, Operator::F32Eq | Operator::F64Eq));
+                count += usize::from(matches!(operator, Operator::F32Ge | Operator::F64Ge));
                 count += usize::from(matches!(operator, Operator::F32x4Eq | Operator::F64x2Eq));
             }
         }

@@ -26,7 +26,7 @@ fn agreed(module: &[u8], host: &Host) -> Seen {
             assert_eq!(other, seen, "{name}");
         }
     }
-    if let Some(other) = run_in_wasmi(module, &mut host.clone()) {
+    if let Some(other) = run_in_wasmi(module, true, &mut host.clone()) {
         assert_eq!(other, seen, "wasmi");
     }
     seen

@@ -249,15 +249,15 @@ impl<'a, 'm> Emit<'a, 'm> {
         }
     }
 
-    /// A number is itself; what is not equal to itself is NaN.
+    /// A number is at least itself, NaN is not. (Equality would be two conditions on x86-64.)
     fn canonical(&mut self, ty: ValType) {
         let value = self.temporaries.take(ty);
         let mut sink = self.sink();
         sink.local_tee(value);
         if ty == ValType::F32 {
-            sink.f32_const(f32::from_bits(NAN32).into()).local_get(value).local_get(value).f32_eq();
+            sink.f32_const(f32::from_bits(NAN32).into()).local_get(value).local_get(value).f32_ge();
         } else {
-            sink.f64_const(f64::from_bits(NAN64).into()).local_get(value).local_get(value).f64_eq();
+            sink.f64_const(f64::from_bits(NAN64).into()).local_get(value).local_get(value).f64_ge();
         }
         sink.select();
         self.temporaries.give(value);
