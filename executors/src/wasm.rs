@@ -155,7 +155,12 @@ impl WasmExecutor {
         let bytes = blobs.read(hash, profile::MAX_MODULE_BYTES).await;
         let bytes = bytes.map_err(|error| CheckError::Unreadable(hash, error))?;
         let engine = self.modules.engine().clone();
-        let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&engine, hash, &bytes)).await;
+        let inspected = tokio::task::spawn_blocking(move || {
+            let inspected = inspect::inspect(&engine, hash, &bytes)?;
+            rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
+            Ok(inspected)
+        });
+        let inspected = inspected.await;
         inspected.map_err(|error| CheckError::NotWasm(hash, error.to_string()))?
     }
 }

@@ -8,6 +8,7 @@ use shoal_protocol::id::BlobHash;
 use wasmparser::{CompositeInnerType, Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
 
 use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS};
+use super::rewrite::Refused;
 use crate::task::CheckError;
 use crate::wasi::abi::{FUNCTIONS, MODULE, PROC_EXIT};
 
@@ -91,6 +92,14 @@ fn shares_memory(payload: &Payload<'_>) -> bool {
             section.clone().into_imports().flatten().any(shared)
         }
         _ => false,
+    }
+}
+
+/// What the rewrite refuses, as it is said at submit.
+pub(super) fn refused(module: BlobHash, refused: &Refused) -> CheckError {
+    match refused {
+        Refused::TooMuch { what, have, limit } => too_much(module, what, *have as u64, *limit as u64),
+        _ => CheckError::NotWasm(module, first_line(&refused.to_string())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Modules that nobody wrote, in all engines.
 //!
-//! `SHOAL_REWRITE_SECONDS` is the CPU time that they are given, in seconds; a few dozen modules without it.
+//! `SHOAL_REWRITE_SECONDS` is the time that they are given, in seconds; a few dozen modules without it.
 //! `SHOAL_REWRITE_SEED` names the first of them, to see one again.
 
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ fn generated(seed: u64) -> Option<Vec<u8>> {
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     let config = Config {
         allow_start_export: true,
-        disallow_traps: seed % 3 != 0,
-        exceptions_enabled: seed % 2 == 0,
+        disallow_traps: !seed.is_multiple_of(3),
+        exceptions_enabled: seed.is_multiple_of(2),
         tail_call_enabled: seed % 4 < 2,
-        simd_enabled: seed % 5 != 0,
+        simd_enabled: !seed.is_multiple_of(5),
         export_everything: true,
         gc_enabled: false,
         max_imports: 0,

@@ -55,6 +55,20 @@ fn recursion_with_locals(locals: &str, body: &str) -> String {
     format!(r#"(module (func $f (export "f") (param i32) (result i32) (local {locals}) {body}))"#)
 }
 
+/// Vectors that must be kept over a call: large native frames, and the metered stack ends first.
+#[test]
+fn frames_full_of_live_vectors_do_not_overflow_the_native_stack() {
+    for live in [1, 30, 500, 2_000] {
+        let all = |each: &dyn Fn(usize) -> String| (0..live).map(each).collect::<String>();
+        let set = all(&|n| format!("(local.set {} (i32x4.splat (i32.add (local.get 0) (i32.const {n}))))", n + 1));
+        let sum = all(&|n| format!("(local.get {}) (i32x4.add)", n + 1));
+        let body =
+            format!("{set} (drop (call $f (local.get 0))) (i32x4.splat (local.get 0)) {sum} (i32x4.extract_lane 0)");
+        let module = rewritten(&recursion_with_locals(&"v128 ".repeat(live), &body));
+        assert_eq!(agreed(&module, &Host::new(FUEL, 1_000_000)).calls, [Err("stack".to_owned())], "{live}");
+    }
+}
+
 /// Does something a hundred thousand times, and then recurses as deep as 4,000 calls.
 fn again_and_again(functions: &str, once: &str) -> String {
     format!(

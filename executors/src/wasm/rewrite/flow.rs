@@ -65,7 +65,7 @@ impl Node {
 }
 
 /// Nodes and edges of a function. Real programs stay far below one for each byte.
-const MAX_SIZE: usize = 16 << 20;
+const MAX_SIZE: usize = 4 << 20;
 
 /// The graph of one function.
 #[derive(Debug)]

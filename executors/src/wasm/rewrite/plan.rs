@@ -182,7 +182,7 @@ impl<'a> Walk<'a> {
             Operator::LocalSet { local_index } => self.assign(*local_index, 1),
             Operator::Call { .. } | Operator::CallIndirect { .. } => self.call(operator),
             Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } | Operator::MemoryInit { .. } => {
-                self.call(operator)
+                self.call(operator);
             }
             _ if self.control(operator)? => {}
             _ => self.plain(operator),
