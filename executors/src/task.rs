@@ -125,6 +125,24 @@ pub enum CheckError {
         "module {0} imports unknown host functions: {1}; WASI preview 1 and the job's import modules are available"
     )]
     UnknownImports(BlobHash, String),
+    /// Interfaces of a component that nobody provides.
+    #[error(
+        "component {0} imports {1}, which this engine does not provide: programs have cli, clocks, filesystem, io and \
+         random of WASI 0.2, and no network; build it without the rest"
+    )]
+    UnknownInterfaces(BlobHash, String),
+    /// A component that is no command, or another entry point than a command's.
+    #[error(
+        "component {module} cannot be started at {name:?}: commands export wasi:cli/run@0.2 and are started there; it exports {exports}"
+    )]
+    NoCommand {
+        /// The component.
+        module: BlobHash,
+        /// The entry point that was asked for; `_start` stands for a command's.
+        name: String,
+        /// What it exports.
+        exports: String,
+    },
     /// Import modules that need each other in a circle, or that share a name.
     #[error("import module {0:?} {1}")]
     ImportModules(String, &'static str),

@@ -12,6 +12,8 @@ mod inspect;
 
 mod modules;
 
+mod components;
+
 mod host;
 
 pub(crate) mod fuel;
@@ -32,6 +34,7 @@ use wasmtime::Linker;
 
 use crate::wasi;
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
+use components::Components;
 use host::Host;
 use inspect::Inspected;
 use modules::{Modules, NoModule};
@@ -57,9 +60,10 @@ impl Default for WasmConfig {
     }
 }
 
-/// Runs WebAssembly modules with WASI preview 1 under [`PROFILE`].
+/// Runs WebAssembly under [`PROFILE`]: modules with WASI preview 1, components with preview 2.
 pub struct WasmExecutor {
     modules: Modules,
+    components: Components,
     linker: Arc<Linker<Host>>,
 }
 
@@ -71,7 +75,8 @@ impl WasmExecutor {
         wasi::abi::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
         fuel::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
         let linker = Arc::new(linker);
-        Ok(Self { modules: Modules::new(engine, Arc::clone(&linker), config)?, linker })
+        let components = Components::new(&config).map_err(std::io::Error::other)?;
+        Ok(Self { components, modules: Modules::new(engine, Arc::clone(&linker), config)?, linker })
     }
 
     async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
@@ -90,11 +95,24 @@ impl WasmExecutor {
 
     /// Prepares and runs, without regard to time.
     async fn execute(&self, run: Arc<Run>, wasm: Wasm, blobs: &dyn Blobs) -> Result<Finished, RunError> {
-        match self.prepare(&wasm, blobs).await {
+        let program = match self.components.known(wasm.module) {
+            Some(command) => return run.on_thread(self.components.engine(), command).await,
+            None => self.prepare(&wasm, blobs).await,
+        };
+        match program {
+            Err(NoModule::Component) if wasm.imports.is_empty() => {
+                self.execute_component(run, wasm.module, blobs).await
+            }
+            Err(NoModule::Component) => run.without_program(Outcome::Trapped(Trap::Instantiation)),
             Ok(program) => run.on_thread(self.modules.engine(), program).await,
-            Err(NoModule::Invalid) => run.without_program(Outcome::Trapped(Trap::Instantiation)),
-            Err(NoModule::Missing(why)) => Err(RunError::InputMissing(why)),
-            Err(NoModule::Host(why)) => Err(RunError::HostFailed(why)),
+            Err(why) => ended_before(&run, why),
+        }
+    }
+
+    async fn execute_component(&self, run: Arc<Run>, hash: BlobHash, blobs: &dyn Blobs) -> Result<Finished, RunError> {
+        match self.components.get(hash, blobs).await {
+            Ok(command) => run.on_thread(self.components.engine(), command).await,
+            Err(why) => ended_before(&run, why),
         }
     }
 }
@@ -117,7 +135,9 @@ impl Executor for WasmExecutor {
         let entry = self.inspect(wasm.module, blobs).await?;
         let mut libraries = BTreeMap::new();
         for import in &wasm.imports {
-            libraries.insert(import.name.clone(), self.inspect(import.module, blobs).await?);
+            let library = self.inspect(import.module, blobs).await?;
+            library.check_library(import.module)?;
+            libraries.insert(import.name.clone(), library);
         }
         order(&wasm.imports, |name| libraries[name].import_modules())?;
         for (hash, module) in [(wasm.module, &entry)]
@@ -145,7 +165,7 @@ impl Executor for WasmExecutor {
             () = tokio::time::sleep(timeout) => RunError::TimedOut(timeout),
         };
         // The program's thread must be gone before its folder is.
-        run.kill().await;
+        run.kill(self.components.engine()).await;
         Err(killed)
     }
 }
@@ -162,6 +182,15 @@ impl WasmExecutor {
         });
         let inspected = inspected.await;
         inspected.map_err(|error| CheckError::NotWasm(hash, error.to_string()))?
+    }
+}
+
+/// The end of a run that has nothing to run.
+fn ended_before(run: &Run, why: NoModule) -> Result<Finished, RunError> {
+    match why {
+        NoModule::Invalid | NoModule::Component => run.without_program(Outcome::Trapped(Trap::Instantiation)),
+        NoModule::Missing(why) => Err(RunError::InputMissing(why)),
+        NoModule::Host(why) => Err(RunError::HostFailed(why)),
     }
 }
 

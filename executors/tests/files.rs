@@ -27,7 +27,7 @@ async fn chapter(job: Job, names: &[&str]) -> Ended {
 
 #[tokio::test]
 async fn a_c_program_writes_seeks_cuts_and_appends() {
-    let ended = chapter(job(C), &["writing"]).await;
+    let ended = chapter(job(C), &["writing", "pieces"]).await;
     assert_eq!(ended.results["out/file"], b"Q1ab");
 }
 

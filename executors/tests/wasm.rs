@@ -328,7 +328,7 @@ async fn what_cannot_run_is_refused_at_submit_with_its_name() {
         (r#"(module (func (export "main")))"#, &["_start", "main"]),
         (r#"(module (func (export "_start") (param i32)))"#, &["_start", "none such"]),
         (r#"(module (memory 1 1 shared) (func (export "_start")))"#, &["shared memory", "without threads"]),
-        (r#"(component)"#, &["component"]),
+        (r#"(component)"#, &["component", "wasi:cli/run"]),
         (r#"(module (memory i64 1) (func (export "_start")))"#, &["not a WebAssembly module"]),
     ] {
         let refused = job(module).check().await.unwrap_err();

@@ -31,6 +31,8 @@ pub(crate) enum Stop {
     Exit(i32),
     #[error("{0}")]
     Host(std::io::Error),
+    #[error("a call that has no errors was refused: {0:?}")]
+    Refused(Errno),
     #[error("the calling module exports no memory")]
     NoMemory,
     #[error("fuel limit reached")]

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 /// Bytes that are gathered before they are hashed.
-const BUFFER_BYTES: usize = 16 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 /// Most calls that one trace logs; a later window needs another run.
 pub const MAX_LOGGED: usize = 4 << 20;
 /// Longest description of a call, in bytes.
@@ -93,6 +93,12 @@ impl Calls {
         });
     }
 
+    /// A number that the call in progress took or gave.
+    pub(crate) fn number(&mut self, value: u64) {
+        self.take_number(value);
+        self.describe(|text| write!(text, " {value}"));
+    }
+
     /// Bytes that the call in progress took or gave.
     pub(crate) fn moved(&mut self, bytes: &[u8]) {
         self.take(BUFFER, bytes);
@@ -125,16 +131,24 @@ impl Calls {
     }
 
     fn take(&mut self, kind: u8, bytes: &[u8]) {
-        let mut head = [kind; 9];
-        head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.feed(&head);
+        self.take_head(kind, bytes.len() as u64);
         self.feed(bytes);
     }
 
     fn take_number(&mut self, value: u64) {
-        let mut bytes = [NUMBER; 9];
-        bytes[1..].copy_from_slice(&value.to_le_bytes());
-        self.feed(&bytes);
+        self.take_head(NUMBER, value);
+    }
+
+    /// A kind and a number in LEB128: most are small, and hashing costs by the byte.
+    fn take_head(&mut self, kind: u8, mut value: u64) {
+        let (mut head, mut length) = ([kind; 11], 1);
+        while value >= 0x80 {
+            head[length] = value.to_le_bytes()[0] | 0x80;
+            value >>= 7;
+            length += 1;
+        }
+        head[length] = value.to_le_bytes()[0];
+        self.feed(&head[..=length]);
     }
 
     fn feed(&mut self, bytes: &[u8]) {

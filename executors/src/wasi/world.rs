@@ -1,14 +1,18 @@
 //! Everything outside a program's memory, and what it can do to it: files, descriptors, streams, time, chance.
 
 use std::fs::File;
+mod paths;
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shoal_protocol::task::Invocation;
+use wasmtime::component::ResourceTable;
 
 use super::calls::{Calls, HostCalls, Trace};
 use super::clock::{Clock, Which};
+use super::component::MAX_HANDLES;
 use super::descriptors::{Descriptor, Descriptors, Listing, Object};
 use super::fs::path::GuestPath;
 use super::fs::{Found, Inode, MountError, Quota, Tree};
@@ -26,6 +30,8 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) calls: Calls,
+    /// What a component has handles to.
+    pub(crate) resources: ResourceTable,
     /// Arguments, each with its final NUL.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// `KEY=value`, each with its final NUL, in key order.
@@ -54,6 +60,8 @@ impl World {
         let mut tree = Tree::new(&task.inputs, &results, scratch, Quota::new(limits.output_bytes))?;
         let stdin = tree.stdin(&task.inputs)?;
         [Some(Tree::ROOT), stdin].into_iter().flatten().for_each(|inode| tree.acquire(inode));
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(MAX_HANDLES);
         // Mounting is ours to pay for.
         tree.take_work();
         let arguments = std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str));
@@ -63,6 +71,7 @@ impl World {
             clock: Clock::default(),
             random: Random::new(task.invocation.id()),
             calls: Calls::new(task.trace),
+            resources,
             arguments: arguments.map(c_string).collect(),
             environment: environment.iter().map(|(key, value)| c_string(&format!("{key}={value}"))).collect(),
             stdout: File::create_new(task.stdout())?,
@@ -151,6 +160,27 @@ impl World {
         let to = from.checked_add_signed(delta).filter(|to| *to <= i64::MAX as u64).ok_or(Errno::Inval)?;
         *offset = to;
         Ok(to)
+    }
+
+    /// A file that a descriptor may change.
+    pub(crate) fn writable(&self, fd: u32) -> Answer<Inode> {
+        let descriptor = self.descriptors.get(fd)?;
+        match descriptor.object {
+            Object::Node { inode, .. } if descriptor.rights & rights::FD_WRITE != 0 => {
+                self.tree.file(inode)?;
+                Ok(inode)
+            }
+            _ => Err(Errno::Inval.into()),
+        }
+    }
+
+    /// Cuts a file or extends it with zeros.
+    pub(crate) fn set_size(&mut self, fd: u32, size: u64) -> Answer<()> {
+        let inode = self.writable(fd)?;
+        if size > i64::MAX as u64 {
+            return Err(Errno::FBig.into());
+        }
+        self.tree.resize(inode, size, self.clock.stamp())
     }
 
     pub(crate) fn stat(&self, fd: u32) -> Answer<Stat> {

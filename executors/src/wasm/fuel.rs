@@ -35,6 +35,16 @@ impl Fuel {
         self.reserve.saturating_add_signed(self.kept.into())
     }
 
+    /// Leaves what a component, whose fuel the engine counts, has left.
+    pub(crate) fn leave(&mut self, left: u64) {
+        self.reserve = left;
+    }
+
+    /// Whether somebody has stopped the run.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
     /// Takes all the fuel back, the program's too, for a call to be charged.
     pub(crate) fn take(&self, meter: Meter) -> Result<u64, Stop> {
         if self.killed.load(Ordering::Relaxed) {

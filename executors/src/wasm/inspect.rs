@@ -5,17 +5,19 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::id::BlobHash;
-use wasmparser::{CompositeInnerType, Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
+use wasmparser::{CompositeInnerType, Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator};
 
+use super::components::RUN;
 use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS};
 use super::rewrite::Refused;
 use crate::task::CheckError;
 use crate::wasi::abi::{FUNCTIONS, MODULE, PROC_EXIT};
+use crate::wasi::component::INTERFACES;
 
 /// How many names an error lists.
 const MAX_NAMED: usize = 8;
 
-/// A module's face.
+/// A module's or component's face.
 #[derive(Debug, Default)]
 pub(super) struct Inspected {
     types: Vec<Option<FuncType>>,
@@ -23,6 +25,19 @@ pub(super) struct Inspected {
     functions: Vec<u32>,
     imports: Vec<Import>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
+    /// Of a component; none if it is a core module.
+    component: Option<Interfaces>,
+}
+
+/// What a component imports and exports, by name.
+#[derive(Debug, Default)]
+struct Interfaces {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    /// Functions of all modules in it.
+    functions: u64,
+    /// How many modules and components, one in the other, are being read.
+    depth: usize,
 }
 
 #[derive(Debug)]
@@ -45,17 +60,22 @@ pub(super) fn inspect(engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -
     let mut inspected = Inspected::default();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|error| invalid(&error))?;
-        if let Payload::Version { encoding: Encoding::Component, .. } = payload {
-            let remedy = "build for wasm32-wasip1, or extract the core module";
-            return Err(CheckError::WrongKind(hash, "a component", remedy));
+        if let (Payload::Version { encoding: Encoding::Component, .. }, None) = (&payload, &inspected.component) {
+            inspected.component = Some(Interfaces { depth: 1, ..Interfaces::default() });
         }
         within_limits(hash, &payload)?;
         if shares_memory(&payload) {
             return Err(CheckError::WrongKind(hash, "a module with shared memory", "build it without threads"));
         }
-        inspected.take(payload).map_err(|error| invalid(&error))?;
+        match &mut inspected.component {
+            None => inspected.take(payload).map_err(|error| invalid(&error))?,
+            Some(component) => component.take(hash, payload)?,
+        }
     }
-    wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(&format!("{error:#}")))?;
+    match &inspected.component {
+        None => wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(&format!("{error:#}")))?,
+        Some(_) => Validator::new().validate_all(bytes).map(drop).map_err(|error| invalid(&error))?,
+    }
     Ok(inspected)
 }
 
@@ -148,6 +168,16 @@ impl Inspected {
         self.imports.push(Import { module: import.module.into(), name: import.name.into(), function });
     }
 
+    pub(super) fn is_component(&self) -> bool {
+        self.component.is_some()
+    }
+
+    /// Only core modules can be imported.
+    pub(super) fn check_library(&self, hash: BlobHash) -> Result<(), CheckError> {
+        let remedy = "import modules are core modules: compose components before they are submitted";
+        if self.is_component() { Err(CheckError::WrongKind(hash, "a component", remedy)) } else { Ok(()) }
+    }
+
     /// The modules that this one imports from.
     pub(super) fn import_modules(&self) -> Vec<String> {
         self.imports.iter().map(|import| import.module.clone()).collect()
@@ -159,6 +189,9 @@ impl Inspected {
         hash: BlobHash,
         libraries: &BTreeMap<String, Inspected>,
     ) -> Result<(), CheckError> {
+        if let Some(component) = &self.component {
+            return component.check_imports(hash);
+        }
         let provided = |import: &&Import| match libraries.get(&import.module) {
             Some(library) => !library.exports.contains_key(&import.name),
             None => !self.is_wasi(import),
@@ -190,6 +223,9 @@ impl Inspected {
 
     /// Looks for an exported function that takes and returns nothing.
     pub(super) fn check_entry_point(&self, module: BlobHash, name: &str) -> Result<(), CheckError> {
+        if let Some(component) = &self.component {
+            return component.check_entry_point(module, name);
+        }
         if self.is_entry_point(name) {
             return Ok(());
         }
@@ -202,6 +238,53 @@ impl Inspected {
         let Some((ExternalKind::Func, index)) = self.exports.get(name) else { return false };
         let kind = self.functions.get(*index as usize).and_then(|index| self.signature(*index));
         kind.is_some_and(|kind| kind.params().is_empty() && kind.results().is_empty())
+    }
+}
+
+impl Interfaces {
+    fn take(&mut self, hash: BlobHash, payload: Payload<'_>) -> Result<(), CheckError> {
+        let invalid = |error: wasmparser::BinaryReaderError| CheckError::NotWasm(hash, first_line(&error.to_string()));
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::FunctionSection(section) => {
+                self.functions += u64::from(section.count());
+                if self.functions > MAX_FUNCTIONS {
+                    return Err(too_much(hash, "functions", self.functions, MAX_FUNCTIONS));
+                }
+            }
+            Payload::ComponentImportSection(section) if self.depth == 1 => {
+                for import in section {
+                    self.imports.push(import.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    self.exports.push(export.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Finds interfaces that are not provided: sockets, http, and whatever else the component would need.
+    fn check_imports(&self, hash: BlobHash) -> Result<(), CheckError> {
+        let provided = |name: &str| match name.split_once('@') {
+            Some((interface, version)) => INTERFACES.contains(&interface) && version.starts_with("0.2."),
+            None => false,
+        };
+        let unknown: Vec<_> = self.imports.iter().filter(|name| !provided(name)).cloned().collect();
+        if unknown.is_empty() { Ok(()) } else { Err(CheckError::UnknownInterfaces(hash, listed(&unknown))) }
+    }
+
+    /// A component is run by its one interface for it.
+    fn check_entry_point(&self, module: BlobHash, name: &str) -> Result<(), CheckError> {
+        if name == "_start" && self.exports.iter().any(|export| export.starts_with(RUN)) {
+            return Ok(());
+        }
+        let exports = if self.exports.is_empty() { "nothing".into() } else { listed(&self.exports) };
+        Err(CheckError::NoCommand { module, name: name.into(), exports })
     }
 }
 

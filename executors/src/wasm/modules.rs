@@ -32,6 +32,8 @@ const SEAL_BYTES: usize = 32;
 pub(super) enum NoModule {
     /// It is not valid under the profile: every machine says so.
     Invalid,
+    /// It is a component, which is compiled elsewhere.
+    Component,
     /// It could not be read.
     Missing(String),
     /// This machine failed.
@@ -127,10 +129,13 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn compile(engine: &Engine, hash: BlobHash, bytes: &Bytes, disk: Option<&Disk>) -> Result<Module, NoModule> {
-    inspect::inspect(engine, hash, bytes).map_err(|error| {
+    let inspected = inspect::inspect(engine, hash, bytes).map_err(|error| {
         tracing::debug!(%error, "module refused");
         NoModule::Invalid
     })?;
+    if inspected.is_component() {
+        return Err(NoModule::Component);
+    }
     let bytes = rewrite(bytes).map_err(|error| {
         tracing::debug!(%error, "module refused");
         NoModule::Invalid

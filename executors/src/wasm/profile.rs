@@ -2,7 +2,7 @@
 //!
 //! Whoever changes a line here, in the WASI layer, or the version of wasmtime, changes the profile's name too.
 
-use wasmtime::Config;
+use wasmtime::{Config, OperatorCost};
 
 /// The profile's name, as an invocation gives it.
 pub const PROFILE: &str = "wasm-2";
@@ -42,6 +42,20 @@ pub fn config() -> Config {
     config
 }
 
+/// The configuration for components: the same rules, and what their linking needs. Components are not rewritten, so
+/// the engine counts their fuel, makes their NaNs alike and looks at the epoch; their stack is not metered.
+pub fn component_config() -> Config {
+    let mut config = config();
+    config
+        .wasm_component_model(true)
+        .wasm_multi_memory(true)
+        .consume_fuel(true)
+        .operator_cost(operator_cost())
+        .cranelift_nan_canonicalization(true)
+        .epoch_interruption(true);
+    config
+}
+
 /// What a module may use. Atomics are for programs that use them on memory of their own; shared memory is refused.
 fn features(config: &mut Config) {
     config
@@ -62,4 +76,11 @@ fn features(config: &mut Config) {
         .wasm_stack_switching(false)
         .wasm_gc(false)
         .wasm_function_references(false);
+}
+
+/// One unit an operator and byte moved, as by default; growing memory is not free, because zeroing it is work.
+fn operator_cost() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    cost.variable.memory_grow_per_page = u8::MAX;
+    cost
 }

@@ -29,6 +29,11 @@ pub(super) struct Program {
     pub(super) entry_point: String,
 }
 
+/// Something that can be run in a store.
+pub(super) trait Runnable: Send + 'static {
+    fn run(&self, store: &mut Store<Host>) -> End;
+}
+
 /// One run, seen from the task that waits for it and from the thread that performs it.
 pub(super) struct Run {
     task: Task,
@@ -46,7 +51,7 @@ struct Ended {
 }
 
 /// Why the program's code is over before it returned.
-enum End {
+pub(super) enum End {
     Vote(Outcome),
     Killed,
     Host(String),
@@ -58,7 +63,11 @@ impl Run {
     }
 
     /// Performs the run on a thread of its own and waits for it.
-    pub(super) async fn on_thread(self: Arc<Self>, engine: &Engine, program: Program) -> Result<Finished, RunError> {
+    pub(super) async fn on_thread(
+        self: Arc<Self>,
+        engine: &Engine,
+        program: impl Runnable,
+    ) -> Result<Finished, RunError> {
         let (done, result) = oneshot::channel();
         let engine = engine.clone();
         let thread = std::thread::Builder::new().name("wasm".into()).stack_size(THREAD_STACK_BYTES);
@@ -79,8 +88,10 @@ impl Run {
     }
 
     /// Stops the program, and returns when its thread is gone.
-    pub(super) async fn kill(&self) {
+    pub(super) async fn kill(&self, components: &Engine) {
         self.killed.store(true, Ordering::SeqCst);
+        // Modules look when their slice of fuel is used up, components when the epoch changes.
+        components.increment_epoch();
         let mut busy = self.busy.subscribe();
         // An error means that the sender is gone, and with it the thread.
         let _ = busy.wait_for(|busy| !busy).await;
@@ -92,7 +103,7 @@ impl Run {
         self.finish(world, Ended { outcome, run: Duration::ZERO, fuel_used: 0, peak_memory_bytes: 0 })
     }
 
-    fn perform(&self, engine: &Engine, program: &Program) -> Result<Finished, RunError> {
+    fn perform(&self, engine: &Engine, program: &impl Runnable) -> Result<Finished, RunError> {
         let limits = self.task.invocation.limits;
         let fuel = Fuel::new(limits.fuel, Arc::clone(&self.killed));
         let host = Host { world: self.world()?, fuel, limiter: Limiter::new(limits.memory_bytes) };
@@ -143,7 +154,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Program {
+impl Runnable for Program {
     fn run(&self, store: &mut Store<Host>) -> End {
         let instance = match self.instantiate(store) {
             Ok(instance) => instance,
@@ -161,7 +172,9 @@ impl Program {
             None => End::Vote(Outcome::Trapped(Trap::Instantiation)),
         }
     }
+}
 
+impl Program {
     /// Instantiates the import modules and then the entry module. What does not fit together is a vote.
     fn instantiate(&self, store: &mut Store<Host>) -> Result<Instance, End> {
         if let (true, Some(linked)) = (self.imports.is_empty(), &self.entry.linked) {
@@ -199,7 +212,7 @@ fn call(store: &mut Store<Host>, instance: &Instance, name: &str) -> Option<Resu
 }
 
 /// Segments out of bounds and needs beyond the limits are votes of their own; a start function ends as any other.
-fn end_of_instantiation(store: &Store<Host>, error: &wasmtime::Error) -> End {
+pub(super) fn end_of_instantiation(store: &Store<Host>, error: &wasmtime::Error) -> End {
     let instantiation = End::Vote(Outcome::Trapped(Trap::Instantiation));
     match end(error) {
         End::Vote(Outcome::Trapped(Trap::OutOfBounds)) => instantiation,
@@ -209,11 +222,11 @@ fn end_of_instantiation(store: &Store<Host>, error: &wasmtime::Error) -> End {
 }
 
 /// What an error out of the program's code means.
-fn end(error: &wasmtime::Error) -> End {
+pub(super) fn end(error: &wasmtime::Error) -> End {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Exit(code) => End::Vote(Outcome::Exited(*code)),
-            Stop::NoMemory => End::Vote(Outcome::Trapped(Trap::Other)),
+            Stop::NoMemory | Stop::Refused(_) => End::Vote(Outcome::Trapped(Trap::Other)),
             Stop::OutOfFuel => End::Vote(Outcome::Trapped(Trap::OutOfFuel)),
             Stop::StackExhausted => End::Vote(Outcome::Trapped(Trap::StackExhausted)),
             Stop::Killed => End::Killed,

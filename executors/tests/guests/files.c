@@ -45,13 +45,10 @@ static void writing(void) {
     FAILS(lseek(fd, 0, 77), EINVAL);
     char bytes[8] = {0};
     CHECK(pread(fd, bytes, 3, 4) == 3 && !memcmp(bytes, "xy6", 3) && pread(fd, bytes, 3, 100) == 0);
-    struct iovec parts[3] = {{bytes, 2}, {bytes + 2, 0}, {bytes + 2, 6}};
-    CHECK(lseek(fd, 0, SEEK_SET) == 0 && readv(fd, parts, 3) == 8 && !memcmp(bytes, "P123xy67", 8));
+    CHECK(lseek(fd, 0, SEEK_SET) == 0 && read(fd, bytes, 8) == 8 && !memcmp(bytes, "P123xy67", 8));
     CHECK(ftruncate(fd, 3) == 0 && status("/out/file").st_size == 3 && lseek(fd, 0, SEEK_CUR) == 8);
     CHECK(write(fd, "end", 3) == 3 && status("/out/file").st_size == 11);
     CHECK(pread(fd, bytes, 8, 0) == 8 && !memcmp(bytes, "P12\0\0\0\0\0", 8));
-    CHECK(posix_fallocate(fd, 10, 10) == 0 && status("/out/file").st_size == 20);
-    CHECK(posix_fallocate(fd, 0, 5) == 0 && status("/out/file").st_size == 20);
     CHECK(fsync(fd) == 0 && fdatasync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL) == 0);
     CHECK(truncate("/out/file", 2) == 0 && holds("/out/file", "P1"));
     CHECK(close(fd) == 0);
@@ -80,6 +77,19 @@ static void writing(void) {
     CHECK(ftell(stream) == 3 && fclose(stream) == 0 && remove("/out/stream") == 0);
     CHECK(holds("out/file", "Q1ab") && chdir("/out") == 0 && holds("./file", "Q1ab") && holds("../out/file", "Q1ab"));
     CHECK(chdir("/") == 0);
+}
+
+// What preview 2 does not have: reading into several places at once, and reserving.
+static void pieces(void) {
+    put("/out/pieces", "0123456789");
+    char bytes[8];
+    struct iovec parts[3] = {{bytes, 2}, {bytes + 2, 0}, {bytes + 2, 6}};
+    int fd = open("/out/pieces", O_RDWR);
+    CHECK(readv(fd, parts, 3) == 8 && !memcmp(bytes, "01234567", 8) && writev(fd, parts, 2) == 2);
+    CHECK(holds("/out/pieces", "0123456701") && lseek(fd, 0, SEEK_CUR) == 10);
+    CHECK(posix_fallocate(fd, 10, 10) == 0 && status("/out/pieces").st_size == 20);
+    CHECK(posix_fallocate(fd, 0, 5) == 0 && status("/out/pieces").st_size == 20);
+    CHECK(close(fd) == 0 && unlink("/out/pieces") == 0);
 }
 
 static void names(void) {
@@ -124,7 +134,7 @@ static void names(void) {
     CHECK(renameat(folder, "two", folder, "sub/2") == 0 && unlinkat(folder, "sub/2", 0) == 0);
     CHECK(unlinkat(folder, "sub", AT_REMOVEDIR) == 0 && fstatat(folder, "sub", &it, 0) == -1 && errno == ENOENT);
     FAILS(openat(folder, "../d/in", O_RDONLY), EPERM);
-    FAILS(read(folder, bytes, 1), EISDIR);
+    CHECK(read(folder, bytes, 1) == -1 && (errno == EISDIR || errno == EBADF));
     CHECK(close(folder) == 0 && rmdir("/out/a") == 0 && unlink("/out/d/in") == 0 && rmdir("/out/d") == 0);
 }
 
@@ -226,12 +236,14 @@ static void folders(void) {
         snprintf(last, sizeof last, "%s", entry->d_name);
         if (count == 250) middle = telldir(folder);
         if (count == 251) snprintf(after, sizeof after, "%s", entry->d_name);
-        // Removing what was read disturbs nobody.
-        if (entry->d_name[0] != '.') CHECK(unlinkat(dirfd(folder), entry->d_name, 0) == 0);
     }
     CHECK(count == 502);
     seekdir(folder, middle);
     CHECK(!strcmp(readdir(folder)->d_name, after));
+    rewinddir(folder);
+    // Removing what was read disturbs nobody.
+    for (struct dirent *entry; (entry = readdir(folder));)
+        if (entry->d_name[0] != '.') CHECK(unlinkat(dirfd(folder), entry->d_name, 0) == 0);
     rewinddir(folder);
     for (count = 0; readdir(folder);) count++;
     CHECK(count == 2 && closedir(folder) == 0 && rmdir("/tmp/many") == 0);
@@ -280,7 +292,7 @@ static void streams(void) {
 
 int main(int count, char **chapters) {
     struct { const char *name; void (*run)(void); } all[] = {
-        {"writing", writing}, {"names", names}, {"links", links}, {"inputs", inputs}, {"folders", folders},
+        {"writing", writing}, {"pieces", pieces}, {"names", names}, {"links", links}, {"inputs", inputs}, {"folders", folders},
         {"many", many}, {"large", large}, {"streams", streams},
     };
     for (int i = 1; i < count; i++)

@@ -1,9 +1,8 @@
 //! Calls on descriptors.
 
 use super::{Call, after, low16};
-use crate::wasi::descriptors::Object;
 use crate::wasi::fs::Inode;
-use crate::wasi::types::{Answer, Errno, FileType, fdflags, rights};
+use crate::wasi::types::{Answer, Errno, FileType, fdflags};
 
 impl Call<'_> {
     pub(super) fn fd_advise(&mut self, fd: u32, _offset: u64, _length: u64, advice: u32) -> Answer<()> {
@@ -12,7 +11,7 @@ impl Call<'_> {
     }
 
     pub(super) fn fd_allocate(&mut self, fd: u32, offset: u64, length: u64) -> Answer<()> {
-        let inode = self.writable(fd)?;
+        let inode = self.world.writable(fd)?;
         let end = offset.checked_add(length).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::FBig)?;
         if end > self.world.tree.file(inode)?.size() {
             let now = self.world.clock.stamp();
@@ -70,12 +69,7 @@ impl Call<'_> {
     }
 
     pub(super) fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Answer<()> {
-        let inode = self.writable(fd)?;
-        let now = self.world.clock.stamp();
-        if size > i64::MAX as u64 {
-            return Err(Errno::FBig.into());
-        }
-        self.world.tree.resize(inode, size, now)
+        self.world.set_size(fd, size)
     }
 
     pub(super) fn fd_filestat_set_times(&mut self, fd: u32, atime: u64, mtime: u64, flags: u32) -> Answer<()> {
@@ -167,18 +161,6 @@ impl Call<'_> {
     fn not_a_socket(&mut self, fd: u32) -> Answer<()> {
         self.world.descriptors.get(fd)?;
         Err(Errno::NotSock.into())
-    }
-
-    /// A file that a descriptor may change.
-    pub(super) fn writable(&self, fd: u32) -> Answer<Inode> {
-        let descriptor = self.world.descriptors.get(fd)?;
-        match descriptor.object {
-            Object::Node { inode, .. } if descriptor.rights & rights::FD_WRITE != 0 => {
-                self.world.tree.file(inode)?;
-                Ok(inode)
-            }
-            _ => Err(Errno::Inval.into()),
-        }
     }
 }
 

@@ -8,10 +8,8 @@ use crate::wasi::world::Opening;
 
 impl Call<'_> {
     pub(super) fn path_create_directory(&mut self, fd: u32, path: u32, length: u32) -> Answer<()> {
-        let bytes = self.path(path, length)?;
-        let (parent, name) = self.parent(fd, &bytes)?;
-        let now = self.world.clock.stamp();
-        self.world.tree.create_folder(parent, name, now).map(drop)
+        let path = self.path(path, length)?;
+        self.world.make_folder(fd, &path)
     }
 
     pub(super) fn path_filestat_get(
@@ -74,11 +72,9 @@ impl Call<'_> {
         to: u32,
         to_length: u32,
     ) -> Answer<()> {
-        let inode = self.find(fd, lookup, path, length)?;
-        let bytes = self.path(to, to_length)?;
-        let to = self.new_name(to_fd, &bytes)?;
-        let now = self.world.clock.stamp();
-        self.world.tree.link(inode, to, now)
+        let (path, to) = (self.path(path, length)?, self.path(to, to_length)?);
+        let inode = self.world.find(fd, &path, follows(lookup))?;
+        self.world.add_name(inode, to_fd, &to)
     }
 
     pub(super) fn path_symlink(
@@ -89,11 +85,8 @@ impl Call<'_> {
         path: u32,
         length: u32,
     ) -> Answer<()> {
-        let (target, bytes) = (self.path(target, target_length)?, self.path(path, length)?);
-        let target = std::str::from_utf8(&target).map_err(|_| Errno::IlSeq)?;
-        let (parent, name) = self.new_name(fd, &bytes)?;
-        let now = self.world.clock.stamp();
-        self.world.tree.create_link(parent, name, target, now).map(drop)
+        let (target, path) = (self.path(target, target_length)?, self.path(path, length)?);
+        self.world.make_link(&target, fd, &path)
     }
 
     /// Tells as much of the target as the buffer holds.
@@ -106,25 +99,21 @@ impl Call<'_> {
         size: u32,
         result: u32,
     ) -> Answer<()> {
-        let inode = self.find(fd, 0, path, length)?;
-        let target = self.world.tree.link_target(inode).ok_or(Errno::Inval)?;
+        let path = self.path(path, length)?;
+        let target = self.world.read_link(fd, &path)?;
         let part = &target.as_bytes()[..target.len().min(size as usize)];
         self.put(buffer, part)?;
         self.put_u32(result, u32::try_from(part.len()).map_err(|_| Errno::Range)?)
     }
 
     pub(super) fn path_remove_directory(&mut self, fd: u32, path: u32, length: u32) -> Answer<()> {
-        let bytes = self.path(path, length)?;
-        let (parent, name) = self.parent(fd, &bytes)?;
-        let now = self.world.clock.stamp();
-        self.world.tree.remove_folder(parent, name, now)
+        let path = self.path(path, length)?;
+        self.world.remove_folder(fd, &path)
     }
 
     pub(super) fn path_unlink_file(&mut self, fd: u32, path: u32, length: u32) -> Answer<()> {
-        let bytes = self.path(path, length)?;
-        let (parent, name) = self.parent(fd, &bytes)?;
-        let now = self.world.clock.stamp();
-        self.world.tree.remove_file(parent, name, now)
+        let path = self.path(path, length)?;
+        self.world.remove_file(fd, &path)
     }
 
     pub(super) fn path_rename(
@@ -136,10 +125,8 @@ impl Call<'_> {
         to: u32,
         to_length: u32,
     ) -> Answer<()> {
-        let (from_bytes, to_bytes) = (self.path(path, length)?, self.path(to, to_length)?);
-        let (from, to) = (self.parent(fd, &from_bytes)?, self.parent(to_fd, &to_bytes)?);
-        let now = self.world.clock.stamp();
-        self.world.tree.rename(from, to, now)
+        let (path, to) = (self.path(path, length)?, self.path(to, to_length)?);
+        self.world.rename((fd, &path), (to_fd, &to))
     }
 
     fn path(&mut self, path: u32, length: u32) -> Answer<Vec<u8>> {
@@ -152,28 +139,8 @@ impl Call<'_> {
     }
 
     fn find(&mut self, fd: u32, lookup: u32, path: u32, length: u32) -> Answer<Inode> {
-        let bytes = self.path(path, length)?;
-        let base = self.world.base(fd)?;
-        self.world.tree.find(base, &GuestPath::parse(&bytes)?, follows(lookup))
-    }
-
-    /// A name for something that is no folder.
-    fn new_name<'p>(&mut self, fd: u32, bytes: &'p [u8]) -> Answer<(Inode, &'p str)> {
-        if bytes.ends_with(b"/") {
-            return Err(Errno::NoEnt.into());
-        }
-        self.parent(fd, bytes)
-    }
-
-    fn parent<'p>(&mut self, fd: u32, bytes: &'p [u8]) -> Answer<(Inode, &'p str)> {
-        let path = GuestPath::parse(bytes)?;
-        let base = self.world.base(fd)?;
-        let (parent, name) = self.world.tree.find_parent(base, &path)?;
-        // "file/" names no file.
-        if let (true, Some(inode)) = (path.folder, self.world.tree.entry(parent, name)?) {
-            self.world.tree.folder(inode)?;
-        }
-        Ok((parent, name))
+        let path = self.path(path, length)?;
+        self.world.find(fd, &path, follows(lookup))
     }
 }
 
