@@ -101,6 +101,29 @@ async fn components_end_as_modules_do() {
 }
 
 #[tokio::test]
+async fn a_handle_that_a_component_does_not_have_is_its_own_mistake() {
+    let component = r#"(component
+        (import "wasi:io/poll@0.2.0" (instance $poll
+            (export "pollable" (type $p (sub resource)))
+            (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+        (core func $block (canon lower (func $poll "[method]pollable.block")))
+        (core module $m
+            (import "" "block" (func $block (param i32)))
+            (func (export "run") (result i32) (call $block (i32.const 99)) (i32.const 0)))
+        (core instance $i (instantiate $m (with "" (instance (export "block" (func $block))))))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $x (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $x)))"#;
+    assert_eq!(job(component).vote().await.outcome, Outcome::Trapped(Trap::Other));
+}
+
+#[tokio::test]
+async fn a_component_beyond_the_profile_is_a_vote() {
+    let component = r#"(component (core module (memory i64 1)))"#;
+    assert_eq!(job(component).vote().await.outcome, Outcome::Trapped(Trap::Instantiation));
+}
+
+#[tokio::test]
 async fn a_component_that_does_not_end_is_stopped() {
     let mut endless = job(command("(loop (br 0)) (i32.const 0)")).limits(|limits| limits.fuel = u64::MAX / 2);
     endless.timeout = Duration::from_millis(50);

@@ -10,13 +10,14 @@ use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::component::{Component, Instance, InstancePre, Linker, TypedFunc};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use super::host::Host;
+use super::host::{Host, HostIsFull};
 use super::modules::NoModule;
 use super::profile::{self, MAX_MODULE_BYTES};
 use super::run::{End, Runnable, end, end_of_instantiation};
 use super::{WasmConfig, inspect};
 use crate::Blobs;
 use crate::wasi;
+use crate::wasi::abi::Stop;
 
 /// The interface that a command exports, whatever its version 0.2 is.
 pub(super) const RUN: &str = "wasi:cli/run@0.2.";
@@ -98,10 +99,13 @@ impl Components {
 
 fn compile(engine: &Engine, hash: BlobHash, bytes: &Bytes) -> Result<Component, NoModule> {
     inspect::inspect(engine, hash, bytes).map_err(|_| NoModule::Invalid)?;
-    // The inspection knows fewer rules than the compiler, which is deterministic in what it refuses.
     Component::new(engine, bytes).map_err(|error| {
         tracing::debug!(%error, "component refused");
-        NoModule::Invalid
+        // The engine allows less than the inspection and says so alike everywhere; anything else is this machine.
+        match error.is::<wasmparser::BinaryReaderError>() {
+            true => NoModule::Invalid,
+            false => NoModule::Host(format!("compiler: {error:#}")),
+        }
     })
 }
 
@@ -135,7 +139,7 @@ impl Command {
         };
         match run.call(&mut *store, ()) {
             Ok((result,)) => End::Vote(Outcome::Exited(result.is_err().into())),
-            Err(error) => end(&error),
+            Err(error) => end_of_call(&error),
         }
     }
 
@@ -145,5 +149,15 @@ impl Command {
         let interface = instance.get_export_index(&mut *store, None, name)?;
         let run = instance.get_export_index(&mut *store, Some(&interface), "run")?;
         instance.get_typed_func(&mut *store, run).ok()
+    }
+}
+
+/// Besides traps a component has mistakes of its own: handles that it does not have, strings that are none. Those are
+/// the same on every machine.
+fn end_of_call(error: &wasmtime::Error) -> End {
+    let hosts = error.is::<Stop>() || error.is::<wasmtime::Trap>() || error.is::<HostIsFull>();
+    match end(error) {
+        End::Host(_) if !hosts && !error.is::<wasmtime::OutOfMemory>() => End::Vote(Outcome::Trapped(Trap::Other)),
+        end => end,
     }
 }

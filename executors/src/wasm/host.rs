@@ -53,6 +53,11 @@ impl Limiter {
     }
 }
 
+/// The machine has no memory left: never the program's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("the host could not grow a {0}")]
+pub(super) struct HostIsFull(&'static str);
+
 fn grow(left: &mut usize, current: usize, desired: usize) -> bool {
     match left.checked_sub(desired.saturating_sub(current)) {
         Some(rest) => {
@@ -76,7 +81,7 @@ impl ResourceLimiter for Limiter {
         if error.to_string().contains(BEYOND_TYPE) {
             return Ok(());
         }
-        Err(error.context("the host could not grow a memory"))
+        Err(error.context(HostIsFull("memory")))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
@@ -87,6 +92,6 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
-        Err(error.context("the host could not grow a table"))
+        Err(error.context(HostIsFull("table")))
     }
 }
