@@ -9,6 +9,8 @@ pub(crate) mod path;
 
 pub(crate) mod tree;
 
+mod resolve;
+
 mod content;
 
 mod edit;
@@ -19,4 +21,5 @@ mod collect;
 
 pub(crate) use content::Quota;
 pub(crate) use mounts::MountError;
-pub(crate) use tree::{Found, Inode, Tree};
+pub(crate) use resolve::Found;
+pub(crate) use tree::{Inode, Tree};

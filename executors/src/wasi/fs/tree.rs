@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::content::{Content, Quota};
-use super::path::{GuestPath, Step};
 use crate::wasi::clock::INPUT_STAMP_NS;
 use crate::wasi::types::{Answer, Errno, FileType, Stat};
 
@@ -14,8 +13,6 @@ use crate::wasi::types::{Answer, Errno, FileType, Stat};
 pub(crate) const MAX_NAMES: usize = 262_144;
 /// Bytes of all names and link targets.
 pub(crate) const MAX_NAMES_BYTES: usize = 32 << 20;
-/// Symbolic links that one path may lead through.
-const MAX_LINKS: u32 = 40;
 /// Files of the host that are open at once; a program may have more.
 const MAX_HANDLES: usize = 64;
 
@@ -49,14 +46,6 @@ pub(crate) enum Kind {
     Folder(Folder),
     /// A symbolic link and where it leads.
     Link(Arc<str>),
-}
-
-/// Where a path leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found {
-    Node(Inode),
-    /// Nothing there, but it could be made.
-    Free(Inode, String),
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +123,6 @@ impl Tree {
 
     /// The file behind `inode` with the host's file open, and the quota that writing it is charged to.
     pub(super) fn opened(&mut self, inode: Inode) -> Answer<(&mut Content, &mut Quota)> {
-        self.file(inode)?;
         if !self.file(inode)?.is_open() {
             self.open_handle(inode)?;
         }
@@ -179,91 +167,6 @@ impl Tree {
     /// The entry called `name`, if there is one.
     pub(crate) fn entry(&mut self, folder: Inode, name: &str) -> Answer<Option<Inode>> {
         Ok(self.folder(folder)?.entries.get(name).copied())
-    }
-
-    /// Where `path` leads from `base`, never above it. A link at its end is followed if `follow` says so.
-    pub(crate) fn resolve(&mut self, base: Inode, path: &GuestPath<'_>, follow: bool) -> Answer<Found> {
-        let found = self.resolve_from((base, base), path, follow || path.folder, &mut MAX_LINKS.clone())?;
-        if let (true, Found::Node(inode)) = (path.folder, &found) {
-            self.folder(*inode)?;
-        }
-        Ok(found)
-    }
-
-    /// The node that `path` names.
-    pub(crate) fn find(&mut self, base: Inode, path: &GuestPath<'_>, follow: bool) -> Answer<Inode> {
-        match self.resolve(base, path, follow)? {
-            Found::Node(inode) => Ok(inode),
-            Found::Free(..) => Err(Errno::NoEnt.into()),
-        }
-    }
-
-    /// The folder in which `path` names an entry, and the entry's name.
-    pub(crate) fn find_parent<'a>(&mut self, base: Inode, path: &GuestPath<'a>) -> Answer<(Inode, &'a str)> {
-        let (parents, name) = path.split_last().ok_or(Errno::Inval)?;
-        let parent = self.walk((base, base), parents, &mut MAX_LINKS.clone())?;
-        self.folder(parent)?;
-        Ok((parent, name))
-    }
-
-    /// `from` is the folder that nothing may lead above, and the one to start in; `links` may still be followed.
-    fn resolve_from(
-        &mut self,
-        from: (Inode, Inode),
-        path: &GuestPath<'_>,
-        follow: bool,
-        links: &mut u32,
-    ) -> Answer<Found> {
-        let Some((parents, name)) = path.split_last() else {
-            return Ok(Found::Node(self.walk(from, &path.steps, links)?));
-        };
-        let parent = self.walk(from, parents, links)?;
-        let Some(inode) = self.entry(parent, name)? else { return Ok(Found::Free(parent, name.to_owned())) };
-        match self.link_target(inode) {
-            Some(target) if follow => self.follow((from.0, parent), &target, links),
-            _ => Ok(Found::Node(inode)),
-        }
-    }
-
-    fn walk(&mut self, (base, start): (Inode, Inode), path: &[Step<'_>], links: &mut u32) -> Answer<Inode> {
-        let mut at = start;
-        for step in path {
-            self.steps += 1;
-            at = match step {
-                Step::Up if at == base => return Err(Errno::Perm.into()),
-                Step::Up => {
-                    self.folder(at)?;
-                    self.node(at).parent
-                }
-                Step::Down(name) => self.down((base, at), name, links)?,
-            };
-        }
-        Ok(at)
-    }
-
-    fn down(&mut self, (base, at): (Inode, Inode), name: &str, links: &mut u32) -> Answer<Inode> {
-        let inode = self.entry(at, name)?.ok_or(Errno::NoEnt)?;
-        let Some(target) = self.link_target(inode) else { return Ok(inode) };
-        match self.follow((base, at), &target, links)? {
-            Found::Node(inode) => Ok(inode),
-            Found::Free(..) => Err(Errno::NoEnt.into()),
-        }
-    }
-
-    /// Goes where a link in the folder `at` leads. An absolute one is for those who may see the root.
-    fn follow(&mut self, (base, at): (Inode, Inode), target: &str, links: &mut u32) -> Answer<Found> {
-        *links = links.checked_sub(1).ok_or(Errno::Loop)?;
-        let (path, absolute) = GuestPath::of_link(target)?;
-        let start = match absolute {
-            true if base != Self::ROOT => return Err(Errno::Perm.into()),
-            true => Self::ROOT,
-            false => at,
-        };
-        let found = self.resolve_from((base, start), &path, true, links)?;
-        if let (true, Found::Node(inode)) = (path.folder, &found) {
-            self.folder(*inode)?;
-        }
-        Ok(found)
     }
 
     /// Counts work that a program is to pay for.
@@ -387,6 +290,8 @@ pub(super) fn staged(path: PathBuf) -> io::Result<Kind> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::path::GuestPath;
+    use super::super::resolve::Found;
     use super::*;
 
     /// `/out` with `/out/a/b` in it, and links in `/out/a`, beside `/tmp`.
