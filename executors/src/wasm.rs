@@ -1,17 +1,24 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
-//! `modules` how compiled modules are kept, `run` one execution.
+//! [`compiler`] the process that compiles it, `modules` how compiled modules are kept, `engines` where they run,
+//! `run` one execution.
 
 pub mod profile;
 
 mod inspect;
 
+pub mod compiler;
+
 mod modules;
+
+mod engines;
 
 mod host;
 
 mod run;
+
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,16 +29,18 @@ use async_trait::async_trait;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, ImportModule, Outcome, Trap, Wasm};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wasmtime::Linker;
 
 use crate::wasi;
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
-use host::Host;
+use compiler::Compiler;
+use engines::{Engines, MAX_RUNS};
 use inspect::Inspected;
 use modules::{Modules, NoModule};
 pub use profile::PROFILE;
 use run::{Program, Run};
+use threads::Threads;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
@@ -40,53 +49,72 @@ pub struct WasmConfig {
     pub cache_dir: Option<PathBuf>,
     /// Most bytes of compiled modules in that folder.
     pub cache_bytes: u64,
-    /// Compiled modules kept in memory.
-    pub modules_in_memory: usize,
-    /// Modules compiled at once; each may use all cores and some hundred MiB.
+    /// Most bytes of compiled modules in memory, beside those that are running.
+    pub memory_bytes: usize,
+    /// Modules compiled at once, of the large and of the small ones each; each may use all cores.
     pub compilations: usize,
+    /// The program that compiles, within limits that hold; without one, modules are compiled in this process, where
+    /// only the profile's limits bound what a hostile module costs.
+    pub compiler: Option<Compiler>,
 }
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self { cache_dir: None, cache_bytes: 2 << 30, modules_in_memory: 64, compilations: 1 }
+        Self { cache_dir: None, cache_bytes: 2 << 30, memory_bytes: 512 << 20, compilations: 1, compiler: None }
     }
 }
 
 /// Runs WebAssembly modules with WASI preview 1 under [`PROFILE`].
 pub struct WasmExecutor {
+    engines: Arc<Engines>,
     modules: Modules,
-    linker: Arc<Linker<Host>>,
+    threads: Threads,
+    runs: Semaphore,
 }
 
 impl WasmExecutor {
     /// An executor; its cache folder is made if it is not there.
     pub fn new(config: WasmConfig) -> std::io::Result<Self> {
-        let engine = wasmtime::Engine::new(&profile::config()).map_err(std::io::Error::other)?;
-        let mut linker = Linker::new(&engine);
-        wasi::abi::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
-        let linker = Arc::new(linker);
-        Ok(Self { modules: Modules::new(engine, Arc::clone(&linker), config)?, linker })
+        let engines = Arc::new(Engines::new().map_err(std::io::Error::other)?);
+        let modules = Modules::new(Arc::clone(&engines), config)?;
+        Ok(Self { engines, modules, threads: Threads::new()?, runs: Semaphore::new(MAX_RUNS as usize) })
     }
 
     async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
-        let entry = self.modules.get(wasm.module, blobs).await?;
+        let entry_point = wasm.entry_point.clone();
+        if wasm.imports.is_empty() {
+            let compiled = self.modules.get(wasm.module, blobs).await?;
+            let linker = Arc::clone(&self.engines.on_demand.linker);
+            return Ok(Program {
+                linker,
+                entry: compiled.module,
+                linked: compiled.linked,
+                imports: vec![],
+                entry_point,
+            });
+        }
+        let entry = self.modules.get_together(wasm.module, blobs).await?;
         let mut imports = BTreeMap::new();
         for import in &wasm.imports {
-            imports.insert(import.name.clone(), self.modules.get(import.module, blobs).await?);
+            imports.insert(import.name.clone(), self.modules.get_together(import.module, blobs).await?);
         }
-        let order = order(&wasm.imports, |name| {
-            imports[name].module.imports().map(|import| import.module().to_owned()).collect()
-        });
+        let order =
+            order(&wasm.imports, |name| imports[name].imports().map(|import| import.module().to_owned()).collect());
         let order = order.map_err(|_| NoModule::Invalid)?;
         let imports = order.into_iter().filter_map(|name| imports.remove_entry(&name)).collect();
-        Ok(Program { linker: Arc::clone(&self.linker), entry, imports, entry_point: wasm.entry_point.clone() })
+        Ok(Program { linker: Arc::clone(&self.engines.on_demand.linker), entry, linked: None, imports, entry_point })
     }
 
     /// Prepares and runs, without regard to time.
     async fn execute(&self, run: Arc<Run>, wasm: Wasm, blobs: &dyn Blobs) -> Result<Finished, RunError> {
         match self.prepare(&wasm, blobs).await {
-            Ok(program) => run.on_thread(self.modules.engine(), program).await,
+            Ok(program) => {
+                // Never closed.
+                let _slot = self.runs.acquire().await;
+                run.on_thread(&self.threads, program).await
+            }
             Err(NoModule::Invalid) => run.without_program(Outcome::Trapped(Trap::Instantiation)),
+            Err(NoModule::Limit(why)) => Err(RunError::Declined(why)),
             Err(NoModule::Missing(why)) => Err(RunError::InputMissing(why)),
             Err(NoModule::Host(why)) => Err(RunError::HostFailed(why)),
         }
@@ -139,7 +167,7 @@ impl Executor for WasmExecutor {
             () = tokio::time::sleep(timeout) => RunError::TimedOut(timeout),
         };
         // The program's thread must be gone before its folder is.
-        run.kill(self.modules.engine()).await;
+        run.kill(&self.engines).await;
         Err(killed)
     }
 }
@@ -148,7 +176,7 @@ impl WasmExecutor {
     async fn inspect(&self, hash: BlobHash, blobs: &dyn Blobs) -> Result<Inspected, CheckError> {
         let bytes = blobs.read(hash, profile::MAX_MODULE_BYTES).await;
         let bytes = bytes.map_err(|error| CheckError::Unreadable(hash, error))?;
-        let engine = self.modules.engine().clone();
+        let engine = self.engines.on_demand.engine.clone();
         let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&engine, hash, &bytes)).await;
         inspected.map_err(|error| CheckError::NotWasm(hash, error.to_string()))?
     }

@@ -39,6 +39,8 @@ mod config;
 
 mod completions;
 
+mod compile_module;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -97,6 +99,9 @@ enum Command {
     Config(config::Config),
     /// Print a completion script for a shell
     Completions(completions::Completions),
+    /// Compile a module for the node that started this
+    #[command(name = compile_module::NAME, hide = true)]
+    CompileModule,
 }
 
 /// How a command ended that did what it was asked for.
@@ -126,6 +131,10 @@ fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
         }
     };
+    if let Command::CompileModule = cli.command {
+        // Without a runtime: it shares nothing with us but the program.
+        return shoal_executors::wasm::compiler::serve();
+    }
     start_logging(cli.command.usual_level());
     let ended = start_runtime().and_then(|runtime| {
         let ended = runtime.block_on(cli.command.run(&cli.global));
@@ -156,6 +165,7 @@ impl Command {
             Command::Peer(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
             Command::Completions(command) => command.run(),
+            Command::CompileModule => unreachable!("it runs without a runtime"),
         }
     }
 

@@ -1,0 +1,105 @@
+//! The engines: one whose instances come from a pool, and one that makes each anew for what does not fit there.
+//!
+//! Both have the same settings as far as code and results are concerned, so machine code of one is good for the
+//! other.
+
+use std::sync::Arc;
+
+use wasmtime::{Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
+
+use super::host::Host;
+use super::profile::{self, MAX_TABLE_ELEMENTS};
+use crate::wasi;
+
+/// Largest memory of a module without 64-bit memories, in bytes. A pool with less would change how memories grow.
+const MAX_MEMORY_BYTES: usize = 4 << 30;
+/// Tables of a module that fits in the pool. Compilers make one; each reserves addresses for the most elements.
+const POOLED_TABLES: u32 = 4;
+/// Programs that run at once, of all kinds: each has a thread.
+pub(super) const MAX_RUNS: u32 = 128;
+
+/// The engines of an executor.
+pub(super) struct Engines {
+    /// None if this process may not reserve so many addresses.
+    pub(super) pooled: Option<Platform>,
+    pub(super) on_demand: Platform,
+}
+
+/// An engine, and WASI for its programs.
+pub(super) struct Platform {
+    pub(super) engine: Engine,
+    pub(super) linker: Arc<Linker<Host>>,
+}
+
+/// Why a module cannot be compiled.
+#[derive(Debug)]
+pub(super) enum CompileError {
+    /// No machine can.
+    #[expect(dead_code, reason = "what is inspected before can be compiled, so far")]
+    Invalid(String),
+    /// This one could not.
+    Host(String),
+}
+
+impl Engines {
+    pub(super) fn new() -> wasmtime::Result<Self> {
+        let on_demand = Platform::new(compiling()?)?;
+        let pooled = Engine::new(profile::config().allocation_strategy(pool()));
+        let pooled = pooled.inspect_err(|error| tracing::info!(%error, "no pool of instances")).ok();
+        Ok(Self { pooled: pooled.map(Platform::new).transpose()?, on_demand })
+    }
+
+    /// Every engine, to reach programs wherever they run.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Engine> {
+        self.pooled.iter().chain([&self.on_demand]).map(|platform| &platform.engine)
+    }
+}
+
+impl Platform {
+    fn new(engine: Engine) -> wasmtime::Result<Self> {
+        let mut linker = Linker::new(&engine);
+        wasi::abi::add_to_linker(&mut linker)?;
+        Ok(Self { engine, linker: Arc::new(linker) })
+    }
+}
+
+/// An engine to compile with.
+pub(super) fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&profile::config())
+}
+
+/// Machine code of a module that was inspected before.
+pub(super) fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, CompileError> {
+    engine.precompile_module(module).map_err(|error| CompileError::Host(format!("compiler: {error:#}")))
+}
+
+fn pool() -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(MAX_RUNS)
+        // A memory each, and a heap for exceptions.
+        .total_memories(2 * MAX_RUNS)
+        .total_gc_heaps(MAX_RUNS)
+        .total_tables(POOLED_TABLES * MAX_RUNS)
+        .max_tables_per_module(POOLED_TABLES)
+        .max_memory_size(MAX_MEMORY_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_for_one_engine_is_good_for_the_other() {
+        let engines = Engines::new().unwrap();
+        let pooled = engines.pooled.expect("addresses for a pool");
+        let hash = |engine: &Engine| {
+            use std::hash::{DefaultHasher, Hash, Hasher};
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(hash(&pooled.engine), hash(&engines.on_demand.engine));
+    }
+}
