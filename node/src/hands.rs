@@ -178,10 +178,10 @@ impl Hands {
         let task = Task { invocation, inputs, work_dir, timeout };
         let blobs = Modules(self.blobs.clone());
         let finished = executor.run(task, &blobs, run.over.clone()).await.map_err(|error| error.failure())?;
-        let mut stdout = ResultPart::Path(finished.outputs.stdout);
+        let mut stdout = printed(finished.outputs.stdout);
         self.misbehave(&mut stdout);
-        let mut files =
-            ResultFiles::new(finished.outcome.exit_code(), stdout, ResultPart::Path(finished.outputs.stderr));
+        let stderr = printed(finished.outputs.stderr);
+        let mut files = ResultFiles::new(finished.outcome.exit_code(), stdout, stderr);
         finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
         let result = self.blobs.collect(files).await.map_err(host)?;
         self.blobs.pin(&pins::execution_result(execution), result.content).await.map_err(host)?;
@@ -246,6 +246,11 @@ impl shoal_executors::Blobs for Modules {
     async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
         self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
     }
+}
+
+/// What a program printed to a stream, which has a file only if that is not nothing.
+fn printed(path: Option<PathBuf>) -> ResultPart {
+    path.map_or_else(|| ResultPart::Bytes(bytes::Bytes::new()), ResultPart::Path)
 }
 
 /// Removes a folder with everything in it, staged read-only files too.

@@ -114,11 +114,11 @@ impl Run {
     }
 
     fn finish(&self, world: World, outcome: Outcome, run: Duration, fuel_used: u64) -> Result<Finished, RunError> {
+        let [stdout, stderr] = world.printed();
         let paths = world.collect(&self.task.work_dir);
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
-        let outputs =
-            Outputs { stdout: self.task.stdout(), stderr: self.task.stderr(), results: names.zip(paths).collect() };
+        let outputs = Outputs { stdout, stderr, results: names.zip(paths).collect() };
         Ok(Finished { outcome, outputs, run, fuel_used })
     }
 }

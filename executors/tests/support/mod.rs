@@ -147,6 +147,7 @@ pub fn ended(finished: &Finished) -> Ended {
     for (name, path) in &finished.outputs.results {
         read_tree(name, path, &mut results);
     }
+    let text = |path: &Option<PathBuf>| path.as_deref().map(text).unwrap_or_default();
     let outputs = &finished.outputs;
     Ended { outcome: finished.outcome, stdout: text(&outputs.stdout), stderr: text(&outputs.stderr), results }
 }
