@@ -18,6 +18,10 @@ const POOLED_TABLES: u32 = 4;
 /// Programs that run at once, of all kinds: each has a thread.
 pub(super) const MAX_RUNS: u32 = 128;
 
+/// How wasmtime says that a valid module is beyond what it implements. That is found before anything of the machine
+/// matters, so all engines of this version say so.
+const TRANSLATION: &str = "WebAssembly translation error";
+
 /// The engines of an executor.
 pub(super) struct Engines {
     /// None if this process may not reserve so many addresses.
@@ -35,7 +39,6 @@ pub(super) struct Platform {
 #[derive(Debug)]
 pub(super) enum CompileError {
     /// No machine can.
-    #[expect(dead_code, reason = "what is inspected before can be compiled, so far")]
     Invalid(String),
     /// This one could not.
     Host(String),
@@ -70,7 +73,10 @@ pub(super) fn compiling() -> wasmtime::Result<Engine> {
 
 /// Machine code of a module that was inspected before.
 pub(super) fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, CompileError> {
-    engine.precompile_module(module).map_err(|error| CompileError::Host(format!("compiler: {error:#}")))
+    engine.precompile_module(module).map_err(|error| {
+        let why = format!("{error:#}");
+        if why.contains(TRANSLATION) { CompileError::Invalid(why) } else { CompileError::Host(why) }
+    })
 }
 
 fn pool() -> InstanceAllocationStrategy {

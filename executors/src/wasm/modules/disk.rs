@@ -167,3 +167,73 @@ fn read_or_make_key(folder: &Path) -> io::Result<[u8; 32]> {
     file.persist(path)?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path, limit_bytes: u64) -> Disk {
+        Disk::open(folder.to_owned(), &Engine::default(), limit_bytes).unwrap()
+    }
+
+    fn module(number: u8) -> BlobHash {
+        BlobHash([number; 32])
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_by_all_who_share_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let open_at_once = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(folder.path(), 1 << 20))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        open_at_once[0].save(module(1), b"code").unwrap();
+        for disk in open_at_once {
+            assert_eq!(disk.load(module(1)).as_deref(), Some(&b"code"[..]));
+            assert_eq!(disk.load(module(2)), None);
+        }
+    }
+
+    #[test]
+    fn a_torn_file_and_one_under_the_name_of_another_are_not_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = open(folder.path(), 1 << 20);
+        disk.save(module(1), b"code").unwrap();
+        fs::copy(disk.path(module(1)), disk.path(module(2))).unwrap();
+        assert_eq!(disk.load(module(2)), None);
+        let whole = fs::read(disk.path(module(1))).unwrap();
+        for length in 0..whole.len() {
+            fs::write(disk.path(module(1)), &whole[..length]).unwrap();
+            assert_eq!(disk.load(module(1)), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_longest_unused_files_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = open(folder.path(), 2 * (4 + SEAL_BYTES as u64));
+        let age = |number, seconds| {
+            let file = File::open(disk.path(module(number))).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+        };
+        disk.save(module(1), b"code").unwrap();
+        age(1, 200);
+        disk.save(module(2), b"code").unwrap();
+        age(2, 300);
+        assert!(disk.load(module(2)).is_some(), "which makes it the last used");
+        disk.save(module(3), b"code").unwrap();
+        let left = [1, 2, 3].map(|number| disk.load(module(number)).is_some());
+        assert_eq!(left, [false, true, true]);
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("unfinished-old"), folder.path().join("unfinished-new"));
+        let long_ago = SystemTime::now() - 2 * UNFINISHED_FOR;
+        File::create(&old).unwrap().set_modified(long_ago).unwrap();
+        File::create(&new).unwrap();
+        let disk = open(folder.path(), 0);
+        assert!(!old.exists() && new.exists() && disk.load(module(1)).is_none());
+    }
+}

@@ -1,12 +1,11 @@
 //! Makes compiled modules, from the cache folder or by compiling.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Engine, Module};
 
 use super::disk::Disk;
@@ -56,34 +55,52 @@ impl Maker {
             .ok()
     }
 
-    /// Compiles a module, in a process of its own if there is a compiler.
+    /// Inspects and compiles a module.
     pub(super) async fn compile(self: Arc<Self>, hash: BlobHash, module: Bytes) -> Result<Compiled, NoModule> {
         let lane = if module.len() <= SMALL_MODULE_BYTES { &self.small } else { &self.large };
         let permit = Arc::clone(lane).acquire_owned().await.map_err(|error| NoModule::Host(error.to_string()))?;
         let (maker, bytes) = (Arc::clone(&self), module.clone());
         blocking(move || maker.inspect(hash, &bytes)).await?;
-        let Some(compiler) = &self.compiler else {
-            let maker = Arc::clone(&self);
-            return blocking(move || {
-                // Held by the compilation itself, which goes on when nobody waits for it any more.
-                let _permit = permit;
-                let code = engines::compile(&maker.engines.on_demand.engine, &module).map_err(|error| match error {
-                    CompileError::Invalid(why) => refused(hash, &why),
-                    CompileError::Host(why) => NoModule::Host(why),
-                })?;
-                maker.keep(hash, &code)
-            })
-            .await;
-        };
-        let folder = self.disk.as_ref().map_or_else(std::env::temp_dir, |disk| PathBuf::from(disk.folder()));
+        match &self.compiler {
+            Some(compiler) => self.compile_apart(compiler, hash, module).await,
+            None => self.compile_here(hash, module, permit).await,
+        }
+    }
+
+    /// In a process of its own, which ends when this future is dropped.
+    async fn compile_apart(
+        self: &Arc<Self>,
+        compiler: &Compiler,
+        hash: BlobHash,
+        module: Bytes,
+    ) -> Result<Compiled, NoModule> {
+        let folder = self.disk.as_ref().map_or_else(std::env::temp_dir, |disk| disk.folder().to_owned());
         let code = compiler::compile(compiler, &folder, module).await.map_err(|stopped| match stopped {
             Stopped::Invalid(why) => refused(hash, &why),
             Stopped::Limit(why) => NoModule::Limit(format!("module {} cannot be compiled here: {why}", hash.short())),
             Stopped::Host(why) => NoModule::Host(why),
         })?;
-        drop(permit);
-        let maker = Arc::clone(&self);
+        let maker = Arc::clone(self);
         blocking(move || maker.keep(hash, &code)).await
+    }
+
+    /// In this process. The permit is held by the compilation itself, which goes on when nobody waits for it any more.
+    async fn compile_here(
+        self: &Arc<Self>,
+        hash: BlobHash,
+        module: Bytes,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Compiled, NoModule> {
+        let maker = Arc::clone(self);
+        blocking(move || {
+            let _permit = permit;
+            let code = engines::compile(&maker.engines.on_demand.engine, &module).map_err(|error| match error {
+                CompileError::Invalid(why) => refused(hash, &why),
+                CompileError::Host(why) => NoModule::Host(format!("compiler: {why}")),
+            })?;
+            maker.keep(hash, &code)
+        })
+        .await
     }
 
     fn inspect(&self, hash: BlobHash, module: &Bytes) -> Result<(), NoModule> {
