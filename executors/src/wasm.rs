@@ -29,13 +29,12 @@ use async_trait::async_trait;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, ImportModule, Outcome, Trap, Wasm};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::wasi;
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
 use compiler::Compiler;
-use engines::{Engines, MAX_RUNS};
+use engines::Engines;
 use inspect::Inspected;
 use modules::{Modules, NoModule};
 pub use profile::PROFILE;
@@ -69,15 +68,14 @@ pub struct WasmExecutor {
     engines: Arc<Engines>,
     modules: Modules,
     threads: Threads,
-    runs: Semaphore,
 }
 
 impl WasmExecutor {
     /// An executor; its cache folder is made if it is not there.
     pub fn new(config: WasmConfig) -> std::io::Result<Self> {
-        let engines = Arc::new(Engines::new().map_err(std::io::Error::other)?);
+        let engines = Engines::shared().map_err(std::io::Error::other)?;
         let modules = Modules::new(Arc::clone(&engines), config)?;
-        Ok(Self { engines, modules, threads: Threads::new()?, runs: Semaphore::new(MAX_RUNS as usize) })
+        Ok(Self { engines, modules, threads: Threads::new()? })
     }
 
     async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
@@ -110,7 +108,7 @@ impl WasmExecutor {
         match self.prepare(&wasm, blobs).await {
             Ok(program) => {
                 // Never closed.
-                let _slot = self.runs.acquire().await;
+                let _slot = self.engines.runs.acquire().await;
                 run.on_thread(&self.threads, program).await
             }
             Err(NoModule::Invalid) => run.without_program(Outcome::Trapped(Trap::Instantiation)),

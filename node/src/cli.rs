@@ -37,6 +37,8 @@ mod peer;
 
 mod config;
 
+mod bench;
+
 mod completions;
 
 mod compile_module;
@@ -97,6 +99,8 @@ enum Command {
     Peer(peer::Peer),
     /// Look at settings
     Config(config::Config),
+    /// Measure this machine
+    Bench(bench::Bench),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Compile a module for the node that started this
@@ -164,6 +168,7 @@ impl Command {
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
+            Command::Bench(command) => Box::pin(command.run(global)).await,
             Command::Completions(command) => command.run(),
             Command::CompileModule => unreachable!("it runs without a runtime"),
         }

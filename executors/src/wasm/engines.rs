@@ -3,8 +3,9 @@
 //! Both have the same settings as far as code and results are concerned, so machine code of one is good for the
 //! other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::sync::Semaphore;
 use wasmtime::{Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
 
 use super::host::Host;
@@ -27,6 +28,8 @@ pub(super) struct Engines {
     /// None if this process may not reserve so many addresses.
     pub(super) pooled: Option<Platform>,
     pub(super) on_demand: Platform,
+    /// A place in the pool for each run.
+    pub(super) runs: Semaphore,
 }
 
 /// An engine, and WASI for its programs.
@@ -45,11 +48,24 @@ pub(super) enum CompileError {
 }
 
 impl Engines {
-    pub(super) fn new() -> wasmtime::Result<Self> {
+    /// Those of this process: several nodes in one share them, as each pool takes a terabyte of addresses.
+    pub(super) fn shared() -> wasmtime::Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Engines>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engines) = shared.upgrade() {
+            return Ok(engines);
+        }
+        let engines = Arc::new(Self::new()?);
+        *shared = Arc::downgrade(&engines);
+        Ok(engines)
+    }
+
+    fn new() -> wasmtime::Result<Self> {
         let on_demand = Platform::new(compiling()?)?;
         let pooled = Engine::new(profile::config().allocation_strategy(pool()));
         let pooled = pooled.inspect_err(|error| tracing::info!(%error, "no pool of instances")).ok();
-        Ok(Self { pooled: pooled.map(Platform::new).transpose()?, on_demand })
+        let runs = Semaphore::new(MAX_RUNS as usize);
+        Ok(Self { pooled: pooled.map(Platform::new).transpose()?, on_demand, runs })
     }
 
     /// Every engine, to reach programs wherever they run.
