@@ -139,6 +139,22 @@ fn the_child_ends_when_its_parent_closes_the_pipe() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "compiling takes much longer than noticing");
 }
 
+#[tokio::test]
+async fn modules_beyond_the_bound_of_memory_are_forgotten_and_the_last_used_is_kept() {
+    let config = WasmConfig { memory_bytes: 1, ..WasmConfig::default() };
+    let executor = WasmExecutor::new(config).unwrap();
+    let without_its_blob = |code| {
+        let mut job = job(exits(code));
+        job.blobs = Memory::default();
+        job.run_on(&executor)
+    };
+    for code in [1, 2] {
+        assert_eq!(job(exits(code)).run_on(&executor).await.unwrap().outcome, Outcome::Exited(code));
+        assert_eq!(without_its_blob(code).await.unwrap().outcome, Outcome::Exited(code));
+    }
+    assert!(matches!(without_its_blob(1).await, Err(RunError::InputMissing(_))));
+}
+
 /// Blobs that count how often they are read.
 struct Counting(Memory, AtomicUsize);
 

@@ -1,4 +1,5 @@
-// File-heavy: makes, writes, reads, renames and removes small files. 200 files, 38 calls each, and one of folders.
+// File-heavy: makes, writes, reads, renames and removes small files. 200 files, 37 calls each.
+// Built with zig 0.17 (pip install ziglang): python3 -m ziglang cc -target wasm32-wasi -O2 -s -o files.wasm files.c
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

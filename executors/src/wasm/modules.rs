@@ -67,9 +67,12 @@ impl Modules {
     /// The compiled module `hash`.
     pub(super) async fn get(&self, hash: BlobHash, blobs: &dyn Blobs) -> Result<Compiled, NoModule> {
         let slot = self.recent().slot(hash);
-        let _waiting = slot.wait();
-        let known = slot.known.get_or_try_init(|| self.learn(&slot, hash, blobs)).await?;
-        match known {
+        if !slot.known.initialized() {
+            let _waiting = slot.wait();
+            slot.known.get_or_try_init(|| self.learn(&slot, hash, blobs)).await?;
+            self.recent().evict();
+        }
+        match slot.known.get().expect("it was learnt") {
             Known::Compiled(compiled) => Ok(compiled.clone()),
             Known::Refused(why, _) => Err(why.clone()),
         }
@@ -82,9 +85,7 @@ impl Modules {
     }
 
     async fn learn(&self, slot: &Arc<Slot>, hash: BlobHash, blobs: &dyn Blobs) -> Result<Known, NoModule> {
-        let made = self.make(slot, hash, blobs).await;
-        self.recent().evict();
-        match made {
+        match self.make(slot, hash, blobs).await {
             Ok(compiled) => Ok(Known::Compiled(compiled)),
             Err(why @ NoModule::Invalid) => Ok(Known::Refused(why, None)),
             Err(why @ NoModule::Limit(_)) => Ok(Known::Refused(why, Some(Instant::now() + REFUSED_FOR))),

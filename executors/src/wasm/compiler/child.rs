@@ -79,7 +79,11 @@ fn limit(header: &Header) -> io::Result<()> {
     rustix::process::nice(NICE)?;
     for (resource, limit) in [(MEMORY, header.memory_bytes), (Resource::Fsize, header.code_bytes), (Resource::Core, 0)]
     {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        let set = rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) });
+        // Not every system can bound memory.
+        if resource != MEMORY || cfg!(target_os = "linux") {
+            set?;
+        }
     }
     // The first ends us by a signal that tells why, the second by one that does not.
     let (current, maximum) = (Some(header.cpu_seconds), Some(header.cpu_seconds.saturating_add(GRACE_SECONDS)));
