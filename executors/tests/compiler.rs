@@ -32,7 +32,7 @@ async fn a_module_compiled_by_a_child_runs_and_is_kept() {
 }
 
 #[tokio::test]
-async fn a_module_beyond_a_limit_of_the_child_is_declined_and_others_run() {
+async fn a_module_beyond_a_limit_of_the_child_is_declined_with_the_limit() {
     let usual = CompileLimits::default();
     for (module, limits, words) in [
         (compile_bomb(), CompileLimits { memory_bytes: 48 << 20, ..usual }, "more than 48 MiB of memory"),
@@ -45,6 +45,22 @@ async fn a_module_beyond_a_limit_of_the_child_is_declined_and_others_run() {
         let declined = job(module).run_on(&executor).await;
         assert!(matches!(&declined, Err(RunError::Declined(why)) if why.contains(words)), "{words}: {declined:?}");
     }
+}
+
+#[tokio::test]
+async fn a_small_module_does_not_wait_behind_a_compile_bomb() {
+    let cache = tempfile::tempdir().unwrap();
+    let executor = executor(cache.path(), compiler());
+    let bomb = job(compile_bomb());
+    let cancel = bomb.cancel.clone();
+    let small = async {
+        let ended = job(exits(3)).run_on(&executor).await;
+        cancel.cancel();
+        ended
+    };
+    let (bomb, small) = tokio::join!(bomb.run_on(&executor), small);
+    assert_eq!(small.unwrap().outcome, Outcome::Exited(3));
+    assert!(matches!(bomb, Err(RunError::Cancelled)), "{bomb:?}");
 }
 
 #[tokio::test]
