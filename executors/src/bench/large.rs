@@ -32,12 +32,16 @@ fn body(number: usize) -> Vec<u8> {
     }
     for operation in 0..OPERATIONS {
         let constant = number.wrapping_mul(31).wrapping_add(operation.wrapping_mul(17)) % 63;
-        // local[a] = (local[a] op local[b]) op constant, with add, sub, mul, and, or, xor in turn.
-        let operators = [0x6a, 0x6b, 0x6c, 0x71, 0x72, 0x73];
+        // local[a] = (local[a] op local[b]) op constant, with add, sub, xor, rotl in turn: none loses what came before.
+        let operators = [0x6a, 0x73, 0x6b, 0x77];
+        // Every eighth is stored as well, each to a place of its own.
         let (to, other) = (operation % 2, (operation + 1) % 2);
         let [to, other, constant] = [to, other, constant].map(|small| small.to_le_bytes()[0]);
-        body.extend([0x20, to, 0x20, other, operators[(number + operation) % 6]]);
-        body.extend([0x41, constant, operators[operation % 6], 0x21, to]);
+        body.extend([0x20, to, 0x20, other, operators[(number + operation) % 4]]);
+        body.extend([0x41, constant | 1, operators[(operation + 1) % 4], 0x21, to]);
+        if operation % 8 == 0 {
+            body.extend([0x41, 8, 0x20, to, 0x36, 2, constant]);
+        }
     }
     // i32.store(0, local 0), so that nothing can be left out.
     body.extend([0x41, 0, 0x20, 0, 0x36, 2, 0, 0x0b]);
