@@ -64,13 +64,12 @@ impl Executor for FakeExecutor {
 impl FakeExecutor {
     fn write(&self, task: &Task) -> std::io::Result<Outputs> {
         std::fs::write(task.stdout(), &self.stdout)?;
-        std::fs::write(task.stderr(), b"")?;
         let mut results = Vec::new();
         for (index, result) in task.invocation.result_paths.iter().enumerate() {
             let path = task.work_dir.join(format!("result-{index}"));
             std::fs::create_dir(&path)?;
             results.push((result.name.clone(), path));
         }
-        Ok(Outputs { stdout: task.stdout(), stderr: task.stderr(), results })
+        Ok(Outputs { stdout: Some(task.stdout()), stderr: None, results })
     }
 }

@@ -12,6 +12,8 @@ mod wasi;
 
 pub mod fake;
 
+pub mod bench;
+
 use async_trait::async_trait;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::Engine;

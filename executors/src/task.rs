@@ -64,10 +64,10 @@ pub struct Finished {
 /// Files in the run's work folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
-    /// Standard output.
-    pub stdout: PathBuf,
-    /// Standard error.
-    pub stderr: PathBuf,
+    /// Standard output; none if nothing was printed there.
+    pub stdout: Option<PathBuf>,
+    /// Standard error; none if nothing was printed there.
+    pub stderr: Option<PathBuf>,
     /// One file or folder for each result path, by its name and in the invocation's order. Each exists: a program
     /// that wrote nothing there leaves an empty folder.
     pub results: Vec<(String, PathBuf)>,

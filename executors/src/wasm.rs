@@ -1,8 +1,9 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
-//! [`rewrite`] what is done to it, `modules` how compiled modules are kept, `fuel` how long a program may run, `run`
-//! one execution.
+//! [`rewrite`] what is done to it, [`compiler`] the process that compiles it, `modules` how compiled modules are kept,
+//! `components` the same for components, `engines` where both run, `fuel` how long a program may run, `run` one
+//! execution.
 
 pub mod profile;
 
@@ -10,15 +11,21 @@ pub mod rewrite;
 
 mod inspect;
 
+pub mod compiler;
+
 mod modules;
 
 mod components;
+
+mod engines;
 
 mod host;
 
 pub(crate) mod fuel;
 
 mod run;
+
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,16 +37,17 @@ use shoal_protocol::id::BlobHash;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, ImportModule, Outcome, Trap, Wasm};
 use tokio_util::sync::CancellationToken;
-use wasmtime::Linker;
 
 use crate::wasi;
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
+use compiler::Compiler;
 use components::Components;
-use host::Host;
+use engines::Engines;
 use inspect::Inspected;
 use modules::{Modules, NoModule};
 pub use profile::PROFILE;
-use run::{Program, Run};
+use run::{Program, Run, Runnable};
+use threads::Threads;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
@@ -48,72 +56,82 @@ pub struct WasmConfig {
     pub cache_dir: Option<PathBuf>,
     /// Most bytes of compiled modules in that folder.
     pub cache_bytes: u64,
-    /// Compiled modules kept in memory.
-    pub modules_in_memory: usize,
-    /// Modules compiled at once; each may use all cores and some hundred MiB.
+    /// Most bytes of compiled modules in memory, beside those that are running.
+    pub memory_bytes: usize,
+    /// Modules compiled at once, of the large and of the small ones each; each may use all cores.
     pub compilations: usize,
+    /// The program that compiles, within limits that hold; without one, modules are compiled in this process, where
+    /// only the profile's limits bound what a hostile module costs.
+    pub compiler: Option<Compiler>,
 }
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self { cache_dir: None, cache_bytes: 2 << 30, modules_in_memory: 64, compilations: 1 }
+        Self { cache_dir: None, cache_bytes: 2 << 30, memory_bytes: 512 << 20, compilations: 1, compiler: None }
     }
 }
 
 /// Runs WebAssembly under [`PROFILE`]: modules with WASI preview 1, components with preview 2.
 pub struct WasmExecutor {
+    engines: Arc<Engines>,
     modules: Modules,
     components: Components,
-    linker: Arc<Linker<Host>>,
+    threads: Threads,
 }
 
 impl WasmExecutor {
     /// An executor; its cache folder is made if it is not there.
     pub fn new(config: WasmConfig) -> std::io::Result<Self> {
-        let engine = wasmtime::Engine::new(&profile::config()).map_err(std::io::Error::other)?;
-        let mut linker = Linker::new(&engine);
-        wasi::abi::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
-        fuel::add_to_linker(&mut linker).map_err(std::io::Error::other)?;
-        let linker = Arc::new(linker);
+        let engines = Engines::shared().map_err(std::io::Error::other)?;
         let components = Components::new(&config).map_err(std::io::Error::other)?;
-        Ok(Self { components, modules: Modules::new(engine, Arc::clone(&linker), config)?, linker })
+        let modules = Modules::new(Arc::clone(&engines), config)?;
+        Ok(Self { engines, components, modules, threads: Threads::new()? })
     }
 
     async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
-        let entry = self.modules.get(wasm.module, blobs).await?;
+        let entry_point = wasm.entry_point.clone();
+        if wasm.imports.is_empty() {
+            let compiled = self.modules.get(wasm.module, blobs).await?;
+            let linker = Arc::clone(&self.engines.on_demand.linker);
+            return Ok(Program {
+                linker,
+                entry: compiled.module,
+                linked: compiled.linked,
+                imports: vec![],
+                entry_point,
+            });
+        }
+        let entry = self.modules.get_together(wasm.module, blobs).await?;
         let mut imports = BTreeMap::new();
         for import in &wasm.imports {
-            imports.insert(import.name.clone(), self.modules.get(import.module, blobs).await?);
+            imports.insert(import.name.clone(), self.modules.get_together(import.module, blobs).await?);
         }
-        let order = order(&wasm.imports, |name| {
-            imports[name].module.imports().map(|import| import.module().to_owned()).collect()
-        });
+        let order =
+            order(&wasm.imports, |name| imports[name].imports().map(|import| import.module().to_owned()).collect());
         let order = order.map_err(|_| NoModule::Invalid)?;
         let imports = order.into_iter().filter_map(|name| imports.remove_entry(&name)).collect();
-        Ok(Program { linker: Arc::clone(&self.linker), entry, imports, entry_point: wasm.entry_point.clone() })
+        Ok(Program { linker: Arc::clone(&self.engines.on_demand.linker), entry, linked: None, imports, entry_point })
     }
 
     /// Prepares and runs, without regard to time.
     async fn execute(&self, run: Arc<Run>, wasm: Wasm, blobs: &dyn Blobs) -> Result<Finished, RunError> {
-        let program = match self.components.known(wasm.module) {
-            Some(command) => return run.on_thread(self.components.engine(), command).await,
-            None => self.prepare(&wasm, blobs).await,
-        };
-        match program {
+        match self.prepare(&wasm, blobs).await {
+            Ok(program) => self.perform(run, program).await,
             Err(NoModule::Component) if wasm.imports.is_empty() => {
-                self.execute_component(run, wasm.module, blobs).await
+                match self.components.get(wasm.module, blobs).await {
+                    Ok(command) => self.perform(run, command).await,
+                    Err(why) => ended_before(&run, why),
+                }
             }
             Err(NoModule::Component) => run.without_program(Outcome::Trapped(Trap::Instantiation)),
-            Ok(program) => run.on_thread(self.modules.engine(), program).await,
             Err(why) => ended_before(&run, why),
         }
     }
 
-    async fn execute_component(&self, run: Arc<Run>, hash: BlobHash, blobs: &dyn Blobs) -> Result<Finished, RunError> {
-        match self.components.get(hash, blobs).await {
-            Ok(command) => run.on_thread(self.components.engine(), command).await,
-            Err(why) => ended_before(&run, why),
-        }
+    async fn perform(&self, run: Arc<Run>, program: impl Runnable) -> Result<Finished, RunError> {
+        // Never closed.
+        let _slot = self.engines.runs.acquire().await;
+        run.on_thread(&self.threads, program).await
     }
 }
 
@@ -174,7 +192,7 @@ impl WasmExecutor {
     async fn inspect(&self, hash: BlobHash, blobs: &dyn Blobs) -> Result<Inspected, CheckError> {
         let bytes = blobs.read(hash, profile::MAX_MODULE_BYTES).await;
         let bytes = bytes.map_err(|error| CheckError::Unreadable(hash, error))?;
-        let engine = self.modules.engine().clone();
+        let engine = self.engines.on_demand.engine.clone();
         let inspected = tokio::task::spawn_blocking(move || {
             let inspected = inspect::inspect(&engine, hash, &bytes)?;
             rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
@@ -189,6 +207,7 @@ impl WasmExecutor {
 fn ended_before(run: &Run, why: NoModule) -> Result<Finished, RunError> {
     match why {
         NoModule::Invalid | NoModule::Component => run.without_program(Outcome::Trapped(Trap::Instantiation)),
+        NoModule::Limit(why) => Err(RunError::Declined(why)),
         NoModule::Missing(why) => Err(RunError::InputMissing(why)),
         NoModule::Host(why) => Err(RunError::HostFailed(why)),
     }

@@ -62,7 +62,7 @@ async fn a_components_randomness_is_the_invocations_and_its_calls_are_digested()
         let mut job = job(PROBE).arguments(&["random", "clock"]).environment("SEED", seed);
         job.trace = Some(TraceRequest { from: 0, calls: 100_000, describe: Some(0) });
         let finished = job.run_in(&executor, work.path()).await.unwrap();
-        ended.push((std::fs::read(finished.outputs.stdout).unwrap(), finished.calls, finished.trace.unwrap()));
+        ended.push((std::fs::read(finished.outputs.stdout.unwrap()).unwrap(), finished.calls, finished.trace.unwrap()));
     }
     assert_eq!(ended[0], ended[1]);
     assert!(ended[0].0 != ended[2].0 && ended[0].1.digest != ended[2].1.digest);

@@ -233,7 +233,7 @@ async fn nan_has_one_pattern_of_bits() {
         let folder = tempfile::tempdir().unwrap();
         let executor = WasmExecutor::new(WasmConfig::default()).unwrap();
         let finished = job(module).run_in(&executor, folder.path()).await.unwrap();
-        assert_eq!(std::fs::read(finished.outputs.stdout).unwrap(), [0, 0, 0xc0, 0x7f], "{nan}");
+        assert_eq!(std::fs::read(finished.outputs.stdout.unwrap()).unwrap(), [0, 0, 0xc0, 0x7f], "{nan}");
     }
 }
 

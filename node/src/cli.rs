@@ -37,7 +37,11 @@ mod peer;
 
 mod config;
 
+mod bench;
+
 mod completions;
+
+mod compile_module;
 
 use std::ffi::OsString;
 use std::io;
@@ -95,8 +99,13 @@ enum Command {
     Peer(peer::Peer),
     /// Look at settings
     Config(config::Config),
+    /// Measure this machine
+    Bench(bench::Bench),
     /// Print a completion script for a shell
     Completions(completions::Completions),
+    /// Compile a module for the node that started this
+    #[command(name = compile_module::NAME, hide = true)]
+    CompileModule,
 }
 
 /// How a command ended that did what it was asked for.
@@ -126,6 +135,10 @@ fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
         }
     };
+    if let Command::CompileModule = cli.command {
+        // Without a runtime: it shares nothing with us but the program.
+        return shoal_executors::wasm::compiler::serve();
+    }
     start_logging(cli.command.usual_level());
     let ended = start_runtime().and_then(|runtime| {
         let ended = runtime.block_on(cli.command.run(&cli.global));
@@ -155,7 +168,9 @@ impl Command {
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
+            Command::Bench(command) => Box::pin(command.run(global)).await,
             Command::Completions(command) => command.run(),
+            Command::CompileModule => unreachable!("it runs without a runtime"),
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::job::units::{Bytes, Cpu};
 use shoal_protocol::message::{ExecutorKind, Resources};
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub operator: Option<String>,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
+    /// The program that compiles modules within limits; none to compile them in this process.
+    pub compiler: Option<Compiler>,
     /// What the node does wrong on purpose.
     #[cfg(debug_assertions)]
     pub misbehaviour: Option<Misbehaviour>,
@@ -184,6 +187,7 @@ impl Loaded {
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
             loopback_only: false,
+            compiler: None,
             #[cfg(debug_assertions)]
             misbehaviour: misbehaviour(),
         };

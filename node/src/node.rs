@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use shoal_executors::wasm::compiler::Compiler;
 use shoal_executors::{Executor, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
@@ -39,6 +40,9 @@ const SAVE_PEERS_EVERY: u32 = 15;
 const MAX_KNOWN_PEERS: usize = 256;
 /// Happenings that a slow listener may be behind; then it must read the history.
 const MAX_HAPPENINGS: usize = 4_096;
+
+/// What a compilation may always use, in bytes: less would not do for an ordinary program.
+const MIN_COMPILER_BYTES: u64 = 512 << 20;
 
 /// A handle to a running node; clones are the same node.
 #[derive(Clone)]
@@ -149,7 +153,7 @@ impl Node {
         let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
         let state = Arc::new(State::open(&dir.state())?);
         let blobs = Blobs::open(&dir.blobs(), BlobsConfig { gc_interval: GC_INTERVAL }).await?;
-        let executor = WasmExecutor::new(WasmConfig { cache_dir: Some(dir.modules()), ..WasmConfig::default() });
+        let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
         let clock = Clock::start();
@@ -406,6 +410,15 @@ fn save_peers(network: &Network, state: &State) {
 fn known_peers(state: &State) -> Result<Vec<(PeerId, Contact)>, StateError> {
     let saved = state.get(Table::Peers, b"connected")?;
     Ok(saved.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default())
+}
+
+/// Compiling a module may take no more memory than all executions together.
+fn wasm_config(config: &Config, dir: &DataDir) -> WasmConfig {
+    let mut compiler = config.compiler.clone();
+    if let Some(Compiler { limits, .. }) = &mut compiler {
+        limits.memory_bytes = limits.memory_bytes.min(config.capacity.memory_bytes.max(MIN_COMPILER_BYTES));
+    }
+    WasmConfig { cache_dir: Some(dir.modules()), compiler, ..WasmConfig::default() }
 }
 
 fn offering(config: &Config, executor: &WasmExecutor) -> Offering {

@@ -50,9 +50,9 @@ impl Run<'_> {
         let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: None };
         let modules = Modules(blobs.clone());
         let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
-        let mut stdout = ResultPart::Path(finished.outputs.stdout);
+        let mut stdout = printed(finished.outputs.stdout);
         alter(&mut stdout);
-        let stderr = ResultPart::Path(finished.outputs.stderr);
+        let stderr = printed(finished.outputs.stderr);
         let mut files = ResultFiles::new(finished.outcome.exit_code(), stdout, stderr);
         finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
         let result = blobs.collect(files).await.map_err(host)?;
@@ -78,6 +78,11 @@ impl Run<'_> {
         }
         Ok(inputs)
     }
+}
+
+/// What a program printed to a stream, which has a file only if that is not nothing.
+fn printed(path: Option<PathBuf>) -> ResultPart {
+    path.map_or_else(|| ResultPart::Bytes(bytes::Bytes::new()), ResultPart::Path)
 }
 
 /// Modules for an executor, from the blob store.

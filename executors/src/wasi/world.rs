@@ -1,8 +1,8 @@
 //! Everything outside a program's memory, and what it can do to it: files, descriptors, streams, time, chance.
 
-use std::fs::File;
 mod paths;
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,8 +36,14 @@ pub(crate) struct World {
     pub(crate) arguments: Vec<Vec<u8>>,
     /// `KEY=value`, each with its final NUL, in key order.
     pub(crate) environment: Vec<Vec<u8>>,
-    stdout: File,
-    stderr: File,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// A stream of output. Its file is made with the first byte: most programs leave one of the two empty.
+struct Stream {
+    path: PathBuf,
+    file: Option<File>,
 }
 
 /// How a path is opened: the arguments of `path_open`.
@@ -52,7 +58,7 @@ pub(crate) struct Opening {
 }
 
 impl World {
-    /// The world at the start of a run. Makes `stdout` and `stderr` in the run's folder.
+    /// The world at the start of a run. `stdout` and `stderr` appear in the run's folder when something is printed.
     pub(crate) fn new(task: &Task, arguments: &[String]) -> Result<Self, MountError> {
         let Invocation { environment, result_paths, limits, .. } = &task.invocation;
         let scratch = task.work_dir.join("scratch");
@@ -74,9 +80,14 @@ impl World {
             resources,
             arguments: arguments.map(c_string).collect(),
             environment: environment.iter().map(|(key, value)| c_string(&format!("{key}={value}"))).collect(),
-            stdout: File::create_new(task.stdout())?,
-            stderr: File::create_new(task.stderr())?,
+            stdout: Stream { path: task.stdout(), file: None },
+            stderr: Stream { path: task.stderr(), file: None },
         })
+    }
+
+    /// The files of standard output and error, of each that was printed to.
+    pub(crate) fn printed(&self) -> [Option<PathBuf>; 2] {
+        [&self.stdout, &self.stderr].map(|stream| stream.file.as_ref().map(|_| stream.path.clone()))
     }
 
     /// Ends the run; the result paths are moved into `target`.
@@ -305,10 +316,20 @@ impl World {
 }
 
 /// Prints to a stream at once, as much as the quota allows.
-fn print(stream: &mut File, quota: &mut Quota, bytes: &[u8]) -> Answer<usize> {
+fn print(stream: &mut Stream, quota: &mut Quota, bytes: &[u8]) -> Answer<usize> {
     let length = usize::try_from(quota.take_some(bytes.len() as u64)?).map_err(|_| Errno::FBig)?;
     stream.write_all(&bytes[..length])?;
     Ok(length)
+}
+
+impl Stream {
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(File::create_new(&self.path)?),
+        };
+        file.write_all(bytes)
+    }
 }
 
 fn c_string(text: &str) -> Vec<u8> {

@@ -22,12 +22,14 @@ use crate::wasi::abi::Stop;
 /// The interface that a command exports, whatever its version 0.2 is.
 pub(super) const RUN: &str = "wasi:cli/run@0.2.";
 
+/// Compiled components that are kept in memory.
+const MAX_COMPONENTS: usize = 16;
+
 /// All compiled components that are at hand.
 pub(super) struct Components {
     engine: Engine,
     linker: Linker<Host>,
     recent: Mutex<BTreeMap<BlobHash, (u64, Cell)>>,
-    limit: usize,
     compiling: Arc<Semaphore>,
 }
 
@@ -43,21 +45,12 @@ impl Components {
         let engine = Engine::new(&profile::component_config())?;
         let mut linker = Linker::new(&engine);
         wasi::component::add_to_linker(&mut linker)?;
-        let (recent, limit) = (Mutex::default(), config.modules_in_memory.max(1));
-        Ok(Self { engine, linker, recent, limit, compiling: Arc::new(Semaphore::new(config.compilations.max(1))) })
+        let recent = Mutex::default();
+        Ok(Self { engine, linker, recent, compiling: Arc::new(Semaphore::new(config.compilations.max(1))) })
     }
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// A component that was compiled before.
-    pub(super) fn known(&self, hash: BlobHash) -> Option<Command> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = recent.values().map(|(used, _)| *used).max().unwrap_or(0);
-        let (used, cell) = recent.get_mut(&hash)?;
-        *used = last + 1;
-        cell.get().cloned()
     }
 
     pub(super) async fn get(&self, hash: BlobHash, blobs: &dyn Blobs) -> Result<Command, NoModule> {
@@ -70,7 +63,7 @@ impl Components {
         let (used, cell) = recent.entry(hash).or_default();
         *used = last + 1;
         let cell = Arc::clone(cell);
-        if recent.len() > self.limit {
+        if recent.len() > MAX_COMPONENTS {
             let oldest = recent.iter().min_by_key(|(_, (used, _))| *used).map(|(hash, _)| *hash);
             oldest.and_then(|hash| recent.remove(&hash));
         }
@@ -110,6 +103,10 @@ fn compile(engine: &Engine, hash: BlobHash, bytes: &Bytes) -> Result<Component, 
 }
 
 impl Runnable for Command {
+    fn engine(&self) -> &Engine {
+        self.0.engine()
+    }
+
     fn run(&self, store: &mut Store<Host>) -> End {
         let limit = store.data().fuel.left();
         if let Err(error) = store.set_fuel(limit) {

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shoal_protocol::task::{Engine as TaskEngine, Outcome, Trap};
-use tokio::sync::{oneshot, watch};
-use wasmtime::{Engine, Instance, Linker, Store};
+use tokio::sync::watch;
+use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store};
 
 use super::fuel::Fuel;
 use super::host::{Host, Limiter};
-use super::modules::Compiled;
-use super::profile::THREAD_STACK_BYTES;
+use super::threads::Threads;
 use crate::task::{Finished, Outputs, RunError, Task};
 use crate::wasi::abi::Stop;
 use crate::wasi::fs::MountError;
@@ -23,14 +22,20 @@ const INITIALIZE: &str = "_initialize";
 /// What is run: compiled modules, and how they hang together.
 pub(super) struct Program {
     pub(super) linker: Arc<Linker<Host>>,
-    pub(super) entry: Compiled,
+    pub(super) entry: Module,
+    /// The entry module linked against WASI alone, if that is all it needs.
+    pub(super) linked: Option<InstancePre<Host>>,
     /// Import modules by name, each after those that it needs.
-    pub(super) imports: Vec<(String, Compiled)>,
+    pub(super) imports: Vec<(String, Module)>,
     pub(super) entry_point: String,
 }
 
 /// Something that can be run in a store.
 pub(super) trait Runnable: Send + 'static {
+    /// Where.
+    fn engine(&self) -> &Engine;
+
+    /// To its end.
     fn run(&self, store: &mut Store<Host>) -> End;
 }
 
@@ -62,29 +67,20 @@ impl Run {
         Self { task, killed: Arc::default(), busy: watch::Sender::new(false) }
     }
 
-    /// Performs the run on a thread of its own and waits for it.
+    /// Performs the run on a thread with stack enough and waits for it.
     pub(super) async fn on_thread(
         self: Arc<Self>,
-        engine: &Engine,
+        threads: &Threads,
         program: impl Runnable,
     ) -> Result<Finished, RunError> {
-        let (done, result) = oneshot::channel();
-        let engine = engine.clone();
-        let thread = std::thread::Builder::new().name("wasm".into()).stack_size(THREAD_STACK_BYTES);
         self.busy.send_replace(true);
-        let run = Arc::clone(&self);
-        let spawned = thread.spawn(move || {
-            let busy = Busy(&run.busy);
-            let finished = run.perform(&engine, &program);
-            drop(busy);
-            // Nobody listens any more after a kill.
-            let _ = done.send(finished);
+        let busy = Busy(Arc::clone(&self));
+        let finished = threads.run(move || {
+            // Dropped with the work, whether it is done or not.
+            let run = &busy.0;
+            run.perform(program.engine(), &program)
         });
-        if let Err(error) = spawned {
-            self.busy.send_replace(false);
-            return Err(RunError::HostFailed(format!("no thread: {error}")));
-        }
-        result.await.unwrap_or_else(|_| Err(RunError::HostFailed("the program's thread panicked".into())))
+        finished.await.unwrap_or_else(|_| Err(RunError::HostFailed("the program's thread panicked".into())))
     }
 
     /// Stops the program, and returns when its thread is gone.
@@ -136,25 +132,29 @@ impl Run {
 
     fn finish(&self, world: World, ended: Ended) -> Result<Finished, RunError> {
         let Ended { outcome, run, fuel_used, peak_memory_bytes } = ended;
+        let [stdout, stderr] = world.printed();
         let (paths, (calls, trace)) = world.finish(&self.task.work_dir);
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
-        let outputs =
-            Outputs { stdout: self.task.stdout(), stderr: self.task.stderr(), results: names.zip(paths).collect() };
+        let outputs = Outputs { stdout, stderr, results: names.zip(paths).collect() };
         Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace })
     }
 }
 
 /// Says that the thread is done, also when it panics.
-struct Busy<'a>(&'a watch::Sender<bool>);
+struct Busy(Arc<Run>);
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.send_replace(false);
+        self.0.busy.send_replace(false);
     }
 }
 
 impl Runnable for Program {
+    fn engine(&self) -> &Engine {
+        self.entry.engine()
+    }
+
     fn run(&self, store: &mut Store<Host>) -> End {
         let instance = match self.instantiate(store) {
             Ok(instance) => instance,
@@ -177,19 +177,19 @@ impl Runnable for Program {
 impl Program {
     /// Instantiates the import modules and then the entry module. What does not fit together is a vote.
     fn instantiate(&self, store: &mut Store<Host>) -> Result<Instance, End> {
-        if let (true, Some(linked)) = (self.imports.is_empty(), &self.entry.linked) {
+        if let Some(linked) = &self.linked {
             let instance = linked.instantiate(&mut *store);
             return instance.map_err(|error| end_of_instantiation(store, &error));
         }
         let unfit = |_| End::Vote(Outcome::Trapped(Trap::Instantiation));
         let mut linker = Linker::clone(&self.linker);
-        for (name, compiled) in &self.imports {
-            let linked = linker.instantiate_pre(&compiled.module).map_err(unfit)?;
+        for (name, module) in &self.imports {
+            let linked = linker.instantiate_pre(module).map_err(unfit)?;
             let instance = linked.instantiate(&mut *store).map_err(|error| end_of_instantiation(store, &error))?;
             linker.instance(&mut *store, name, instance).map_err(unfit)?;
             initialize(store, &instance)?;
         }
-        let linked = linker.instantiate_pre(&self.entry.module).map_err(unfit)?;
+        let linked = linker.instantiate_pre(&self.entry).map_err(unfit)?;
         linked.instantiate(&mut *store).map_err(|error| end_of_instantiation(store, &error))
     }
 }

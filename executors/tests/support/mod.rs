@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use shoal_executors::wasm::compiler::{CompileLimits, Compiler};
 use shoal_executors::{
     Blobs, Executor, Finished, PROFILE, RunError, StagedInput, Task, TraceRequest, WasmConfig, WasmExecutor,
 };
@@ -150,6 +151,7 @@ pub fn ended(finished: &Finished) -> Ended {
     for (name, path) in &finished.outputs.results {
         read_tree(name, path, &mut results);
     }
+    let text = |path: &Option<PathBuf>| path.as_deref().map(text).unwrap_or_default();
     let outputs = &finished.outputs;
     Ended { outcome: finished.outcome, stdout: text(&outputs.stdout), stderr: text(&outputs.stderr), results }
 }
@@ -164,4 +166,55 @@ fn read_tree(name: &str, path: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
         let entry = entry.expect("an entry");
         read_tree(&format!("{name}/{}", entry.file_name().display()), &entry.path(), into);
     }
+}
+
+/// The program that compiles for the tests.
+pub fn compiler() -> Compiler {
+    let program = env!("CARGO_BIN_EXE_shoal-compile").into();
+    Compiler { program, arguments: vec![], limits: CompileLimits::default() }
+}
+
+/// A module that exits with a code.
+pub fn exits(code: i32) -> String {
+    format!(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const {code}))))"#
+    )
+}
+
+/// A valid module within the profile's static limits that takes long to compile: as many functions as there may be.
+pub fn compile_bomb() -> Vec<u8> {
+    functions(200_000)
+}
+
+/// A module of `count` functions, each adding a few numbers, the first of them `_start`.
+pub fn functions(count: u32) -> Vec<u8> {
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    section(&mut module, 1, &[1, 0x60, 0, 0]);
+    let types = leb(count).into_iter().chain(std::iter::repeat_n(0, count as usize)).collect::<Vec<_>>();
+    section(&mut module, 3, &types);
+    section(&mut module, 7, b"\x01\x06_start\0\0");
+    // No locals; (drop (i32.add (i32.const 1) (i32.const 2))).
+    let body = [8, 0, 0x41, 1, 0x41, 2, 0x6a, 0x1a, 0x0b];
+    let bodies = leb(count).into_iter().chain(std::iter::repeat_n(body, count as usize).flatten()).collect::<Vec<_>>();
+    section(&mut module, 10, &bodies);
+    module
+}
+
+/// Appends a section to a binary module.
+pub fn section(module: &mut Vec<u8>, id: u8, content: &[u8]) {
+    module.push(id);
+    module.extend(leb(content.len().try_into().expect("a section of a test's size")));
+    module.extend(content);
+}
+
+/// A number in LEB128.
+pub fn leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+    bytes
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use shoal_store::data_dir::DataDir;
 use tempfile::TempDir;
 
-use super::{Global, output};
+use super::{Global, compile_module, output};
 use crate::api::Server;
 use crate::client::{Client, ClientError};
 use crate::config::{Loaded, Settings};
@@ -176,7 +176,8 @@ impl Own {
 }
 
 /// Starts a node and, if it is to have one, its API.
-pub(super) async fn serve(loaded: Loaded) -> Result<(Node, Option<Server>)> {
+pub(super) async fn serve(mut loaded: Loaded) -> Result<(Node, Option<Server>)> {
+    loaded.config.compiler = Some(compile_module::compiler()?);
     let address = loaded.config.api_listen;
     let settings = settings(&loaded);
     let node = Box::pin(Node::start(loaded.config)).await?;

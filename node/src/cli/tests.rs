@@ -53,6 +53,7 @@ fn the_contract_is_accepted() {
         "peer list",
         "config show",
         "completions bash",
+        "bench wasm --runs 10 --large 5 --format json",
         "--format json --data-dir /tmp job list",
     ];
     for line in lines {
