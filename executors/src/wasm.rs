@@ -195,7 +195,9 @@ impl WasmExecutor {
         let engine = self.engines.on_demand.engine.clone();
         let inspected = tokio::task::spawn_blocking(move || {
             let inspected = inspect::inspect(&engine, hash, &bytes)?;
-            rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
+            if !inspected.is_component() {
+                rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
+            }
             Ok(inspected)
         });
         let inspected = inspected.await;

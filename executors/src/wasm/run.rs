@@ -246,6 +246,9 @@ pub(super) fn end(error: &wasmtime::Error) -> End {
 fn end_of_trap(trap: wasmtime::Trap) -> End {
     use wasmtime::Trap as T;
     End::Vote(Outcome::Trapped(match trap {
+        // A component's: modules stop by other means.
+        T::Interrupt => return End::Killed,
+        T::OutOfFuel => Trap::OutOfFuel,
         T::StackOverflow => return End::Host("the program overflowed its native stack".into()),
         T::AllocationTooLarge => return End::Host(trap.to_string()),
         T::UnreachableCodeReached => Trap::Unreachable,
