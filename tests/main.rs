@@ -7,6 +7,7 @@ mod support;
 mod crash;
 mod devnet;
 mod ephemeral;
+mod examples;
 mod jobs;
 mod liars;
 mod mesh;

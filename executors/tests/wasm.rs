@@ -351,7 +351,7 @@ async fn real_programs_pass_the_check() {
 #[tokio::test]
 async fn import_modules_in_a_circle_are_refused() {
     let module = |other: &str| format!(r#"(module (import "{other}" "f" (func)) (func (export "f")))"#);
-    let job = job(r#"(module (func (export "_start")))"#).import("a", &module("b")).import("b", &module("a"));
+    let job = job(r#"(module (func (export "_start")))"#).import("a", module("b")).import("b", module("a"));
     assert!(job.check().await.unwrap_err().contains("circle"));
 }
 
