@@ -8,6 +8,7 @@ mod crash;
 mod devnet;
 mod ephemeral;
 mod examples;
+mod inspect;
 mod jobs;
 mod liars;
 mod mesh;

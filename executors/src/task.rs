@@ -110,15 +110,35 @@ pub enum CheckError {
     /// The profile differs.
     #[error("determinism profile {0:?} is unknown; this build runs {1:?}")]
     Profile(String, &'static str),
-    /// Imports that nobody provides.
-    #[error(
-        "module {0} imports unknown host functions: {1}; WASI preview 1 and the job's import modules are available"
-    )]
-    UnknownImports(BlobHash, String),
+    /// Imports that nobody provides, and what to do about it.
+    #[error("module {0} imports what nobody provides: {1}; {2}")]
+    UnknownImports(BlobHash, String, &'static str),
+    /// An import that is provided as something else.
+    #[error("module {module} imports {import} as {wanted}, but it is {given}; build both for the same interface")]
+    ImportType {
+        /// The module.
+        module: BlobHash,
+        /// What it imports.
+        import: String,
+        /// As what.
+        wanted: String,
+        /// What that is.
+        given: String,
+    },
     /// Import modules that need each other in a circle, or that share a name.
     #[error("import module {0:?} {1}")]
     ImportModules(String, &'static str),
-    /// The entry point is missing or takes arguments.
+    /// The entry point takes arguments, returns something, or is no function.
+    #[error("module {module} exports {name:?} as {is}; an entry point is a function without parameters and results")]
+    EntryPointType {
+        /// The module.
+        module: BlobHash,
+        /// The entry point that was asked for.
+        name: String,
+        /// What it is.
+        is: String,
+    },
+    /// The entry point is missing.
     #[error("module {module} has no entry point {name:?} without parameters and results; it exports: {exports}")]
     EntryPoint {
         /// The module.

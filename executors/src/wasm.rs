@@ -1,11 +1,19 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
-//! `modules` how compiled modules are kept, `run` one execution.
+//! [`report`] the same for people, `modules` how compiled modules are kept, `run` one execution.
 
 pub mod profile;
 
 mod inspect;
+
+mod externs;
+
+pub mod report;
+
+mod census;
+
+mod names;
 
 mod modules;
 

@@ -324,9 +324,10 @@ async fn what_cannot_run_is_refused_at_submit_with_its_name() {
         (func (export "_start")))"#;
     for (module, words) in [
         (unknown, &["env.magic", "wasi_snapshot_preview1.fd_fly"][..]),
-        (wrong, &["wasi_snapshot_preview1.fd_close"]),
+        (wrong, &["wasi_snapshot_preview1.fd_close as function (i64) -> (i32)", "it is function (i32) -> (i32)"]),
         (r#"(module (func (export "main")))"#, &["_start", "main"]),
-        (r#"(module (func (export "_start") (param i32)))"#, &["_start", "none such"]),
+        (r#"(module (func (export "_start") (param i32)))"#, &["_start", "function (i32) -> ()"]),
+        (r#"(module (func (export "main") (param i32)))"#, &["_start", "none such"]),
         (r#"(module (memory 1 1 shared) (func (export "_start")))"#, &["shared memory", "without threads"]),
         (r#"(component)"#, &["component"]),
         (r#"(module (memory i64 1) (func (export "_start")))"#, &["not a WebAssembly module"]),
