@@ -49,7 +49,7 @@ impl Executor for FakeExecutor {
             () = tokio::time::sleep(self.run) => {}
         }
         let outputs = self.write(&task).map_err(|error| RunError::HostFailed(error.to_string()))?;
-        Ok(Finished { outcome: self.outcome, outputs, run: self.run, fuel_used: 0 })
+        Ok(Finished { outcome: self.outcome, outputs, run: self.run, fuel_used: 0, backtrace: None })
     }
 }
 

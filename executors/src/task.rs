@@ -49,6 +49,8 @@ pub struct Finished {
     pub run: Duration,
     /// Fuel used, for people. Never compared: a trap does not report it exactly.
     pub fuel_used: u64,
+    /// Where the program trapped, a function a line, for people: no part of the result.
+    pub backtrace: Option<String>,
 }
 
 /// Files in the run's work folder.

@@ -21,6 +21,8 @@ mod host;
 
 mod run;
 
+mod backtrace;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! What people are told of a module: before a run what it needs and why it cannot run.
+//! What people are told of a module: before a run what it needs and why it cannot run, after a trap where it was.
 
 mod support;
 
 use shoal_executors::wasm::report::{Report, report};
+use shoal_executors::{WasmConfig, WasmExecutor};
+use shoal_protocol::task::{Outcome, Trap};
 use support::{binary, job};
 
 const EVERYTHING: &str = r#"(module
@@ -118,4 +120,32 @@ async fn an_import_module_with_another_type_is_refused_with_both_types() {
     let entry = r#"(module (import "maths" "half" (func (param i32) (result i32))) (func (export "_start")))"#;
     let refused = job(entry).import("maths", MATHS).check().await.unwrap_err();
     assert!(refused.contains("maths.half as function (i32) -> (i32), but it is function (f64) -> (f64)"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_trap_says_which_functions_it_came_out_of() {
+    let module = r#"(module
+        (func $inner (drop (i32.div_u (i32.const 1) (i32.const 0))))
+        (func $_ZN4deep4work17h0123456789abcdefE (call $inner))
+        (func $main (export "_start") (call $_ZN4deep4work17h0123456789abcdefE)))"#;
+    let executor = WasmExecutor::new(WasmConfig::default()).expect("an executor");
+    let folder = tempfile::tempdir().expect("a folder");
+    let finished = job(module).run_in(&executor, folder.path()).await.expect("a vote");
+    assert_eq!(finished.outcome, Outcome::Trapped(Trap::Arithmetic));
+    let expected = "   0: inner (function 0)\n   1: deep::work (function 1)\n   2: main (function 2)\n";
+    assert_eq!(finished.backtrace.as_deref(), Some(expected));
+}
+
+#[tokio::test]
+async fn endless_recursion_leaves_a_short_backtrace_and_a_normal_end_none() {
+    let endless = r#"(module (func $again (export "_start") (call $again) (unreachable)))"#;
+    let executor = WasmExecutor::new(WasmConfig::default()).expect("an executor");
+    let folder = tempfile::tempdir().expect("a folder");
+    let job_of = |module: &str| job(module).limits(|limits| limits.fuel = 1_000);
+    let finished = job_of(endless).run_in(&executor, folder.path()).await.expect("a vote");
+    assert_eq!(finished.outcome, Outcome::Trapped(Trap::OutOfFuel));
+    assert!(finished.backtrace.is_some_and(|text| text.lines().count() <= 21));
+    let folder = tempfile::tempdir().expect("a folder");
+    let finished = job_of(r#"(module (func (export "_start")))"#).run_in(&executor, folder.path()).await;
+    assert_eq!(finished.expect("a vote").backtrace, None);
 }

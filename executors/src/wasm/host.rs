@@ -12,6 +12,8 @@ const BEYOND_TYPE: &str = "exceeds memory type's limits";
 pub(super) struct Host {
     pub(super) world: World,
     pub(super) limiter: Limiter,
+    /// Where the program trapped, for people.
+    pub(super) backtrace: Option<String>,
 }
 
 impl AsMut<World> for Host {

@@ -8,6 +8,7 @@ use shoal_protocol::task::{Engine as TaskEngine, Outcome, Trap};
 use tokio::sync::{oneshot, watch};
 use wasmtime::{Engine, Instance, Linker, Store, UpdateDeadline};
 
+use super::backtrace;
 use super::host::{Host, Limiter};
 use super::modules::Compiled;
 use super::profile::THREAD_STACK_BYTES;
@@ -86,7 +87,8 @@ impl Run {
 
     fn perform(&self, engine: &Engine, program: &Program) -> Result<Finished, RunError> {
         let limits = self.task.invocation.limits;
-        let mut store = Store::new(engine, Host { world: self.world()?, limiter: Limiter::new(limits.memory_bytes) });
+        let host = Host { world: self.world()?, limiter: Limiter::new(limits.memory_bytes), backtrace: None };
+        let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limiter);
         store.set_fuel(limits.fuel).map_err(|error| RunError::HostFailed(error.to_string()))?;
         self.arm(&mut store);
@@ -95,7 +97,10 @@ impl Run {
         let run = start.elapsed();
         let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0);
         match end {
-            End::Vote(outcome) => self.finish(store.into_data().world, outcome, run, fuel_used),
+            End::Vote(outcome) => {
+                let Host { world, backtrace, .. } = store.into_data();
+                Ok(Finished { backtrace, ..self.finish(world, outcome, run, fuel_used)? })
+            }
             End::Killed => Err(RunError::Cancelled),
             End::Host(why) => Err(RunError::HostFailed(why)),
         }
@@ -126,7 +131,7 @@ impl Run {
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
         let outputs =
             Outputs { stdout: self.task.stdout(), stderr: self.task.stderr(), results: names.zip(paths).collect() };
-        Ok(Finished { outcome, outputs, run, fuel_used })
+        Ok(Finished { outcome, outputs, run, fuel_used, backtrace: None })
     }
 }
 
@@ -156,7 +161,7 @@ impl Program {
         };
         match entry.call(&mut *store, ()) {
             Ok(()) => End::Vote(Outcome::Exited(0)),
-            Err(error) => end(&error),
+            Err(error) => stopped(store, &error),
         }
     }
 
@@ -181,22 +186,32 @@ impl Program {
 
 fn initialize(store: &mut Store<Host>, instance: &Instance) -> Result<(), End> {
     match instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE) {
-        Ok(function) => function.call(&mut *store, ()).map_err(|error| end(&error)),
+        Ok(function) => function.call(&mut *store, ()).map_err(|error| stopped(store, &error)),
         Err(_) => Ok(()),
     }
 }
 
 /// Segments out of bounds and needs beyond the limits are votes of their own; a start function ends as any other.
-fn end_of_instantiation(store: &Store<Host>, error: &wasmtime::Error) -> End {
+fn end_of_instantiation(store: &mut Store<Host>, error: &wasmtime::Error) -> End {
     let instantiation = End::Vote(Outcome::Trapped(Trap::Instantiation));
-    match end(error) {
+    match stopped(store, error) {
         End::Vote(Outcome::Trapped(Trap::OutOfBounds)) => instantiation,
         End::Host(_) if store.data().limiter.refused => instantiation,
         end => end,
     }
 }
 
-/// What an error out of the program's code means.
+/// What an error out of the program's code means; where it came from is noted when that is a trap.
+fn stopped(store: &mut Store<Host>, error: &wasmtime::Error) -> End {
+    let end = end(error);
+    if let End::Vote(Outcome::Trapped(trap)) = end {
+        store.data_mut().backtrace = backtrace::of(error);
+        tracing::debug!(%trap, backtrace = store.data().backtrace, "trapped");
+    }
+    end
+}
+
+/// The vote, if it is one, that an error out of the program's code means.
 fn end(error: &wasmtime::Error) -> End {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
