@@ -266,7 +266,7 @@ impl Run<'_> {
             rows.push(("Reason", job.state_reason.clone()));
         }
         rows.push(("Verified", job.verification.in_words()));
-        rows.extend(job.exit_code.map(|code| ("Exit code", code.to_string())));
+        rows.extend(job.exit_in_words().map(|code| ("Exit code", code)));
         if let Some(result) = &job.result {
             rows.push(("Result", result.hash.to_string()));
         }
