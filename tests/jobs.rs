@@ -28,6 +28,8 @@ fn a_trap_is_a_result_too() {
     assert_eq!(run.status.code(), Some(1), "{}", text(&run));
     let job: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Completed".into(), &true.into()), "{job:#}");
+    let described = mesh.nodes[1].run(&["job", "describe", job["JobID"].as_str().unwrap()]);
+    assert!(text(&described).contains("1 (trapped: unreachable code reached)"), "{}", text(&described));
 }
 
 #[test]

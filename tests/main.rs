@@ -7,6 +7,8 @@ mod support;
 mod crash;
 mod devnet;
 mod ephemeral;
+mod examples;
+mod inspect;
 mod jobs;
 mod liars;
 mod mesh;

@@ -57,6 +57,7 @@ impl Executor for FakeExecutor {
             peak_memory_bytes: 0,
             calls: HostCalls { digest: *blake3::hash(b"").as_bytes(), count: 0 },
             trace: None,
+            backtrace: None,
         })
     }
 }

@@ -59,6 +59,8 @@ pub struct Finished {
     pub calls: HostCalls,
     /// The calls that [`Task::trace`] asked for.
     pub trace: Option<Trace>,
+    /// Where the program trapped, a function a line, for people: no part of the result.
+    pub backtrace: Option<String>,
 }
 
 /// Files in the run's work folder.
@@ -120,11 +122,21 @@ pub enum CheckError {
     /// The profile differs.
     #[error("determinism profile {0:?} is unknown; this build runs {1:?}")]
     Profile(String, &'static str),
-    /// Imports that nobody provides.
-    #[error(
-        "module {0} imports unknown host functions: {1}; WASI preview 1 and the job's import modules are available"
-    )]
-    UnknownImports(BlobHash, String),
+    /// Imports that nobody provides, and what to do about it.
+    #[error("module {0} imports what nobody provides: {1}; {2}")]
+    UnknownImports(BlobHash, String, &'static str),
+    /// An import that is provided as something else.
+    #[error("module {module} imports {import} as {wanted}, but it is {given}; build both for the same interface")]
+    ImportType {
+        /// The module.
+        module: BlobHash,
+        /// What it imports.
+        import: String,
+        /// As what.
+        wanted: String,
+        /// What that is.
+        given: String,
+    },
     /// Interfaces of a component that nobody provides.
     #[error(
         "component {0} imports {1}, which this engine does not provide: programs have cli, clocks, filesystem, io and \
@@ -133,7 +145,8 @@ pub enum CheckError {
     UnknownInterfaces(BlobHash, String),
     /// A component that is no command, or another entry point than a command's.
     #[error(
-        "component {module} cannot be started at {name:?}: commands export wasi:cli/run@0.2 and are started there; it exports {exports}"
+        "component {module} cannot be started at {name:?}: commands export wasi:cli/run@0.2 and are started there; \
+         it exports {exports}"
     )]
     NoCommand {
         /// The component.
@@ -146,7 +159,17 @@ pub enum CheckError {
     /// Import modules that need each other in a circle, or that share a name.
     #[error("import module {0:?} {1}")]
     ImportModules(String, &'static str),
-    /// The entry point is missing or takes arguments.
+    /// The entry point takes arguments, returns something, or is no function.
+    #[error("module {module} exports {name:?} as {is}; an entry point is a function without parameters and results")]
+    EntryPointType {
+        /// The module.
+        module: BlobHash,
+        /// The entry point that was asked for.
+        name: String,
+        /// What it is.
+        is: String,
+    },
+    /// The entry point is missing.
     #[error("module {module} has no entry point {name:?} without parameters and results; it exports: {exports}")]
     EntryPoint {
         /// The module.

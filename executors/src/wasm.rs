@@ -1,15 +1,23 @@
 //! The `wasm` executor: modules under a determinism profile, in wasmtime.
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
-//! [`rewrite`] what is done to it, [`compiler`] the process that compiles it, `modules` how compiled modules are kept,
-//! `components` the same for components, `engines` where both run, `fuel` how long a program may run, `run` one
-//! execution.
+//! [`report`] the same for people, [`rewrite`] what is done to it, [`compiler`] the process that compiles it, `modules`
+//! how compiled modules are kept, `components` the same for components, `engines` where both run, `fuel` how long a
+//! program may run, `run` one execution.
 
 pub mod profile;
 
 pub mod rewrite;
 
 mod inspect;
+
+mod externs;
+
+pub mod report;
+
+mod census;
+
+mod names;
 
 pub mod compiler;
 
@@ -26,6 +34,8 @@ pub(crate) mod fuel;
 mod run;
 
 mod threads;
+
+mod backtrace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

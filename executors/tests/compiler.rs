@@ -194,7 +194,11 @@ async fn jobs_that_arrive_together_read_and_compile_their_module_once() {
     let folders: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
     let runs = folders.iter().map(|folder| {
         let (invocation, work_dir): (_, PathBuf) = (invocation.clone(), folder.path().into());
-        executor.run(Task { invocation, inputs: vec![], work_dir, timeout, trace: None }, &blobs, CancellationToken::new())
+        executor.run(
+            Task { invocation, inputs: vec![], work_dir, timeout, trace: None },
+            &blobs,
+            CancellationToken::new(),
+        )
     });
     for finished in futures_util::future::join_all(runs).await {
         assert_eq!(finished.unwrap().outcome, Outcome::Exited(5));

@@ -13,7 +13,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use super::host::{Host, HostIsFull};
 use super::modules::NoModule;
 use super::profile::{self, MAX_MODULE_BYTES};
-use super::run::{End, Runnable, end, end_of_instantiation};
+use super::run::{End, Runnable, end_of_instantiation, stopped};
 use super::{WasmConfig, inspect};
 use crate::Blobs;
 use crate::wasi;
@@ -136,7 +136,7 @@ impl Command {
         };
         match run.call(&mut *store, ()) {
             Ok((result,)) => End::Vote(Outcome::Exited(result.is_err().into())),
-            Err(error) => end_of_call(&error),
+            Err(error) => end_of_call(store, &error),
         }
     }
 
@@ -151,9 +151,9 @@ impl Command {
 
 /// Besides traps a component has mistakes of its own: handles that it does not have, strings that are none. Those are
 /// the same on every machine.
-fn end_of_call(error: &wasmtime::Error) -> End {
+fn end_of_call(store: &mut Store<Host>, error: &wasmtime::Error) -> End {
     let hosts = error.is::<Stop>() || error.is::<wasmtime::Trap>() || error.is::<HostIsFull>();
-    match end(error) {
+    match stopped(store, error) {
         End::Host(_) if !hosts && !error.is::<wasmtime::OutOfMemory>() => End::Vote(Outcome::Trapped(Trap::Other)),
         end => end,
     }

@@ -14,6 +14,8 @@ pub(super) struct Host {
     pub(super) world: World,
     pub(super) fuel: Fuel,
     pub(super) limiter: Limiter,
+    /// Where the program trapped, for people.
+    pub(super) backtrace: Option<String>,
 }
 
 impl AsMut<World> for Host {

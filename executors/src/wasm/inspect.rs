@@ -2,17 +2,22 @@
 //!
 //! The limits come first, because compiling is where a hostile module costs most.
 
+pub(super) mod interfaces;
+
 use std::collections::BTreeMap;
 
 use shoal_protocol::id::BlobHash;
-use wasmparser::{CompositeInnerType, Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator};
+use wasmparser::{
+    CompositeInnerType, Encoding, ExternalKind, FuncType, GlobalType, MemoryType, Parser, Payload, TableType, TypeRef,
+    ValType, Validator,
+};
 
-use super::components::RUN;
-use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS};
+use super::externs::{Extern, shown};
+use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS, MAX_MODULE_BYTES};
 use super::rewrite::Refused;
 use crate::task::CheckError;
 use crate::wasi::abi::{FUNCTIONS, MODULE, PROC_EXIT};
-use crate::wasi::component::INTERFACES;
+use interfaces::Interfaces;
 
 /// How many names an error lists.
 const MAX_NAMED: usize = 8;
@@ -21,62 +26,69 @@ const MAX_NAMED: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Inspected {
     types: Vec<Option<FuncType>>,
-    /// Type of each function, imported ones first.
+    /// Type of each function, imported ones first; likewise below.
     functions: Vec<u32>,
+    tables: Vec<TableType>,
+    memories: Vec<MemoryType>,
+    globals: Vec<GlobalType>,
+    tags: Vec<u32>,
     imports: Vec<Import>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
     /// Of a component; none if it is a core module.
     component: Option<Interfaces>,
+    /// It was read to its end.
+    whole: bool,
 }
 
-/// What a component imports and exports, by name.
-#[derive(Debug, Default)]
-struct Interfaces {
-    imports: Vec<String>,
-    exports: Vec<String>,
-    /// Functions of all modules in it.
-    functions: u64,
-    /// How many modules and components, one in the other, are being read.
-    depth: usize,
-}
-
+/// Something that a module imports; without a type if that is not valid.
 #[derive(Debug)]
-struct Import {
-    module: String,
-    name: String,
-    /// Its type, if it is a function.
-    function: Option<u32>,
+pub(super) struct Import {
+    pub(super) module: String,
+    pub(super) name: String,
+    pub(super) kind: Option<Extern>,
+}
+
+/// Why an import cannot be satisfied.
+#[derive(Debug)]
+pub(super) enum Misfit {
+    /// Nobody provides it.
+    Unknown,
+    /// It is provided, as something else.
+    Is(Extern),
 }
 
 /// Reads and validates a module within the profile's static limits.
 pub(super) fn inspect(engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -> Result<Inspected, CheckError> {
-    if bytes.len() as u64 > super::profile::MAX_MODULE_BYTES {
-        return Err(too_much(hash, "bytes", bytes.len() as u64, super::profile::MAX_MODULE_BYTES));
+    let (inspected, problems) = read(hash, bytes);
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(problem);
+    }
+    inspected.validate(engine, hash, bytes)?;
+    Ok(inspected)
+}
+
+/// Reads a module as far as it goes, and says everything that is wrong with its kind and size.
+pub(super) fn read(hash: BlobHash, bytes: &[u8]) -> (Inspected, Vec<CheckError>) {
+    let (mut inspected, mut problems) = (Inspected::default(), Vec::new());
+    if bytes.len() as u64 > MAX_MODULE_BYTES {
+        problems.push(too_much(hash, "bytes", bytes.len() as u64, MAX_MODULE_BYTES));
+        return (inspected, problems);
     }
     if !bytes.starts_with(b"\0asm") {
-        return Err(not_binary(hash, bytes));
+        problems.push(not_binary(hash, bytes));
+        return (inspected, problems);
     }
-    let invalid = |error: &dyn std::fmt::Display| CheckError::NotWasm(hash, first_line(&error.to_string()));
-    let mut inspected = Inspected::default();
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| invalid(&error))?;
-        if let (Payload::Version { encoding: Encoding::Component, .. }, None) = (&payload, &inspected.component) {
-            inspected.component = Some(Interfaces { depth: 1, ..Interfaces::default() });
-        }
-        within_limits(hash, &payload)?;
-        if shares_memory(&payload) {
-            return Err(CheckError::WrongKind(hash, "a module with shared memory", "build it without threads"));
-        }
-        match &mut inspected.component {
-            None => inspected.take(payload).map_err(|error| invalid(&error))?,
-            Some(component) => component.take(hash, payload)?,
+        if let Err(problem) = inspected.read(hash, payload, &mut problems) {
+            problems.push(problem);
+            break;
         }
     }
-    match &inspected.component {
-        None => wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(&format!("{error:#}")))?,
-        Some(_) => Validator::new().validate_all(bytes).map(drop).map_err(|error| invalid(&error))?,
-    }
-    Ok(inspected)
+    (inspected, problems)
+}
+
+fn invalid(hash: BlobHash, error: &dyn std::fmt::Display) -> CheckError {
+    CheckError::NotWasm(hash, first_line(&error.to_string()))
 }
 
 fn not_binary(hash: BlobHash, bytes: &[u8]) -> CheckError {
@@ -128,6 +140,39 @@ fn too_much(module: BlobHash, what: &'static str, have: u64, limit: u64) -> Chec
 }
 
 impl Inspected {
+    /// Takes one part of a module. What is too large is noted and left out; an error means that there is no going on.
+    fn read(
+        &mut self,
+        hash: BlobHash,
+        payload: wasmparser::Result<Payload<'_>>,
+        problems: &mut Vec<CheckError>,
+    ) -> Result<(), CheckError> {
+        let payload = payload.map_err(|error| invalid(hash, &error))?;
+        if let (Payload::Version { encoding: Encoding::Component, .. }, None) = (&payload, &self.component) {
+            self.component = Some(Interfaces::new());
+        }
+        if shares_memory(&payload) {
+            let remedy = "build it without threads";
+            problems.push(CheckError::WrongKind(hash, "a module with shared memory", remedy));
+        }
+        if let Err(problem) = within_limits(hash, &payload) {
+            problems.push(problem);
+            return Ok(());
+        }
+        match &mut self.component {
+            None => self.take(payload).map_err(|error| invalid(hash, &error)),
+            Some(component) => component.take(hash, payload),
+        }
+    }
+
+    /// Whether the engine takes it, as far as that is known before it is compiled.
+    pub(super) fn validate(&self, engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -> Result<(), CheckError> {
+        if self.is_component() {
+            return Validator::new().validate_all(bytes).map(drop).map_err(|error| invalid(hash, &error));
+        }
+        wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(hash, &format!("{error:#}")))
+    }
+
     fn take(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
         match payload {
             Payload::TypeSection(section) => {
@@ -139,14 +184,18 @@ impl Inspected {
                 }
             }
             Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    self.take_import(import?);
-                }
+                section.into_imports().try_for_each(|import| import.map(|import| self.take_import(&import)))?;
             }
-            Payload::FunctionSection(section) => {
-                for function in section {
-                    self.functions.push(function?);
-                }
+            Payload::FunctionSection(section) => extend(&mut self.functions, section)?,
+            Payload::TableSection(section) => {
+                section.into_iter().try_for_each(|table| table.map(|table| self.tables.push(table.ty)))?;
+            }
+            Payload::MemorySection(section) => extend(&mut self.memories, section)?,
+            Payload::GlobalSection(section) => {
+                section.into_iter().try_for_each(|global| global.map(|global| self.globals.push(global.ty)))?;
+            }
+            Payload::TagSection(section) => {
+                section.into_iter().try_for_each(|tag| tag.map(|tag| self.tags.push(tag.func_type_idx)))?;
             }
             Payload::ExportSection(section) => {
                 for export in section {
@@ -154,18 +203,62 @@ impl Inspected {
                     self.exports.insert(export.name.to_owned(), (export.kind, export.index));
                 }
             }
+            Payload::End(_) => self.whole = true,
             _ => {}
         }
         Ok(())
     }
 
-    fn take_import(&mut self, import: wasmparser::Import<'_>) {
-        let function = match import.ty {
-            TypeRef::Func(index) | TypeRef::FuncExact(index) => Some(index),
-            _ => None,
+    fn take_import(&mut self, import: &wasmparser::Import<'_>) {
+        match import.ty {
+            TypeRef::Func(index) | TypeRef::FuncExact(index) => self.functions.push(index),
+            TypeRef::Table(kind) => self.tables.push(kind),
+            TypeRef::Memory(kind) => self.memories.push(kind),
+            TypeRef::Global(kind) => self.globals.push(kind),
+            TypeRef::Tag(kind) => self.tags.push(kind.func_type_idx),
+        }
+        let kind = match import.ty {
+            TypeRef::Func(index) | TypeRef::FuncExact(index) => self.signature(index).map(Extern::Function),
+            TypeRef::Table(kind) => Some(Extern::Table(kind)),
+            TypeRef::Memory(kind) => Some(Extern::Memory(kind)),
+            TypeRef::Global(kind) => Some(Extern::Global(kind)),
+            TypeRef::Tag(kind) => self.signature(kind.func_type_idx).map(Extern::Tag),
         };
-        self.functions.extend(function);
-        self.imports.push(Import { module: import.module.into(), name: import.name.into(), function });
+        self.imports.push(Import { module: import.module.into(), name: import.name.into(), kind });
+    }
+
+    fn signature(&self, index: u32) -> Option<FuncType> {
+        self.types.get(index as usize)?.clone()
+    }
+
+    /// What is exported under a name.
+    pub(super) fn export(&self, name: &str) -> Option<Extern> {
+        let (kind, index) = self.exports.get(name)?;
+        let index = *index as usize;
+        match kind {
+            ExternalKind::Func | ExternalKind::FuncExact => {
+                self.signature(*self.functions.get(index)?).map(Extern::Function)
+            }
+            ExternalKind::Table => self.tables.get(index).copied().map(Extern::Table),
+            ExternalKind::Memory => self.memories.get(index).copied().map(Extern::Memory),
+            ExternalKind::Global => self.globals.get(index).copied().map(Extern::Global),
+            ExternalKind::Tag => self.signature(*self.tags.get(index)?).map(Extern::Tag),
+        }
+    }
+
+    /// Everything that is exported, by name.
+    pub(super) fn exports(&self) -> impl Iterator<Item = (&str, Option<Extern>)> {
+        self.exports.keys().map(|name| (name.as_str(), self.export(name)))
+    }
+
+    /// Everything that is imported, in the module's order.
+    pub(super) fn imports(&self) -> &[Import] {
+        &self.imports
+    }
+
+    /// What it imports and exports if it is a component.
+    pub(super) fn component(&self) -> Option<&Interfaces> {
+        self.component.as_ref()
     }
 
     pub(super) fn is_component(&self) -> bool {
@@ -183,7 +276,33 @@ impl Inspected {
         self.imports.iter().map(|import| import.module.clone()).collect()
     }
 
-    /// Finds imports that neither WASI nor an import module provides.
+    /// Whether it could be read to its end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.component.as_ref().map_or(self.whole, Interfaces::is_whole)
+    }
+
+    /// Its memories, imported ones first.
+    pub(super) fn memories(&self) -> &[MemoryType] {
+        &self.memories
+    }
+
+    /// How many tables and globals it has, imported ones too.
+    pub(super) fn tables_and_globals(&self) -> (u64, u64) {
+        (self.tables.len() as u64, self.globals.len() as u64)
+    }
+
+    /// How many functions it imports: the index of the first of its own.
+    pub(super) fn imported_functions(&self) -> u32 {
+        let functions = self.imports.iter().filter(|import| matches!(import.kind, Some(Extern::Function(_))));
+        u32::try_from(functions.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Finds the imports that neither WASI nor an import module provides as they are wanted.
+    pub(super) fn misfits(&self, libraries: &BTreeMap<String, Inspected>) -> impl Iterator<Item = (&Import, Misfit)> {
+        self.imports.iter().filter_map(|import| Some((import, import.misfit(libraries)?)))
+    }
+
+    /// Refuses imports that nobody provides, or that are provided as something else.
     pub(super) fn check_imports(
         &self,
         hash: BlobHash,
@@ -192,33 +311,17 @@ impl Inspected {
         if let Some(component) = &self.component {
             return component.check_imports(hash);
         }
-        let provided = |import: &&Import| match libraries.get(&import.module) {
-            Some(library) => !library.exports.contains_key(&import.name),
-            None => !self.is_wasi(import),
-        };
-        let unknown: Vec<_> =
-            self.imports.iter().filter(provided).map(|import| format!("{}.{}", import.module, import.name)).collect();
-        if unknown.is_empty() { Ok(()) } else { Err(CheckError::UnknownImports(hash, listed(&unknown))) }
-    }
-
-    fn is_wasi(&self, import: &Import) -> bool {
-        let Some(function) = import.function.and_then(|index| self.signature(index)) else { return false };
-        if import.module != MODULE {
-            return false;
+        let misfits: Vec<_> = self.misfits(libraries).collect();
+        let unknown = misfits.iter().filter(|(_, misfit)| matches!(misfit, Misfit::Unknown));
+        let unknown: Vec<&Import> = unknown.map(|(import, _)| *import).collect();
+        if let Some(first) = unknown.first() {
+            let names: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+            return Err(CheckError::UnknownImports(hash, listed(&names), remedy(&first.module)));
         }
-        if import.name == PROC_EXIT {
-            return function.params() == [ValType::I32] && function.results().is_empty();
+        match misfits.first() {
+            Some((import, Misfit::Is(given))) => Err(wrong_type(hash, import, given)),
+            _ => Ok(()),
         }
-        FUNCTIONS.iter().any(|(name, parameters)| {
-            let parameters = parameters.iter().map(|kind| if *kind == "u64" { ValType::I64 } else { ValType::I32 });
-            *name == import.name
-                && function.results() == [ValType::I32]
-                && parameters.eq(function.params().iter().copied())
-        })
-    }
-
-    fn signature(&self, index: u32) -> Option<&FuncType> {
-        self.types.get(index as usize)?.as_ref()
     }
 
     /// Looks for an exported function that takes and returns nothing.
@@ -226,69 +329,87 @@ impl Inspected {
         if let Some(component) = &self.component {
             return component.check_entry_point(module, name);
         }
-        if self.is_entry_point(name) {
-            return Ok(());
+        match self.export(name) {
+            Some(kind) if kind.is_entry_point() => Ok(()),
+            Some(kind) => Err(CheckError::EntryPointType { module, name: shown(name), is: kind.to_string() }),
+            None => {
+                let exports: Vec<_> = self.entry_points().map(shown).collect();
+                let exports = if exports.is_empty() { "none such".into() } else { listed(&exports) };
+                Err(CheckError::EntryPoint { module, name: shown(name), exports })
+            }
         }
-        let exports: Vec<_> = self.exports.keys().filter(|name| self.is_entry_point(name)).cloned().collect();
-        let exports = if exports.is_empty() { "none such".into() } else { listed(&exports) };
-        Err(CheckError::EntryPoint { module, name: name.into(), exports })
     }
 
-    fn is_entry_point(&self, name: &str) -> bool {
-        let Some((ExternalKind::Func, index)) = self.exports.get(name) else { return false };
-        let kind = self.functions.get(*index as usize).and_then(|index| self.signature(*index));
-        kind.is_some_and(|kind| kind.params().is_empty() && kind.results().is_empty())
+    /// Exports that could be a program's entry point.
+    pub(super) fn entry_points(&self) -> impl Iterator<Item = &str> {
+        let functions = self.exports().filter(|(_, kind)| kind.as_ref().is_some_and(Extern::is_entry_point));
+        let command = self.component.as_ref().and_then(Interfaces::entry_point);
+        functions.map(|(name, _)| name).chain(command)
     }
 }
 
-impl Interfaces {
-    fn take(&mut self, hash: BlobHash, payload: Payload<'_>) -> Result<(), CheckError> {
-        let invalid = |error: wasmparser::BinaryReaderError| CheckError::NotWasm(hash, first_line(&error.to_string()));
-        match payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
-            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
-            Payload::FunctionSection(section) => {
-                self.functions += u64::from(section.count());
-                if self.functions > MAX_FUNCTIONS {
-                    return Err(too_much(hash, "functions", self.functions, MAX_FUNCTIONS));
-                }
-            }
-            Payload::ComponentImportSection(section) if self.depth == 1 => {
-                for import in section {
-                    self.imports.push(import.map_err(invalid)?.name.name.to_owned());
-                }
-            }
-            Payload::ComponentExportSection(section) if self.depth == 1 => {
-                for export in section {
-                    self.exports.push(export.map_err(invalid)?.name.name.to_owned());
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Finds interfaces that are not provided: sockets, http, and whatever else the component would need.
-    fn check_imports(&self, hash: BlobHash) -> Result<(), CheckError> {
-        let provided = |name: &str| match name.split_once('@') {
-            Some((interface, version)) => INTERFACES.contains(&interface) && version.starts_with("0.2."),
-            None => false,
+impl Import {
+    /// Why it cannot be satisfied, if so.
+    pub(super) fn misfit(&self, libraries: &BTreeMap<String, Inspected>) -> Option<Misfit> {
+        let given = match libraries.get(&self.module) {
+            Some(library) => library.export(&self.name),
+            None => wasi(self),
         };
-        let unknown: Vec<_> = self.imports.iter().filter(|name| !provided(name)).cloned().collect();
-        if unknown.is_empty() { Ok(()) } else { Err(CheckError::UnknownInterfaces(hash, listed(&unknown))) }
-    }
-
-    /// A component is run by its one interface for it.
-    fn check_entry_point(&self, module: BlobHash, name: &str) -> Result<(), CheckError> {
-        if name == "_start" && self.exports.iter().any(|export| export.starts_with(RUN)) {
-            return Ok(());
-        }
-        let exports = if self.exports.is_empty() { "nothing".into() } else { listed(&self.exports) };
-        Err(CheckError::NoCommand { module, name: name.into(), exports })
+        let Some(given) = given else { return Some(Misfit::Unknown) };
+        let fits = self.kind.as_ref().is_some_and(|wanted| given.fits(wanted));
+        (!fits).then_some(Misfit::Is(given))
     }
 }
 
-fn listed(names: &[String]) -> String {
+impl std::fmt::Display for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", shown(&self.module), shown(&self.name))
+    }
+}
+
+fn extend<'a, T: wasmparser::FromReader<'a>>(
+    into: &mut Vec<T>,
+    section: wasmparser::SectionLimited<'a, T>,
+) -> wasmparser::Result<()> {
+    section.into_iter().try_for_each(|item| item.map(|item| into.push(item)))
+}
+
+/// What WASI has under an import's name.
+fn wasi(import: &Import) -> Option<Extern> {
+    if import.module != MODULE {
+        return None;
+    }
+    if import.name == PROC_EXIT {
+        return Some(Extern::function([ValType::I32], []));
+    }
+    let (_, parameters) = FUNCTIONS.iter().find(|(name, _)| *name == import.name)?;
+    let parameters = parameters.iter().map(|kind| if *kind == "u64" { ValType::I64 } else { ValType::I32 });
+    Some(Extern::function(parameters.collect::<Vec<_>>(), [ValType::I32]))
+}
+
+/// The error for an import that is provided as something else.
+pub(super) fn wrong_type(module: BlobHash, import: &Import, given: &Extern) -> CheckError {
+    let wanted = import.kind.as_ref().map_or_else(|| "something unknown".to_owned(), ToString::to_string);
+    CheckError::ImportType { module, import: import.to_string(), wanted, given: given.to_string() }
+}
+
+/// What to do about imports from a module that nobody provides.
+pub(super) fn remedy(module: &str) -> &'static str {
+    match module {
+        MODULE => "no such function is in WASI preview 1",
+        "wasi_unstable" => "that is an older WASI: build the program for wasm32-wasip1 with a newer toolchain",
+        "env" | "a" => {
+            "if that is a host that Emscripten expects, build for wasm32-wasip1 instead; \
+             else give the module that has them as an import module"
+        }
+        "go" | "gojs" => "that is Go's host in browsers: build with GOOS=wasip1",
+        "__wbindgen_placeholder__" | "wbg" => "that is wasm-bindgen's host in browsers: build for wasm32-wasip1",
+        _ => "WASI preview 1 and the job's import modules are available",
+    }
+}
+
+/// The first of some names, and how many there are beside.
+pub(super) fn listed(names: &[String]) -> String {
     let mut text = names[..names.len().min(MAX_NAMED)].join(", ");
     if names.len() > MAX_NAMED {
         text.push_str(&format!(" and {} more", names.len() - MAX_NAMED));

@@ -8,6 +8,7 @@ use shoal_protocol::task::{Engine as TaskEngine, Outcome, Trap};
 use tokio::sync::watch;
 use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store};
 
+use super::backtrace;
 use super::fuel::Fuel;
 use super::host::{Host, Limiter};
 use super::threads::Threads;
@@ -102,7 +103,8 @@ impl Run {
     fn perform(&self, engine: &Engine, program: &impl Runnable) -> Result<Finished, RunError> {
         let limits = self.task.invocation.limits;
         let fuel = Fuel::new(limits.fuel, Arc::clone(&self.killed));
-        let host = Host { world: self.world()?, fuel, limiter: Limiter::new(limits.memory_bytes) };
+        let limiter = Limiter::new(limits.memory_bytes);
+        let host = Host { world: self.world()?, fuel, limiter, backtrace: None };
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limiter);
         let start = Instant::now();
@@ -111,8 +113,10 @@ impl Run {
         let fuel_used = limits.fuel - store.data().fuel.left().min(limits.fuel);
         match end {
             End::Vote(outcome) => {
-                let Host { world, limiter, .. } = store.into_data();
-                self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes: limiter.peak_bytes() })
+                let Host { world, limiter, backtrace, .. } = store.into_data();
+                let peak_memory_bytes = limiter.peak_bytes();
+                let finished = self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes })?;
+                Ok(Finished { backtrace, ..finished })
             }
             End::Killed => Err(RunError::Cancelled),
             End::Host(why) => Err(RunError::HostFailed(why)),
@@ -137,7 +141,7 @@ impl Run {
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
         let outputs = Outputs { stdout, stderr, results: names.zip(paths).collect() };
-        Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace })
+        Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace, backtrace: None })
     }
 }
 
@@ -207,22 +211,32 @@ fn call(store: &mut Store<Host>, instance: &Instance, name: &str) -> Option<Resu
             store.data_mut().fuel.keep(meter);
             Ok(())
         }
-        Err(error) => Err(end(&error)),
+        Err(error) => Err(stopped(store, &error)),
     })
 }
 
 /// Segments out of bounds and needs beyond the limits are votes of their own; a start function ends as any other.
-pub(super) fn end_of_instantiation(store: &Store<Host>, error: &wasmtime::Error) -> End {
+pub(super) fn end_of_instantiation(store: &mut Store<Host>, error: &wasmtime::Error) -> End {
     let instantiation = End::Vote(Outcome::Trapped(Trap::Instantiation));
-    match end(error) {
+    match stopped(store, error) {
         End::Vote(Outcome::Trapped(Trap::OutOfBounds)) => instantiation,
         End::Host(_) if store.data().limiter.refused => instantiation,
         end => end,
     }
 }
 
-/// What an error out of the program's code means.
-pub(super) fn end(error: &wasmtime::Error) -> End {
+/// What an error out of the program's code means; where it came from is noted when that is a trap.
+pub(super) fn stopped(store: &mut Store<Host>, error: &wasmtime::Error) -> End {
+    let end = end(error);
+    if let End::Vote(Outcome::Trapped(trap)) = end {
+        store.data_mut().backtrace = backtrace::of(error);
+        tracing::debug!(%trap, backtrace = store.data().backtrace, "trapped");
+    }
+    end
+}
+
+/// The vote, if it is one, that an error out of the program's code means.
+fn end(error: &wasmtime::Error) -> End {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Exit(code) => End::Vote(Outcome::Exited(*code)),

@@ -95,8 +95,8 @@ impl Job {
         self
     }
 
-    pub fn import(mut self, name: &str, module: &str) -> Self {
-        let module = self.blobs.add(binary(module.as_bytes()));
+    pub fn import(mut self, name: &str, module: impl AsRef<[u8]>) -> Self {
+        let module = self.blobs.add(binary(module.as_ref()));
         self.wasm().imports.push(ImportModule { name: name.into(), module });
         self
     }
@@ -156,7 +156,8 @@ pub fn ended(finished: &Finished) -> Ended {
     Ended { outcome: finished.outcome, stdout: text(&outputs.stdout), stderr: text(&outputs.stderr), results }
 }
 
-fn read_tree(name: &str, path: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+/// Every file and folder below `path`, as `name/path`.
+pub fn read_tree(name: &str, path: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
     if path.is_file() {
         into.insert(name.to_owned(), std::fs::read(path).expect("a file"));
         return;

@@ -199,9 +199,9 @@ impl Run<'_> {
             return Ok(());
         }
         match self.format {
-            Format::Table if self.flags.follow => output::note(summary(job, kept.as_deref())),
+            Format::Table if self.flags.follow => output::note(self.summary(job, kept.as_deref())),
             Format::Table => {
-                output::print(&summary(job, kept.as_deref()))?;
+                output::print(&self.summary(job, kept.as_deref()))?;
                 self.show_stdout(job).await?;
             }
             format => output::show(format, job, |_| String::new())?,
@@ -259,6 +259,28 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The outcome of a job in a few lines.
+    fn summary(&self, job: &JobView, kept: Option<&Path>) -> String {
+        let mut rows = vec![("Job", job.job_id.to_string()), ("State", format!("{:?}", job.state))];
+        if !job.state_reason.is_empty() {
+            rows.push(("Reason", job.state_reason.clone()));
+        }
+        rows.push(("Verified", job.verification.in_words()));
+        rows.extend(job.exit_in_words().map(|code| ("Exit code", code)));
+        if let Some(result) = &job.result {
+            rows.push(("Result", result.hash.to_string()));
+        }
+        match kept {
+            Some(dir) => rows.push(("Output", format!("in {}", dir.display()))),
+            // A node that goes with this command cannot be asked later.
+            None if job.result.is_some() && !self.session.is_ephemeral() => {
+                rows.push(("Output", format!("shoal job get {}", job.job_id.short())));
+            }
+            None => {}
+        }
+        output::pairs(rows)
+    }
+
     fn interrupted(&self) -> Status {
         match self.submitted.get() {
             Some(id) if !self.session.is_ephemeral() => {
@@ -287,25 +309,6 @@ fn alone(job: &mut Job) {
 fn hints(id: JobId) -> String {
     let short = id.short();
     format!("  shoal job describe {short}   what it is doing\n  shoal job get {short}        its result")
-}
-
-/// The outcome of a job in a few lines.
-fn summary(job: &JobView, kept: Option<&Path>) -> String {
-    let mut rows = vec![("Job", job.job_id.to_string()), ("State", format!("{:?}", job.state))];
-    if !job.state_reason.is_empty() {
-        rows.push(("Reason", job.state_reason.clone()));
-    }
-    rows.push(("Verified", job.verification.in_words()));
-    rows.extend(job.exit_code.map(|code| ("Exit code", code.to_string())));
-    if let Some(result) = &job.result {
-        rows.push(("Result", result.hash.to_string()));
-    }
-    match kept {
-        Some(dir) => rows.push(("Output", format!("in {}", dir.display()))),
-        None if job.result.is_some() => rows.push(("Output", format!("shoal job get {}", job.job_id.short()))),
-        None => {}
-    }
-    output::pairs(rows)
 }
 
 /// Whether bytes can go to a terminal without doing anything to it.

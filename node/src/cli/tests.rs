@@ -30,6 +30,8 @@ fn the_contract_is_accepted() {
         "wasm run m.wasm --memory 1GiB --cpu 1 --timeout 9 --network none --detach --id-only",
         "wasm run m.wasm --output out:/out --download d -f --join t",
         "wasm run m.wasm --dry-run --format yaml",
+        "wasm inspect m.wasm --entry-point main -I x.wasm:x --format json",
+        "wasm inspect m.wasm --output yaml",
         "docker run alpine -o out:/out echo -n hi",
         "docker run --entrypoint sh --workdir /w --gpu 1 --domain x.org --network full alpine",
         "job run job.yaml",

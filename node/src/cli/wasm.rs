@@ -1,4 +1,6 @@
-//! `shoal wasm run`: a module, its arguments and inputs, without a job file.
+//! `shoal wasm`: a module, its arguments and inputs, without a job file.
+
+mod inspect;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub(super) struct Wasm {
 enum Command {
     /// Run a WebAssembly module and wait for its verified result
     Run(Box<Run>),
+    /// Say what a module needs and offers; the exit status is 1 if it cannot run here
+    Inspect(inspect::Inspect),
 }
 
 /// Flags of `shoal wasm run`.
@@ -136,7 +140,10 @@ enum NetworkFlag {
 
 impl Wasm {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
-        let Command::Run(command) = self.command;
+        let command = match self.command {
+            Command::Run(command) => command,
+            Command::Inspect(command) => return command.run(global).await,
+        };
         let mut job = command.job()?;
         let environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -204,6 +204,15 @@ impl JobView {
         }
     }
 
+    /// The exit code for people: a program that was stopped has none of its own, so they are told why.
+    pub fn exit_in_words(&self) -> Option<String> {
+        let code = self.exit_code?;
+        let mut agreed = self.executions.iter().filter(|one| one.state == ExecutionState::Agreed);
+        let trap = agreed.find_map(|one| one.outcome.as_ref().filter(|outcome| outcome.starts_with("trapped")));
+        let trap = trap.filter(|_| code == 1).map(|trap| format!(" ({trap})")).unwrap_or_default();
+        Some(format!("{code}{trap}"))
+    }
+
     /// Whether it has a believed result and every program ended well.
     pub fn is_success(&self) -> bool {
         self.state == JobState::Completed && self.exit_code == Some(0)
@@ -446,6 +455,7 @@ mod tests {
         let view = JobView::new(&job(2, 2, Placement::Mesh), &executions, None);
         assert!(view.verification.verified);
         assert_eq!((view.exit_code, view.is_success()), (Some(1), false));
+        assert_eq!(view.exit_in_words().as_deref(), Some("1 (trapped: unreachable code reached)"));
         assert_eq!(view.verification.result_hash, None);
     }
 

@@ -56,7 +56,7 @@ fn head(job: &JobView) -> Vec<(&'static str, String)> {
         ("Created", super::moment(job.create_time)),
         ("Modified", super::moment(job.modify_time)),
     ];
-    rows.extend(job.exit_code.map(|code| ("Exit code", code.to_string())));
+    rows.extend(job.exit_in_words().map(|code| ("Exit code", code)));
     for dissenter in &job.verification.dissenters {
         rows.push(("Dissenter", dissenter.to_string()));
     }
