@@ -51,7 +51,7 @@ pub struct Finished {
     pub outputs: Outputs,
     /// Wall-clock time of the program, without compilation.
     pub run: Duration,
-    /// Fuel used, for people. Never compared: a trap does not report it exactly.
+    /// Fuel used, for people. Never compared: after a trap it is known to a slice.
     pub fuel_used: u64,
     /// The most linear memory that the program had, in bytes.
     pub peak_memory_bytes: u64,

@@ -295,11 +295,57 @@ async fn import_modules_share_one_instance_after_initialize() {
     assert_eq!(job.vote().await.outcome, Outcome::Exited(43));
 }
 
+/// A library that recurses as deep as it is told, then throws; a program that recurses itself and catches that.
+#[tokio::test]
+async fn modules_of_one_run_share_stack_and_fuel_and_exceptions() {
+    let library = r#"(module
+        (tag $tag (export "tag") (param i32))
+        (func $deep (export "deep") (param i32)
+            (if (i32.eqz (local.get 0)) (then (throw $tag (i32.const 5))))
+            (call $deep (i32.sub (local.get 0) (i32.const 1)))))"#;
+    let entry = |own: u32, its: u32| {
+        format!(
+            r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (import "library" "tag" (tag $tag (param i32)))
+            (import "library" "deep" (func $deep (param i32)))
+            (memory (export "memory") 1)
+            (func $own (param i32)
+                (if (local.get 0) (then (call $own (i32.sub (local.get 0) (i32.const 1)))) (else (call $deep (i32.const {its})))))
+            (func (export "_start") (local i32)
+                (loop (local.set 0 (i32.add (local.get 0) (block $c (result i32)
+                    (try_table (catch $tag $c) (call $own (i32.const {own}))) (unreachable))))
+                    (br_if 0 (i32.lt_u (local.get 0) (i32.const 50))))
+                (call $exit (local.get 0))))"#
+        )
+    };
+    for (own, its, outcome) in [
+        (3_000, 10, Outcome::Exited(50)),
+        (10, 3_000, Outcome::Exited(50)),
+        (3_000, 3_000, Outcome::Trapped(Trap::StackExhausted)),
+    ] {
+        let job = job(entry(own, its)).import("library", library);
+        assert_eq!(job.vote().await.outcome, outcome, "{own} {its}");
+    }
+    let job = job(entry(3_000, 10)).import("library", library).limits(|limits| limits.fuel = 100_000);
+    assert_eq!(job.vote().await.outcome, Outcome::Trapped(Trap::OutOfFuel));
+}
+
 #[tokio::test]
 async fn a_program_that_does_not_end_is_stopped_by_its_timeout_without_a_vote() {
-    let mut endless = job(start("(loop (br 0))")).limits(|limits| limits.fuel = u64::MAX / 2);
-    endless.timeout = Duration::from_millis(50);
-    assert!(matches!(endless.run().await, Err(RunError::TimedOut(_))));
+    for body in [
+        "(loop (br 0))",
+        "(drop (memory.grow (i32.const 1000)))
+         (loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536000)) (br 0))",
+        "(loop (table.fill (i32.const 0) (ref.null func) (i32.const 2)) (br 0))",
+        "(loop $l (try_table (catch_all $l) (throw $tag)))",
+        "(loop (drop (call $write (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 8))) (br 0))",
+    ] {
+        let module = start(body).replace("(memory ", "(tag $tag) (memory ");
+        let mut endless = job(module).limits(|limits| (limits.fuel, limits.memory_bytes) = (u64::MAX / 2, 128 << 20));
+        endless.timeout = Duration::from_millis(50);
+        assert!(matches!(endless.run().await, Err(RunError::TimedOut(_))), "{body}");
+    }
 }
 
 #[tokio::test]

@@ -133,3 +133,29 @@ fn bits_are_those_of_blanket_canonicalisation() {
     let expected = run(&blanket(), &wat::parse_str(&text).unwrap(), false, &mut Host::new(FUEL, 1)).unwrap();
     assert_eq!(seen(&text).calls, expected.calls);
 }
+
+/// The same of vectors, some of whose lanes are NaN with a payload, read afterwards as lanes of either shape.
+#[test]
+fn bits_of_lanes_are_those_of_blanket_canonicalisation() {
+    let (x, y) = (
+        "(v128.const i64x2 0xfff4000000000123 0x7fa00001ff800000)",
+        "(v128.const i64x2 0xffc00007 0x8000000000000000)",
+    );
+    let both = ["add", "sub", "mul", "div", "min", "max", "pmin", "pmax"];
+    let one = ["sqrt", "ceil", "floor", "trunc", "nearest", "neg", "abs"];
+    let mut values = vec![];
+    for shape in ["f32x4", "f64x2"] {
+        for (a, b) in [(x, y), (y, x), (y, y)] {
+            values.extend(both.iter().map(|name| format!("({shape}.{name} {a} {b})")));
+            values.extend(one.iter().map(|name| format!("({shape}.{name} {a})")));
+        }
+        let other = if shape == "f32x4" { "f64x2" } else { "f32x4" };
+        values.push(format!("({other}.add ({shape}.div {y} {y}) ({shape}.sub {x} {y}))"));
+    }
+    values.push(format!("(f32x4.demote_f64x2_zero {x})"));
+    values.push(format!("(f64x2.promote_low_f32x4 {y})"));
+    let function = |(number, value)| format!(r#"(func (export "{number:03}") (result v128) {value})"#);
+    let text = format!("(module {})", values.iter().enumerate().map(function).collect::<String>());
+    let expected = run(&blanket(), &wat::parse_str(&text).unwrap(), false, &mut Host::new(FUEL, 1)).unwrap();
+    assert_eq!(seen(&text).calls, expected.calls);
+}
