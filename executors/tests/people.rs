@@ -106,7 +106,7 @@ fn what_is_no_module_is_reported_as_that() {
         let report = report(bytes, "_start", &[]);
         assert!(!report.runs && report.problems[0].contains(reason), "{:?}", report.problems);
     }
-    assert!(reported("(component)", &[]).problems[0].contains("a component"));
+    assert!(reported("(component)", &[]).problems[0].contains("commands export wasi:cli/run@0.2"));
 }
 
 #[test]
@@ -148,4 +148,14 @@ async fn endless_recursion_leaves_a_short_backtrace_and_a_normal_end_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let finished = job_of(r#"(module (func (export "_start")))"#).run_in(&executor, folder.path()).await;
     assert_eq!(finished.expect("a vote").backtrace, None);
+}
+
+#[test]
+fn a_report_of_a_component_names_its_interfaces() {
+    let report = report(include_bytes!("guests/files-component.wasm"), "_start", &[]);
+    assert!(report.runs, "{:?}", report.problems);
+    assert_eq!(report.entry_points, ["_start"]);
+    let environment = report.imports.iter().find(|import| import.name.starts_with("wasi:cli/environment@")).unwrap();
+    assert_eq!(environment.provider.as_deref(), Some("WASI preview 2"));
+    assert!(report.exports.iter().any(|export| export.name.starts_with("wasi:cli/run@") && export.kind == "interface"));
 }

@@ -61,7 +61,7 @@ impl Run<'_> {
             memory_bytes: finished.peak_memory_bytes,
             calls: finished.calls.count,
             calls_digest: finished.calls.digest,
-            backtrace: clip(String::new(), MAX_BACKTRACE_BYTES),
+            backtrace: clip(finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES),
         };
         let claim = Claim { outcome: finished.outcome, result: result.content.hash };
         Ok(Ran { claim, account, run_ms: u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX), result })
