@@ -96,10 +96,12 @@ fn text(report: &Report) -> String {
     }
     if !report.imports.is_empty() {
         let provider = |import: &report::Imported| import.provider.clone().unwrap_or_else(|| "nobody".into());
-        let rows = report
-            .imports
-            .iter()
-            .map(|import| [format!("{}.{}", import.module, import.name), import.kind.clone(), provider(import)]);
+        let name = |import: &report::Imported| match import.module.as_str() {
+            // An interface of a component.
+            "" => import.name.clone(),
+            module => format!("{module}.{}", import.name),
+        };
+        let rows = report.imports.iter().map(|import| [name(import), import.kind.clone(), provider(import)]);
         parts.push(output::table(["import", "type", "from"], rows));
     }
     if !report.exports.is_empty() {
