@@ -134,6 +134,53 @@ fn bits_are_those_of_blanket_canonicalisation() {
     assert_eq!(seen(&text).calls, expected.calls);
 }
 
+/// Where a NaN whose bits mean something and one that arithmetic made come to stand in the same place, the first keeps
+/// its bits and the second does not, whichever of them it is in the end. Programs keep other values in the bits of NaN.
+#[test]
+fn nan_of_two_kinds_in_one_place_keep_apart() {
+    let open = "(f64.mul (local.get $nan) (f64.const 1))";
+    let kept = "(local.get $nan)";
+    let bodies = [
+        ("select", "(select A B (local.get $i))"),
+        ("local", "(if (local.get $i) (then (local.set $d A)) (else (local.set $d B))) (local.get $d)"),
+        (
+            "tee",
+            "(drop (if (result f64) (local.get $i) (then (local.tee $d A)) (else (local.tee $d B)))) (local.get $d)",
+        ),
+        ("arms", "(if (result f64) (local.get $i) (then A) (else B))"),
+        ("branch", "(block (result f64) (br_if 0 A (local.get $i)) (drop) B)"),
+        ("table", "(block (result f64) (block (result f64) (br_table 0 1 A (local.get $i))) (drop) B)"),
+        ("return", "(if (local.get $i) (then (return A))) B"),
+        ("end", "(block (br_if 0 (local.get $i)) (return A)) B"),
+        (
+            "turn",
+            "A (loop $turn (param f64) (result f64) (drop) B (br_if $turn (local.tee $i (i32.shr_u (local.get $i) (i32.const 1)))))",
+        ),
+        ("no-arm", "A (local.get $i) (if (param f64) (result f64) (then (drop) B))"),
+        (
+            "later",
+            "(local.set $d A) (local.set $e (f64.abs (local.get $d))) (if (local.get $i) (then (local.set $d B))) (f64.neg (local.get $d))",
+        ),
+    ];
+    let mut functions = String::new();
+    for (name, body) in bodies {
+        for (number, (a, b)) in [(open, kept), (kept, open), (open, open), (kept, kept)].iter().enumerate() {
+            for i in 0..3 {
+                let body = body.replace('A', a).replace('B', b);
+                functions += &format!(
+                    r#"(func (export "{name}-{number}-{i}") (result f64) (call ${name}{number}{i} (i32.const {i}) (f64.const -nan:0x123)))
+                    (func ${name}{number}{i} (param $i i32) (param $nan f64) (result f64) (local $d f64) (local $e f64) {body})"#
+                );
+            }
+        }
+    }
+    let text = format!("(module {functions})");
+    let expected = run(&blanket(), &wat::parse_str(&text).unwrap(), false, &mut Host::new(FUEL, 1)).unwrap();
+    assert!(expected.calls.contains(&Ok(vec![0xfff0_0000_0000_0123])), "one that keeps its bits");
+    assert!(expected.calls.contains(&Ok(vec![0x7ff8_0000_0000_0000])), "and one that has none of its own");
+    assert_eq!(seen(&text).calls, expected.calls);
+}
+
 /// The same of vectors, some of whose lanes are NaN with a payload, read afterwards as lanes of either shape.
 #[test]
 fn bits_of_lanes_are_those_of_blanket_canonicalisation() {

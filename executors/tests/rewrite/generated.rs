@@ -11,6 +11,9 @@ use wasm_smith::{Config, Module};
 
 use super::engines::{Host, Seen, blanket, cranelift, pulley, run, run_in_wasmi, unoptimised, winch};
 
+/// What they taught: 15002 that a constant NaN and one that arithmetic made may meet in one local, and the constant must
+/// keep its bits.
+const FAILED_ONCE: [u64; 1] = [15_002];
 /// Modules without `SHOAL_REWRITE_SECONDS`.
 const FEW: u64 = 60;
 /// Turns and calls of a module before it stops itself.
@@ -100,6 +103,7 @@ fn generated_modules_give_the_same_everywhere() {
     let first = number("SHOAL_REWRITE_SEED").unwrap_or(0);
     let start = Instant::now();
     let mut count = Count::default();
+    FAILED_ONCE.into_iter().for_each(|seed| compare(seed, &mut count));
     for seed in first.. {
         compare(seed, &mut count);
         if seconds.map_or(seed - first + 1 >= FEW, |seconds| start.elapsed() >= seconds) {

@@ -180,10 +180,7 @@ impl<'a, 'm> Emit<'a, 'm> {
                 self.charge(charge, 0);
             }
         }
-        // The last end shows the results, which is done behind it.
-        if !(self.frames.len() == 1 && matches!(operator, Operator::End)) {
-            self.see(at);
-        }
+        self.see(at, false);
         if !self.control(at, operator)? && !self.bulk(operator) {
             self.plain(operator, bytes);
         }
@@ -219,10 +216,10 @@ impl<'a, 'm> Emit<'a, 'm> {
         if local < self.meter { local } else { local + 1 }
     }
 
-    /// Makes operands canonical that the operator with number `at` shows.
-    fn see(&mut self, at: usize) {
+    /// Makes operands canonical that the operator with number `at` shows, before it or behind it.
+    fn see(&mut self, at: usize, behind: bool) {
         while let [sight, rest @ ..] = self.sights
-            && sight.at <= at
+            && (sight.at < at || (sight.at == at && sight.behind == behind))
         {
             self.sights = rest;
             if sight.at == at {

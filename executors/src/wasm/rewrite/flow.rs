@@ -4,6 +4,9 @@
 //! happens) and every float result of a block (what any branch brings flows in). So joins and loops need no care, and
 //! the graph is linear in the size of the body. A node's level is its [`Rule`] applied to the highest level that
 //! flows into it; all rules are monotone, so the least solution is found by raising levels until nothing changes.
+//!
+//! Where NaN of two kinds meet, those that arithmetic made (open) and those whose bits mean something (kept: constants,
+//! loads, parameters), the open ones are made canonical on the way, since afterwards nobody can tell them apart.
 
 use super::Refused;
 
@@ -105,33 +108,68 @@ impl Flow {
         Ok(())
     }
 
-    /// The level of every node.
-    pub(super) fn solve(mut self) -> Levels {
+    /// What is known of every node.
+    pub(super) fn solve(mut self) -> Known {
         self.edges.sort_unstable_by_key(|(from, _)| from.0);
-        let mut levels: Vec<_> = self.rules.iter().map(|rule| rule.apply(Finite)).collect();
-        let mut raised: Vec<usize> = (0..levels.len()).collect();
+        let rules = &self.rules;
+        let levels = self.spread(rules.iter().map(|rule| rule.apply(Finite)).collect(), |to, level| to.apply(level));
+        let kept = rules.iter().zip(&levels).map(|(rule, level)| match rule {
+            Rule::Is(level) => *level == Same,
+            Rule::Canonical => *level >= Same,
+            _ => false,
+        });
+        let kept = self.spread(kept.collect(), |to, kept| kept && to == Rule::Join);
+        let made = rules.iter().zip(&levels).map(|(rule, level)| {
+            let arithmetic = !matches!(rule, Rule::Join | Rule::Canonical);
+            arithmetic && *level == Differs
+        });
+        let open = self.spread_unless(made.collect(), |to, open| open && to == Rule::Join, &kept);
+        Known { open, kept }
+    }
+
+    fn spread<T: Copy + PartialOrd>(&self, values: Vec<T>, rule: impl Fn(Rule, T) -> T) -> Vec<T> {
+        self.spread_unless(values, rule, &[])
+    }
+
+    /// Raises values along the edges by the rule of where they lead, until nothing changes; not those of `fixed`.
+    fn spread_unless<T: Copy + PartialOrd>(
+        &self,
+        mut values: Vec<T>,
+        rule: impl Fn(Rule, T) -> T,
+        fixed: &[bool],
+    ) -> Vec<T> {
+        let mut raised: Vec<usize> = (0..values.len()).collect();
         while let Some(from) = raised.pop() {
             let first = self.edges.partition_point(|(node, _)| (node.0 as usize) < from);
             for (_, to) in self.edges[first..].iter().take_while(|(node, _)| node.0 as usize == from) {
                 let to = to.0 as usize;
-                let level = self.rules[to].apply(levels[from]);
-                if level > levels[to] {
-                    levels[to] = level;
+                let value = rule(self.rules[to], values[from]);
+                if value > values[to] && !fixed.get(to).is_some_and(|fixed| *fixed) {
+                    values[to] = value;
                     raised.push(to);
                 }
             }
         }
-        Levels(levels)
+        values
     }
 }
 
 /// A solution.
 #[derive(Debug)]
-pub(super) struct Levels(Vec<Level>);
+pub(super) struct Known {
+    open: Vec<bool>,
+    kept: Vec<bool>,
+}
 
-impl Levels {
-    /// Whether the value's bits may differ between machines.
-    pub(super) fn differs(&self, node: Node) -> bool {
-        self.0[node.0 as usize] == Differs
+impl Known {
+    /// Whether the value may be a NaN that arithmetic made and nothing has made canonical since.
+    pub(super) fn is_open(&self, node: Node) -> bool {
+        self.open[node.0 as usize]
+    }
+
+    /// Whether a NaN may stand there whose bits are to be kept as they are. Such a node is never open: what is open is
+    /// made canonical on its way there.
+    pub(super) fn is_kept(&self, node: Node) -> bool {
+        self.kept[node.0 as usize]
     }
 }

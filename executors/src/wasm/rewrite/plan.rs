@@ -6,7 +6,7 @@ use wasmparser::{FuncToValidate, FuncValidator, FunctionBody, Operator, ValType,
 
 use super::cost::{Charge, Costs, Mark, weight};
 use super::float::{Effect, effect};
-use super::flow::{Flow, Levels, Node, Rule};
+use super::flow::{Flow, Known, Node, Rule};
 use super::{Module, Refused, stack};
 
 mod control;
@@ -32,6 +32,8 @@ pub(super) struct Sight {
     pub(super) at: usize,
     /// Type, and whether the bits may differ.
     pub(super) operands: Vec<(ValType, bool)>,
+    /// Behind the operator, which is the function's end, and not before it.
+    pub(super) behind: bool,
 }
 
 /// Validates a function and plans it.
@@ -68,10 +70,12 @@ struct Frame {
     branched: bool,
 }
 
-/// Operands whose bits are seen, before it is known what can stand there.
+/// Operands whose bits are seen if where they go keeps bits, before it is known what can stand there.
 struct Seen {
     at: usize,
-    operands: Vec<(ValType, Node)>,
+    /// Type, value, and where it goes.
+    operands: Vec<(ValType, Node, Node)>,
+    behind: bool,
 }
 
 struct Walk<'a> {
@@ -163,10 +167,10 @@ impl<'a> Walk<'a> {
         let leaf = self.costs.is_leaf();
         let frame = stack::frame(self.locals.len(), self.vectors, self.highest);
         let frame = if leaf && frame <= stack::LEAF { 0 } else { frame };
-        let levels = self.flow.solve();
+        let known = self.flow.solve();
         Ok(Plan {
             charges: self.costs.finish(self.at, frame),
-            sights: self.seen.into_iter().filter_map(|seen| seen.sight(&levels)).collect(),
+            sights: self.seen.into_iter().filter_map(|seen| seen.sight(&known)).collect(),
             dead: self.dead,
             frame,
             catches: self.catches,
@@ -192,7 +196,9 @@ impl<'a> Walk<'a> {
 
     fn assign(&mut self, local: u32, taken: usize) {
         let value = self.stack[self.stack.len() - 1];
-        self.flow.edge(value, self.locals[local as usize]);
+        let local = self.locals[local as usize];
+        self.show(&[(value, local)]);
+        self.flow.edge(value, local);
         self.pop(taken);
     }
 
@@ -235,12 +241,17 @@ impl<'a> Walk<'a> {
                 self.see(1);
                 self.replace(self.arity(operator));
             }
-            Effect::Select => {
-                self.pop(1);
-                self.make(2, Rule::Join);
-            }
+            Effect::Select => self.select(),
             Effect::Other => self.replace(self.arity(operator)),
         }
+    }
+
+    fn select(&mut self) {
+        let [.., first, second, _] = self.stack[..] else { unreachable!("validated before") };
+        self.pop(1);
+        self.make(2, Rule::Join);
+        let result = self.stack[self.stack.len() - 1];
+        self.show(&[(first, result), (second, result), (Node::SAME, Node::SAME)]);
     }
 
     /// Takes some floats and gives one. Copysign's result has the level of both, which is no less than it could be.
@@ -254,20 +265,29 @@ impl<'a> Walk<'a> {
     /// The bits of the last `count` operands are seen by the operator at hand.
     fn see(&mut self, count: usize) {
         let operands = &self.stack[self.stack.len() - count..];
-        let Some(first) = operands.iter().position(|node| *node != Node::SAME) else { return };
+        let operands: Vec<_> = operands.iter().map(|node| (*node, Node::SAME)).collect();
+        self.show(&operands);
+    }
+
+    /// The operator at hand moves its last operands, each with where it goes: bits are seen of those that go where bits
+    /// are kept.
+    fn show(&mut self, moves: &[(Node, Node)]) {
+        let Some(first) = moves.iter().position(|(node, _)| *node != Node::SAME) else { return };
         let ty = |depth| self.validator.get_operand_type(depth).flatten().unwrap_or(ValType::I32);
-        let operands = operands.iter().enumerate().skip(first);
-        let operands: Vec<_> = operands.map(|(index, node)| (ty(count - 1 - index), *node)).collect();
+        let operands = moves.iter().enumerate().skip(first);
+        let operands: Vec<_> = operands.map(|(at, (node, into))| (ty(moves.len() - 1 - at), *node, *into)).collect();
         self.seen_operands += operands.len();
-        self.seen.push(Seen { at: self.at, operands });
+        self.seen.push(Seen { at: self.at, operands, behind: false });
     }
 }
 
 impl Seen {
-    fn sight(self, levels: &Levels) -> Option<Sight> {
-        let operands: Vec<_> = self.operands.iter().map(|(ty, node)| (*ty, levels.differs(*node))).collect();
+    fn sight(self, known: &Known) -> Option<Sight> {
+        let operands = self.operands.iter();
+        let operands: Vec<_> =
+            operands.map(|(ty, node, into)| (*ty, known.is_open(*node) && known.is_kept(*into))).collect();
         let first = operands.iter().position(|(_, differs)| *differs)?;
-        Some(Sight { at: self.at, operands: operands[first..].to_vec() })
+        Some(Sight { at: self.at, operands: operands[first..].to_vec(), behind: self.behind })
     }
 }
 

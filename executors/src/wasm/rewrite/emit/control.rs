@@ -105,7 +105,7 @@ impl Emit<'_, '_> {
         if self.plan.returns {
             self.sink().end();
         }
-        self.see(at);
+        self.see(at, true);
         self.give_frame();
         self.sink().end();
     }

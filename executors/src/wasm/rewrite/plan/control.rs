@@ -50,8 +50,12 @@ impl Walk<'_> {
         self.costs.turn(self.at + 1);
     }
 
+    /// Parameters are made canonical: without another arm they may be results without an operator that moves them.
     fn open_if(&mut self, ty: BlockType) {
+        let parameters = self.module.types.signature(ty).0.len();
+        self.see(parameters + 1);
         self.pop(1);
+        self.replace((parameters, parameters));
         self.costs.cut(self.at + 1);
         self.open(Kind::If, ty);
     }
@@ -77,18 +81,26 @@ impl Walk<'_> {
         self.frames.len() - 1 - depth as usize
     }
 
-    /// Values flow to a label, and stay.
-    fn flow_to(&mut self, index: usize) {
+    /// Values flow to a label, and stay; `above` operands lie over them.
+    fn flow_to(&mut self, index: usize, above: usize) {
         let frame = &mut self.frames[index];
         frame.branched = true;
         self.returns |= index == 0;
-        if frame.kind == Kind::Loop {
-            return;
+        if frame.kind != Kind::Loop {
+            self.flow_into_results(index, above);
         }
-        let first = self.stack.len() - frame.results.len();
-        for (value, result) in self.stack[first..].iter().zip(&frame.results) {
+    }
+
+    fn flow_into_results(&mut self, index: usize, above: usize) {
+        let results = &self.frames[index].results;
+        let end = self.stack.len() - above;
+        let values = self.stack[end - results.len()..end].iter().copied();
+        let mut moves: Vec<(Node, Node)> = values.zip(results.iter().copied()).collect();
+        for (value, result) in &moves {
             self.flow.edge(*value, *result);
         }
+        moves.resize(moves.len() + above, (Node::SAME, Node::SAME));
+        self.show(&moves);
     }
 
     /// How many values a branch moves.
@@ -115,7 +127,7 @@ impl Walk<'_> {
     fn jump(&mut self, depth: u32) {
         let index = self.target(depth);
         self.see_turn(index, 0);
-        self.flow_to(index);
+        self.flow_to(index, 0);
         self.costs.add(values(self.moved(index)));
         self.die();
     }
@@ -123,8 +135,8 @@ impl Walk<'_> {
     fn jump_if(&mut self, depth: u32) {
         let index = self.target(depth);
         self.see_turn(index, 1);
+        self.flow_to(index, 1);
         self.pop(1);
-        self.flow_to(index);
         self.costs.add(values(self.moved(index)));
         self.costs.cut(self.at + 1);
     }
@@ -137,11 +149,11 @@ impl Walk<'_> {
         if let Some(turn) = targets.iter().copied().find(|index| self.frames[*index].kind == Kind::Loop) {
             self.see_turn(turn, 1);
         }
-        self.pop(1);
         let moved = targets.first().map_or(0, |index| self.moved(*index));
         for index in targets {
-            self.flow_to(index);
+            self.flow_to(index, 1);
         }
+        self.pop(1);
         self.costs.add(values(moved));
         self.die();
         Ok(())
@@ -180,7 +192,7 @@ impl Walk<'_> {
     fn other_arm(&mut self, reached: bool) {
         let index = self.frames.len() - 1;
         if reached {
-            self.flow_to(index);
+            self.flow_to(index, 0);
         }
         let frame = &self.frames[index];
         self.stack.truncate(frame.height);
@@ -213,20 +225,17 @@ impl Walk<'_> {
 
     /// Control falls through a frame's end.
     fn flow_through(&mut self, index: usize) {
-        let frame = &self.frames[index];
-        self.costs.add(values(frame.results.len()));
-        let first = self.stack.len() - frame.results.len();
-        for (value, result) in self.stack[first..].iter().zip(&frame.results) {
-            self.flow.edge(*value, *result);
-        }
+        self.costs.add(values(self.frames[index].results.len()));
+        self.flow_into_results(index, 0);
     }
 
     /// The caller sees what a function gives.
     fn see_results(&mut self) {
         let types: Vec<ValType> = self.module.types.get(self.ty).results().to_vec();
-        let operands: Vec<_> = types.into_iter().zip(self.stack.iter().copied()).collect();
-        if operands.iter().any(|(_, node)| *node != Node::SAME) {
-            self.seen.push(super::Seen { at: self.at, operands });
+        let operands = types.into_iter().zip(self.stack.iter().copied());
+        let operands: Vec<_> = operands.map(|(ty, node)| (ty, node, Node::SAME)).collect();
+        if operands.iter().any(|(_, node, _)| *node != Node::SAME) {
+            self.seen.push(super::Seen { at: self.at, operands, behind: true });
         }
     }
 }
