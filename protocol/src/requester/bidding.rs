@@ -110,12 +110,17 @@ impl Bidding {
 
     /// Whether some peer could run the job, but not now.
     pub(super) fn is_busy(&self) -> bool {
-        self.refusals.values().chain(self.earlier_refusals.values()).any(|reason| *reason == Reason::Busy)
+        self.latest_refusals().values().any(|reason| **reason == Reason::Busy)
     }
 
     /// Why peers do not offer, counted; empty if none said so.
     pub(super) fn why_not(&self) -> String {
-        let latest = if self.refusals.is_empty() { &self.earlier_refusals } else { &self.refusals };
-        auction::summary(latest.values())
+        auction::summary(self.latest_refusals().into_values())
+    }
+
+    /// What each peer said last, in this round or the one before.
+    fn latest_refusals(&self) -> BTreeMap<PeerId, &Reason> {
+        let both = self.earlier_refusals.iter().chain(&self.refusals);
+        both.map(|(peer, reason)| (*peer, reason)).collect()
     }
 }

@@ -451,7 +451,9 @@ fn a_job_that_nobody_takes_ends_with_counted_reasons() {
         let now = story.machine.deadline().expect("a job that is not over has a deadline").0;
         if told.ends_with("announce") {
             rounds += 1;
-            for worker in ["A", "B", "C", "A"] {
+            // The last round closes while some refusals are on their way.
+            let heard: &[_] = if rounds < MAX_EMPTY_ROUNDS { &["A", "B", "C", "A"] } else { &["B"] };
+            for worker in heard {
                 assert_eq!(story.hear(now, &format!("{worker} refuses")), "");
             }
         }
