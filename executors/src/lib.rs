@@ -20,7 +20,7 @@ use shoal_protocol::task::Engine;
 use tokio_util::sync::CancellationToken;
 
 pub use task::{Blobs, CheckError, Finished, Outputs, RunError, StagedInput, Task};
-pub use wasi::calls::{HostCalls, MAX_LOGGED, Trace, TraceRequest};
+pub use wasi::calls::HostCalls;
 pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
 
 /// An engine on a worker.

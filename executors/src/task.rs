@@ -8,8 +8,9 @@ use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::MAX_TEXT_BYTES;
 use shoal_protocol::task::{Failure, Invocation, Outcome};
+use shoal_protocol::trace::{Trace, TraceRequest};
 
-use crate::wasi::calls::{HostCalls, Trace, TraceRequest};
+use crate::wasi::calls::HostCalls;
 
 /// Where an executor gets modules from.
 #[async_trait]
@@ -29,7 +30,7 @@ pub struct Task {
     pub work_dir: PathBuf,
     /// Wall-clock limit, compilation included.
     pub timeout: Duration,
-    /// Which host calls are recorded one by one; none in an ordinary run.
+    /// What the run is to note of itself; nothing in an ordinary run.
     pub trace: Option<TraceRequest>,
 }
 
@@ -57,7 +58,7 @@ pub struct Finished {
     pub peak_memory_bytes: u64,
     /// What it asked of its world. No part of the result: it tells where two results part.
     pub calls: HostCalls,
-    /// The calls that [`Task::trace`] asked for.
+    /// What [`Task::trace`] asked for.
     pub trace: Option<Trace>,
     /// Where the program trapped, a function a line, for people: no part of the result.
     pub backtrace: Option<String>,

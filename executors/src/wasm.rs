@@ -37,6 +37,8 @@ mod threads;
 
 mod backtrace;
 
+mod checkpoints;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

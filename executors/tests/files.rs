@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 
-use shoal_executors::{RunError, TraceRequest, WasmConfig, WasmExecutor};
+use shoal_executors::{RunError, WasmConfig, WasmExecutor};
 use shoal_protocol::task::Outcome;
 use support::{Ended, Job, job};
 
@@ -116,30 +116,6 @@ const LISTS_IN_TINY_PIECES: &str = r#"(module
             (if (call $readdir (i32.load (i32.const 8)) (i32.const 16) (i32.const 1) (i64.const 0) (i32.const 12))
                 (then unreachable))
             (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
-
-/// Runs a job that reads and prints the word in `/in/file`, with its trace.
-async fn traced(word: &str, describe: Option<u64>) -> shoal_executors::Finished {
-    let folder = input_folder();
-    std::fs::write(folder.path().join("file"), word).unwrap();
-    let mut job = job(include_bytes!("guests/probe.wasm")).input("/in", folder.path());
-    job = job.arguments(&["clock", "list=/in", "read=/in/file"]);
-    job.trace = Some(TraceRequest { from: 0, calls: 10_000, describe });
-    let (executor, work) = (WasmExecutor::new(WasmConfig::default()).unwrap(), tempfile::tempdir().unwrap());
-    job.run_in(&executor, work.path()).await.unwrap()
-}
-
-#[tokio::test]
-async fn the_first_call_that_differs_between_two_runs_is_found_and_described() {
-    let (one, again, other) = (traced("one", None).await, traced("one", None).await, traced("two", None).await);
-    assert_eq!((one.calls, &one.trace), (again.calls, &again.trace));
-    assert_ne!(one.calls.digest, other.calls.digest);
-    assert_eq!(one.calls.count, other.calls.count);
-    let first = one.trace.unwrap().first_difference(&other.trace.unwrap()).expect("a difference");
-    let describe = async |word| traced(word, Some(first)).await.trace.unwrap().description.unwrap();
-    let (one, other) = (describe("one").await, describe("two").await);
-    assert!(one.starts_with("fd_read(fd: 4,") && one.contains(r#""one""#) && one.ends_with("= 0"), "{one}");
-    assert!(other.contains(r#""two""#), "{other}");
-}
 
 #[tokio::test]
 async fn the_peak_of_memory_is_told() {

@@ -5,8 +5,8 @@
 //!
 //! Read in this order: [`task`] is what is computed, [`message`] what peers say about it, [`machine`] what a node
 //! does with what it hears. Control flow lives in the machine's two halves, `requester` and `worker`; the
-//! judgements they ask for ([`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`]) are pure
-//! functions.
+//! judgements they ask for ([`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
+//! pure functions.
 
 pub mod id;
 pub mod time;
@@ -27,6 +27,7 @@ pub mod auction;
 pub mod commitment;
 pub mod credibility;
 pub mod suppression;
+pub mod trace;
 pub mod verdict;
 
 pub mod limits;

@@ -9,6 +9,10 @@ pub const VERSION: u8 = 2;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;
+/// The description of one call of a host function in a trace, in bytes.
+pub const MAX_DESCRIPTION_BYTES: usize = 4_096;
+/// Points of a run at which one trace notes its state.
+pub const MAX_TRACE_POINTS: u16 = 2_048;
 /// Sealed announcement, in bytes: it crosses the whole mesh, so it stays under one kilobyte.
 pub const MAX_ANNOUNCE_BYTES: usize = 1_024;
 /// Any sealed message that is gossiped, in bytes.

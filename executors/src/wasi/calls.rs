@@ -1,17 +1,16 @@
-//! What a program asked of its world: a digest of all its calls, and on request a log of them.
+//! What a program asked of its world: a digest of all its calls, and on request digests on the way and one call in words.
 //!
 //! Runs of one invocation make the same calls with the same arguments, bytes and results, on every machine. So where
 //! two results differ, the first call that differs is where to look: their digests tell whether there is one, their
-//! traces which it is. Calls are gathered in a buffer and hashed in bulk.
+//! traces narrow down which it is. Calls are gathered in a buffer and hashed in bulk.
 
 use std::fmt::Write as _;
 
+use shoal_protocol::limits::MAX_DESCRIPTION_BYTES;
+use shoal_protocol::trace::{Mark, TraceRequest, Window};
+
 /// Bytes that are gathered before they are hashed.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Most calls that one trace logs; a later window needs another run.
-pub const MAX_LOGGED: usize = 4 << 20;
-/// Longest description of a call, in bytes.
-const MAX_DESCRIPTION_BYTES: usize = 4 << 10;
 /// Bytes of each buffer that a description shows.
 const MAX_SHOWN_BYTES: usize = 256;
 /// Ends a call's record. Numbers and buffers begin with their own bytes, so that no two calls read alike.
@@ -28,35 +27,13 @@ pub struct HostCalls {
     pub count: u64,
 }
 
-/// Which calls are recorded one by one. Calls are counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TraceRequest {
-    /// The first call to log.
-    pub from: u64,
-    /// How many are logged, at most [`MAX_LOGGED`].
-    pub calls: usize,
-    /// The call to describe.
-    pub describe: Option<u64>,
-}
-
-/// A run's calls, one by one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Trace {
-    /// The number of the first call in the log.
-    pub from: u64,
-    /// The first 8 bytes of BLAKE3 over each call.
-    pub hashes: Vec<[u8; 8]>,
-    /// The call that was asked for: name, arguments, bytes moved, result.
-    pub description: Option<String>,
-}
-
-impl Trace {
-    /// The number of the first call in which two runs differ, as far as both logs go. A run that made fewer calls
-    /// differs where it made none.
-    pub fn first_difference(&self, other: &Trace) -> Option<u64> {
-        let same = self.hashes.iter().zip(&other.hashes).take_while(|(mine, theirs)| mine == theirs).count();
-        (same < self.hashes.len().max(other.hashes.len())).then_some(self.from + same as u64)
-    }
+/// What a run that is looked into noted of its calls.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    /// A digest of all calls until each point of the window.
+    pub(crate) marks: Vec<Mark>,
+    /// The call that was asked for.
+    pub(crate) description: Option<String>,
 }
 
 /// Records calls as they are made: `begin`, what is moved, `end`.
@@ -68,11 +45,9 @@ pub(crate) struct Calls {
 }
 
 struct Tracer {
-    request: TraceRequest,
-    /// Of the call in progress.
-    hasher: blake3::Hasher,
-    hashes: Vec<[u8; 8]>,
-    description: Option<String>,
+    window: Window,
+    describe: Option<u64>,
+    noted: Noted,
 }
 
 impl Calls {
@@ -114,20 +89,22 @@ impl Calls {
         self.take_number(result);
         self.feed(&[END]);
         self.describe(|text| write!(text, " = {result}"));
-        if let Some(tracer) = &mut self.tracer {
-            tracer.end(self.count);
-        }
         self.count += 1;
+        if self.tracer.as_ref().is_some_and(|tracer| tracer.is_point(self.count)) {
+            let mark = mark(&self.so_far().digest);
+            self.tracer.as_mut().expect("it was asked just now").noted.marks.push(mark);
+        }
     }
 
-    pub(crate) fn finish(mut self) -> (HostCalls, Option<Trace>) {
+    /// How many calls were made so far, and their digest.
+    pub(crate) fn so_far(&mut self) -> HostCalls {
         self.flush();
-        let calls = HostCalls { digest: *self.hasher.finalize().as_bytes(), count: self.count };
-        let trace = self.tracer.map(|tracer| {
-            let Tracer { request, hashes, description, .. } = *tracer;
-            Trace { from: request.from, hashes, description }
-        });
-        (calls, trace)
+        HostCalls { digest: *self.hasher.finalize().as_bytes(), count: self.count }
+    }
+
+    pub(crate) fn finish(mut self) -> (HostCalls, Noted) {
+        let calls = self.so_far();
+        (calls, self.tracer.map(|tracer| tracer.noted).unwrap_or_default())
     }
 
     fn take(&mut self, kind: u8, bytes: &[u8]) {
@@ -152,9 +129,6 @@ impl Calls {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        if let Some(tracer) = &mut self.tracer {
-            tracer.hasher.update(bytes);
-        }
         if self.gathered.len() + bytes.len() > BUFFER_BYTES {
             self.flush();
         }
@@ -172,30 +146,35 @@ impl Calls {
 
     /// Adds to the description, if the call in progress is to have one.
     fn describe(&mut self, add: impl FnOnce(&mut String) -> std::fmt::Result) {
-        let Some(tracer) = self.tracer.as_mut().filter(|tracer| tracer.request.describe == Some(self.count)) else {
+        let Some(tracer) = self.tracer.as_mut().filter(|tracer| tracer.describe == Some(self.count)) else {
             return;
         };
-        let text = tracer.description.get_or_insert_default();
-        if text.len() < MAX_DESCRIPTION_BYTES {
-            // Writing to a string does not fail.
-            let _ = add(text);
-        }
+        let text = tracer.noted.description.get_or_insert_default();
+        // Writing to a string does not fail.
+        let _ = add(text);
+        clip(text, MAX_DESCRIPTION_BYTES);
     }
 }
 
 impl Tracer {
     fn new(request: TraceRequest) -> Self {
-        let request = TraceRequest { calls: request.calls.min(MAX_LOGGED), ..request };
-        Self { request, hasher: blake3::Hasher::new(), hashes: Vec::new(), description: None }
+        Self { window: request.calls, describe: request.call, noted: Noted::default() }
     }
 
-    fn end(&mut self, number: u64) {
-        if number >= self.request.from && self.hashes.len() < self.request.calls {
-            let hash = self.hasher.finalize();
-            self.hashes.push(std::array::from_fn(|at| hash.as_bytes()[at]));
-        }
-        self.hasher.reset();
+    fn is_point(&self, passed: u64) -> bool {
+        self.window.point(self.noted.marks.len()) == Some(passed)
     }
+}
+
+/// A digest, cut short.
+pub(crate) fn mark(digest: &[u8; 32]) -> Mark {
+    std::array::from_fn(|at| digest[at])
+}
+
+/// Shortens text to at most so many bytes.
+pub(crate) fn clip(text: &mut String, limit: usize) {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
 }
 
 #[cfg(test)]
@@ -206,7 +185,7 @@ mod tests {
 
     type Call = (u8, Vec<u64>, Vec<Vec<u8>>, u64);
 
-    fn record(calls: &[Call], request: Option<TraceRequest>) -> (HostCalls, Option<Trace>) {
+    fn record(calls: &[Call], request: Option<TraceRequest>) -> (HostCalls, Noted) {
         let mut record = Calls::new(request);
         for (name, arguments, buffers, result) in calls {
             let arguments: Vec<_> = arguments.iter().map(|value| ("x", *value)).collect();
@@ -215,6 +194,11 @@ mod tests {
             record.end(*result);
         }
         record.finish()
+    }
+
+    fn request(from: u64, to: u64, points: u16, call: Option<u64>) -> Option<TraceRequest> {
+        let (calls, checkpoints) = (Window::between(from, to, points), Window::NOWHERE);
+        Some(TraceRequest { calls, checkpoints, call, checkpoint: None })
     }
 
     fn call() -> impl Strategy<Value = Call> {
@@ -229,31 +213,36 @@ mod tests {
         }
 
         #[test]
-        fn traces_name_the_first_call_that_differs(a in prop::collection::vec(call(), 1..8), at: prop::sample::Index, from in 0..3_u64) {
-            let request = Some(TraceRequest { from, calls: 100, describe: None });
+        fn marks_are_equal_until_the_first_call_that_differs(a in prop::collection::vec(call(), 1..8), at: prop::sample::Index) {
             let (mut b, at) = (a.clone(), at.index(a.len()));
             b[at].3 += 1;
-            let (one, other) = (record(&a, request).1.unwrap(), record(&b, request).1.unwrap());
-            prop_assert_eq!(one.first_difference(&one), None);
-            prop_assert_eq!(one.first_difference(&other), (at as u64 >= from).then_some(at as u64));
+            let every = request(0, a.len() as u64, 100, None);
+            let (one, other) = (record(&a, every).1.marks, record(&b, every).1.marks);
+            prop_assert_eq!(one.len(), a.len());
+            prop_assert_eq!(one.iter().zip(&other).take_while(|(one, other)| one == other).count(), at);
+            prop_assert!(one[at..].iter().zip(&other[at..]).all(|(one, other)| one != other));
+        }
+
+        #[test]
+        fn a_mark_is_the_digest_of_the_calls_until_then(a in prop::collection::vec(call(), 2..8), at: prop::sample::Index) {
+            let passed = at.index(a.len()) + 1;
+            let noted = record(&a, request(passed as u64 - 1, passed as u64, 1, None)).1;
+            prop_assert_eq!(noted.marks, vec![mark(&record(&a[..passed], None).0.digest)]);
         }
     }
 
     #[test]
-    fn a_trace_is_a_window_and_changes_no_digest() {
+    fn a_trace_changes_no_digest_and_describes_what_was_asked_for() {
         let calls: Vec<Call> = (0..10).map(|n| (0, vec![n], vec![b"a\n".to_vec()], n)).collect();
-        let request = TraceRequest { from: 4, calls: 3, describe: Some(8) };
-        let (digest, trace) = record(&calls, Some(request));
-        let trace = trace.unwrap();
-        assert_eq!((digest, trace.from, trace.hashes.len()), (record(&calls, None).0, 4, 3));
-        assert_eq!(trace.description.as_deref(), Some(r#"call0(x: 8) "a\n" = 8"#));
+        let (digest, noted) = record(&calls, request(4, 20, 3, Some(8)));
+        assert_eq!((digest, noted.marks.len()), (record(&calls, None).0, 1), "the run ended before the second point");
+        assert_eq!(noted.description.as_deref(), Some(r#"call0(x: 8) "a\n" = 8"#));
     }
 
     #[test]
-    fn a_run_that_stops_earlier_differs_where_it_made_no_call() {
-        let calls: Vec<Call> = (0..10).map(|n| (0, vec![n], vec![], n)).collect();
-        let request = Some(TraceRequest { calls: 100, ..TraceRequest::default() });
-        let (whole, part) = (record(&calls, request).1.unwrap(), record(&calls[..6], request).1.unwrap());
-        assert_eq!(part.first_difference(&whole), Some(6));
+    fn a_long_description_is_cut() {
+        let calls: Vec<Call> = vec![(0, vec![], vec![vec![0xff; 300]; 40], 0)];
+        let text = record(&calls, request(0, 0, 0, Some(0))).1.description.unwrap();
+        assert_eq!(text.len(), MAX_DESCRIPTION_BYTES);
     }
 }

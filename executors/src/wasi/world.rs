@@ -10,7 +10,7 @@ use std::sync::Arc;
 use shoal_protocol::task::Invocation;
 use wasmtime::component::ResourceTable;
 
-use super::calls::{Calls, HostCalls, Trace};
+use super::calls::{Calls, HostCalls, Noted};
 use super::clock::{Clock, Which};
 use super::component::MAX_HANDLES;
 use super::descriptors::{Descriptor, Descriptors, Listing, Object};
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Ends the run; the result paths are moved into `target`.
-    pub(crate) fn finish(self, target: &Path) -> (io::Result<Vec<PathBuf>>, (HostCalls, Option<Trace>)) {
+    pub(crate) fn finish(self, target: &Path) -> (io::Result<Vec<PathBuf>>, (HostCalls, Noted)) {
         (self.tree.collect(target), self.calls.finish())
     }
 

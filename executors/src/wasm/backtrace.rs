@@ -15,7 +15,11 @@ const MAX_FRAMES: usize = 20;
 
 /// The functions that an error came out of, a line each; none if it did not come out of the program's code.
 pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
-    let frames = error.downcast_ref::<WasmBacktrace>()?.frames();
+    listed(error.downcast_ref::<WasmBacktrace>()?.frames())
+}
+
+/// The functions of a backtrace, a line each; none if there are none.
+pub(super) fn listed(frames: &[FrameInfo]) -> Option<String> {
     let mut text = String::new();
     for (depth, frame) in frames.iter().take(MAX_FRAMES).enumerate() {
         let _ = writeln!(text, "{depth:>4}: {}", function(frame));

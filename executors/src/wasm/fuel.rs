@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Caller, Linker};
 
+use super::checkpoints;
+use super::host::Host;
 use super::rewrite::{ENTER, IMPORT, LEAVE, Meter, REFILL};
 use crate::wasi::abi::Stop;
 
@@ -65,7 +67,6 @@ impl Fuel {
 
     fn refill(&mut self, meter: Meter) -> Result<Meter, Stop> {
         let left = self.take(meter)?;
-        // A checkpoint of the program's memory belongs here.
         Ok(self.give(left, meter, SLICE))
     }
 
@@ -81,13 +82,15 @@ impl Fuel {
 }
 
 /// Defines what rewritten modules ask of the host.
-pub(super) fn add_to_linker<T: AsMut<Fuel> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    linker.func_wrap(IMPORT, REFILL, |mut caller: Caller<'_, T>, meter: i64| -> wasmtime::Result<i64> {
-        Ok(caller.data_mut().as_mut().refill(Meter::from_bits(meter))?.to_bits())
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(IMPORT, REFILL, |mut caller: Caller<'_, Host>, meter: i64| -> wasmtime::Result<i64> {
+        let meter = caller.data_mut().fuel.refill(Meter::from_bits(meter))?;
+        checkpoints::pass(&mut caller);
+        Ok(meter.to_bits())
     })?;
-    linker.func_wrap(IMPORT, LEAVE, |mut caller: Caller<'_, T>, meter: i64| caller.data_mut().as_mut().keep(meter))?;
-    linker.func_wrap(IMPORT, ENTER, |mut caller: Caller<'_, T>| -> i64 {
-        i64::from(std::mem::take(&mut caller.data_mut().as_mut().kept))
+    linker.func_wrap(IMPORT, LEAVE, |mut caller: Caller<'_, Host>, meter: i64| caller.data_mut().fuel.keep(meter))?;
+    linker.func_wrap(IMPORT, ENTER, |mut caller: Caller<'_, Host>| -> i64 {
+        i64::from(std::mem::take(&mut caller.data_mut().fuel.kept))
     })?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use wasmtime::{ResourceLimiter, Result};
 
+use super::checkpoints::Checkpoints;
 use super::fuel::Fuel;
 use super::profile::MAX_TABLE_ELEMENTS;
 use crate::wasi::world::World;
@@ -16,6 +17,8 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     /// Where the program trapped, for people.
     pub(super) backtrace: Option<String>,
+    /// What is noted at the ends of slices; none in an ordinary run.
+    pub(super) checkpoints: Option<Box<Checkpoints>>,
 }
 
 impl AsMut<World> for Host {

@@ -5,15 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shoal_protocol::task::{Engine as TaskEngine, Outcome, Trap};
+use shoal_protocol::trace::Trace;
 use tokio::sync::watch;
 use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store};
 
 use super::backtrace;
+use super::checkpoints::Checkpoints;
 use super::fuel::Fuel;
 use super::host::{Host, Limiter};
 use super::threads::Threads;
 use crate::task::{Finished, Outputs, RunError, Task};
 use crate::wasi::abi::Stop;
+use crate::wasi::calls::Noted;
 use crate::wasi::fs::MountError;
 use crate::wasi::world::World;
 
@@ -54,6 +57,8 @@ struct Ended {
     run: Duration,
     fuel_used: u64,
     peak_memory_bytes: u64,
+    backtrace: Option<String>,
+    checkpoints: Option<Box<Checkpoints>>,
 }
 
 /// Why the program's code is over before it returned.
@@ -97,14 +102,16 @@ impl Run {
     /// The vote of a run whose program cannot even be instantiated: nothing was written.
     pub(super) fn without_program(&self, outcome: Outcome) -> Result<Finished, RunError> {
         let world = self.world()?;
-        self.finish(world, Ended { outcome, run: Duration::ZERO, fuel_used: 0, peak_memory_bytes: 0 })
+        let (run, backtrace, checkpoints) = (Duration::ZERO, None, None);
+        self.finish(world, Ended { outcome, run, fuel_used: 0, peak_memory_bytes: 0, backtrace, checkpoints })
     }
 
     fn perform(&self, engine: &Engine, program: &impl Runnable) -> Result<Finished, RunError> {
         let limits = self.task.invocation.limits;
         let fuel = Fuel::new(limits.fuel, Arc::clone(&self.killed));
         let limiter = Limiter::new(limits.memory_bytes);
-        let host = Host { world: self.world()?, fuel, limiter, backtrace: None };
+        let checkpoints = self.task.trace.map(|request| Box::new(Checkpoints::new(request, limits.fuel)));
+        let host = Host { world: self.world()?, fuel, limiter, backtrace: None, checkpoints };
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limiter);
         let start = Instant::now();
@@ -113,10 +120,9 @@ impl Run {
         let fuel_used = limits.fuel - store.data().fuel.left().min(limits.fuel);
         match end {
             End::Vote(outcome) => {
-                let Host { world, limiter, backtrace, .. } = store.into_data();
+                let Host { world, limiter, backtrace, checkpoints, .. } = store.into_data();
                 let peak_memory_bytes = limiter.peak_bytes();
-                let finished = self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes })?;
-                Ok(Finished { backtrace, ..finished })
+                self.finish(world, Ended { outcome, run, fuel_used, peak_memory_bytes, backtrace, checkpoints })
             }
             End::Killed => Err(RunError::Cancelled),
             End::Host(why) => Err(RunError::HostFailed(why)),
@@ -135,13 +141,26 @@ impl Run {
     }
 
     fn finish(&self, world: World, ended: Ended) -> Result<Finished, RunError> {
-        let Ended { outcome, run, fuel_used, peak_memory_bytes } = ended;
+        let Ended { outcome, run, fuel_used, peak_memory_bytes, backtrace, checkpoints } = ended;
         let [stdout, stderr] = world.printed();
-        let (paths, (calls, trace)) = world.finish(&self.task.work_dir);
+        let (paths, (calls, noted)) = world.finish(&self.task.work_dir);
         let paths = paths.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))?;
         let names = self.task.invocation.result_paths.iter().map(|result| result.name.clone());
         let outputs = Outputs { stdout, stderr, results: names.zip(paths).collect() };
-        Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace, backtrace: None })
+        let trace = self.task.trace.map(|_| trace(noted, checkpoints));
+        Ok(Finished { outcome, outputs, run, fuel_used, peak_memory_bytes, calls, trace, backtrace })
+    }
+}
+
+fn trace(calls: Noted, checkpoints: Option<Box<Checkpoints>>) -> Trace {
+    let (marks, passed, described) =
+        checkpoints.map_or_else(Default::default, |noted| (noted.marks, noted.passed, noted.described));
+    Trace {
+        calls: calls.marks,
+        checkpoints: marks,
+        checkpoints_passed: passed,
+        call: calls.description,
+        checkpoint: described,
     }
 }
 

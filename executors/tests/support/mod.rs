@@ -10,15 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use shoal_executors::wasm::compiler::{CompileLimits, Compiler};
-use shoal_executors::{
-    Blobs, Executor, Finished, PROFILE, RunError, StagedInput, Task, TraceRequest, WasmConfig, WasmExecutor,
-};
+use shoal_executors::{Blobs, Executor, Finished, PROFILE, RunError, StagedInput, Task, WasmConfig, WasmExecutor};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Engine, ImportModule, Invocation, Limits, Outcome, ResultPath, Wasm};
+use shoal_protocol::trace::{TraceRequest, Window};
 use tokio_util::sync::CancellationToken;
 
 /// Blobs by hash.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Memory(pub BTreeMap<BlobHash, Bytes>);
 
 #[async_trait]
@@ -38,6 +37,7 @@ impl Memory {
 }
 
 /// One job in the making.
+#[derive(Clone)]
 pub struct Job {
     pub blobs: Memory,
     pub invocation: Invocation,
@@ -63,6 +63,12 @@ pub fn job(module: impl AsRef<[u8]>) -> Job {
     let invocation = Invocation { engine, environment, inputs, result_paths, limits };
     let (timeout, cancel) = (Duration::from_secs(120), CancellationToken::new());
     Job { blobs, invocation, inputs: vec![], timeout, trace: None, cancel }
+}
+
+/// Notes so many calls one by one, and describes one.
+pub fn every_call(calls: u16, call: Option<u64>) -> TraceRequest {
+    let window = Window::between(0, calls.into(), calls);
+    TraceRequest { calls: window, checkpoints: Window::NOWHERE, call, checkpoint: None }
 }
 
 pub fn binary(module: &[u8]) -> Vec<u8> {
