@@ -16,8 +16,8 @@ use shoal_protocol::job::Job;
 
 use crate::api::PREFIX;
 use crate::views::{
-    BlobRow, BlobView, CollectedView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest, JobSummary,
-    JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
+    BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
+    JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
 };
 
 pub use self::sse::Events;
@@ -151,6 +151,13 @@ impl Client {
     /// Has the node run a partition of a job again and compare.
     pub async fn replay(&self, id: &str, partition: u32) -> Result<ReplayView, ClientError> {
         let path = format!("/jobs/{}/replay?partition={partition}", word(id));
+        self.json(self.request(Method::POST, &path)).await
+    }
+
+    /// Has the node find where an execution's run parts from its own.
+    pub async fn diff(&self, id: &str, partition: u32, execution: Option<&str>) -> Result<DiffView, ClientError> {
+        let execution = execution.map(|id| format!("&execution={}", word(id))).unwrap_or_default();
+        let path = format!("/jobs/{}/diff?partition={partition}{execution}", word(id));
         self.json(self.request(Method::POST, &path)).await
     }
 

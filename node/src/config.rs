@@ -64,6 +64,8 @@ pub enum Misbehaviour {
     DieAfter(shoal_protocol::record::Step),
     /// It is killed once a result is on its disk, before it takes note of that.
     DieCollecting,
+    /// Its programs see something else than everybody's, as on a machine with a fault.
+    Diverge,
 }
 
 /// Values from one origin; what is absent is left to the next.
@@ -304,6 +306,7 @@ fn misbehaviour() -> Option<Misbehaviour> {
         "lie-alone" => Some(Misbehaviour::LieAlone),
         "lie-together" => Some(Misbehaviour::LieTogether),
         "die-collecting" => Some(Misbehaviour::DieCollecting),
+        "diverge" => Some(Misbehaviour::Diverge),
         other => match other.strip_prefix("die-after-") {
             Some(name) => Some(Misbehaviour::DieAfter(step(name))),
             None => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),

@@ -2,20 +2,24 @@
 //!
 //! Whatever waits when the driver looks is handled together, so that one write to the disk serves many inputs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use shoal_protocol::id::{JobId, MeshId, PeerId};
+use shoal_protocol::id::{ExecutionId, JobId, MeshId, PeerId};
 use shoal_protocol::limits::MAX_OPEN_JOBS;
-use shoal_protocol::machine::{Input, Machine, Output, View};
+use shoal_protocol::machine::{Input, Inquiry, Machine, Output, View};
 use shoal_protocol::message::Message;
 use shoal_protocol::record::{self, Record, Submission};
+use shoal_protocol::task::Failure;
+use shoal_protocol::trace::Rerun;
 use shoal_protocol::wire::{self, Sealed};
 use shoal_store::state::{Change, State, StateError};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::direct::{self, Request};
-use crate::hands::Hands;
+use crate::hands::{Again, Hands};
 use crate::network::Network;
 use crate::records;
 
@@ -35,6 +39,8 @@ pub(crate) enum Event {
     Submit(Box<Submission>, oneshot::Sender<Submitted>),
     /// A person does not want a job any more; answered once that is durable.
     Stop(JobId, oneshot::Sender<()>),
+    /// A person looks into an execution; answered once its worker has answered.
+    Inquire(Box<Inquiry>, oneshot::Sender<Traced>),
     /// What is known of the mesh has changed.
     View(View),
     /// Ends the driver.
@@ -43,6 +49,9 @@ pub(crate) enum Event {
 
 /// The id of a job that was taken.
 type Submitted = Result<JobId, TooManyJobs>;
+
+/// What came of running an execution again.
+type Traced = Result<Box<Rerun>, Failure>;
 
 /// This node has as many open jobs as it can.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,8 @@ pub(crate) struct Driver {
     pub(crate) inbox: mpsc::Receiver<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
     pub(crate) sending: Arc<Semaphore>,
+    /// Who waits for what came of an inquiry.
+    pub(crate) inquiries: BTreeMap<ExecutionId, oneshot::Sender<Traced>>,
 }
 
 impl Driver {
@@ -117,6 +128,10 @@ impl Driver {
                 let job = submission.job(self.machine.me());
                 self.machine.handle(now, Input::Submit(submission));
                 answers.submitted.push((answer, Ok(job)));
+            }
+            Event::Inquire(inquiry, answer) => {
+                self.inquiries.insert(inquiry.award.execution, answer);
+                self.machine.handle(now, Input::Inquire(inquiry));
             }
             Event::Stop(job, answer) => {
                 self.machine.handle(now, Input::Stop(job));
@@ -194,6 +209,15 @@ impl Driver {
                 self.hands.collect(job, partition, result, max_bytes, from);
             }
             Output::End(job) => self.hands.end(job),
+            Output::Rerun { execution, requester, contents, max_bytes, invocation, timeout_ms, request } => {
+                let timeout = Duration::from_millis(timeout_ms);
+                let again = Again { requester, contents, max_bytes, invocation, timeout, request };
+                self.hands.rerun(execution, again);
+            }
+            Output::Traced(execution, traced) => {
+                // Whoever asked may have gone away.
+                let _ = self.inquiries.remove(&execution).map(|answer| answer.send(traced));
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Content, ContentKind, Engine, Failure, Invocation};
 use shoal_protocol::time::Millis;
+use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,16 @@ pub(crate) struct Hands {
     pub(crate) runs: Runs,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
+}
+
+/// What to run once more, and what to note.
+pub(crate) struct Again {
+    pub(crate) requester: PeerId,
+    pub(crate) contents: Vec<Content>,
+    pub(crate) max_bytes: u64,
+    pub(crate) invocation: Invocation,
+    pub(crate) timeout: Duration,
+    pub(crate) request: TraceRequest,
 }
 
 /// The executions that this node holds: who may read their logs, and how to stop them.
@@ -94,6 +105,20 @@ impl Hands {
         });
     }
 
+    /// Runs a program of the past once more, and notes what is asked for.
+    pub(crate) fn rerun(&self, execution: ExecutionId, again: Again) {
+        let over = CancellationToken::new();
+        let run = Run { requester: again.requester, dir: self.dir(execution), over: over.clone() };
+        self.runs.lock().insert(execution, run.clone());
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let ran = hands.run_again(execution, &run, again).await;
+            if !over.is_cancelled() {
+                hands.tell(Input::Reran(execution, ran.map(Box::new))).await;
+            }
+        });
+    }
+
     /// Stops fetching or running.
     pub(crate) fn abort(&self, execution: ExecutionId) {
         if let Some(run) = self.runs.lock().get(&execution) {
@@ -139,6 +164,24 @@ impl Hands {
         tokio::spawn(async move { hands.unpin(&pins::inputs(job)).await });
     }
 
+    async fn run_again(&self, execution: ExecutionId, run: &Run, again: Again) -> Result<Rerun, Failure> {
+        let Again { requester, contents, max_bytes, invocation, timeout, request } = again;
+        let fetch = self.fetch_all(execution, contents, requester, max_bytes);
+        run.over.run_until_cancelled(fetch).await.ok_or(Failure::Cancelled)??;
+        let executor = self.executor(&invocation)?;
+        let invocation = self.diverge(invocation);
+        let (trace, cancel) = (Some(request), run.over.clone());
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, cancel };
+        let ran = run.perform(executor.as_ref(), &self.blobs, |_| {}).await?;
+        let runner::Ran { claim, account, trace, .. } = ran;
+        Ok(Rerun { claim, account, trace: trace.unwrap_or_default() })
+    }
+
+    fn executor(&self, invocation: &Invocation) -> Result<&Arc<dyn Executor>, Failure> {
+        let Engine::Wasm(_) = &invocation.engine;
+        self.executors.get(&ExecutorKind::Wasm).ok_or_else(|| host("no wasm executor"))
+    }
+
     async fn fetch_all(
         &self,
         execution: ExecutionId,
@@ -171,14 +214,14 @@ impl Hands {
         invocation: Invocation,
         timeout: Duration,
     ) -> Result<Finished, Failure> {
-        let Engine::Wasm(_) = &invocation.engine;
-        let executor = self.executors.get(&ExecutorKind::Wasm).ok_or_else(|| host("no wasm executor"))?;
-        let run = runner::Run { dir: &run.dir, invocation, timeout, cancel: run.over.clone() };
+        let executor = self.executor(&invocation)?;
+        let invocation = self.diverge(invocation);
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, cancel: run.over.clone() };
         let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
         self.blobs.pin(&pins::execution_result(execution), ran.result.content).await.map_err(host)?;
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;
-        let runner::Ran { claim, account, run_ms, result } = ran;
+        let runner::Ran { claim, account, run_ms, result, .. } = ran;
         Ok(Finished { claim, result_bytes: result.bytes, run_ms, account })
     }
 
@@ -186,7 +229,7 @@ impl Hands {
     fn misbehave(&self, stdout: &mut ResultPart) {
         use crate::config::Misbehaviour;
         match self.misbehaviour {
-            None | Some(Misbehaviour::DieAfter(_) | Misbehaviour::DieCollecting) => {}
+            None | Some(Misbehaviour::DieAfter(_) | Misbehaviour::DieCollecting | Misbehaviour::Diverge) => {}
             Some(Misbehaviour::LieTogether) => *stdout = ResultPart::Bytes("a lie\n".into()),
             Some(Misbehaviour::LieAlone) => {
                 *stdout = ResultPart::Bytes(format!("a lie of {}\n", self.network.peer_id()).into());
@@ -197,6 +240,21 @@ impl Hands {
     #[cfg(not(debug_assertions))]
     #[expect(clippy::unused_self, reason = "release builds are honest")]
     fn misbehave(&self, _: &mut ResultPart) {}
+
+    /// For tests of machines that compute something else: this one's programs have one more variable.
+    #[cfg(debug_assertions)]
+    fn diverge(&self, mut invocation: Invocation) -> Invocation {
+        if self.misbehaviour == Some(crate::config::Misbehaviour::Diverge) {
+            invocation.environment.insert("DIVERGES".into(), "yes".into());
+        }
+        invocation
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "release builds run what they are given")]
+    fn diverge(&self, invocation: Invocation) -> Invocation {
+        invocation
+    }
 
     #[cfg(debug_assertions)]
     fn die_collecting(&self) {

@@ -22,6 +22,8 @@ mod runner;
 
 mod replay;
 
+mod diff;
+
 mod pins;
 
 mod records;
@@ -43,6 +45,7 @@ pub mod client;
 pub mod cli;
 
 pub use config::Config;
+pub use diff::{Diff, DiffError};
 pub use direct::Stream;
 pub use driver::TooManyJobs;
 pub use node::{Node, NodeInfo, StartError, StopError};

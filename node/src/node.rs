@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     pub(crate) runs: Runs,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
-    /// Whose turn it is to run a job again.
+    /// Whose turn it is to run a job again, to replay or to compare it.
     pub(crate) replaying: Arc<tokio::sync::Mutex<()>>,
     failed: watch::Sender<Option<String>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -196,6 +196,7 @@ impl Node {
             inbox: events,
             happenings: happenings.clone(),
             sending: Driver::sending_slots(),
+            inquiries: BTreeMap::new(),
         };
         let (pricing, log_reads) = Ingress::slots();
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{ExecutionRecord, ExecutionState, JobRecord};
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Invocation, Work};
+use shoal_protocol::trace::TraceRequest;
 use shoal_protocol::wire;
 use shoal_store::blobs::{FolderError, Guard, PinError, Status, StoreFailed};
 use shoal_store::data_dir::DataDir;
@@ -83,7 +84,7 @@ pub enum ReplayError {
         partitions: u32,
     },
     /// Another replay is under way.
-    #[error("another job is being replayed on this node: wait until that is done")]
+    #[error("another job is being replayed or compared on this node: wait until that is done")]
     Busy,
     /// A module or input is nowhere any more.
     #[error("a module or input of the job cannot be had any more: {0}")]
@@ -109,22 +110,38 @@ pub enum ReplayError {
 }
 
 impl Node {
-    /// Runs `partition` of `job` again on this node and compares. One replay at a time; it reserves no capacity.
+    /// Runs `partition` of `job` again on this node and compares. It reserves no capacity; at one time one job is
+    /// replayed or compared.
     pub async fn replay(&self, job: JobId, partition: u32) -> Result<Replay, ReplayError> {
+        let record = self.job_with(job, partition)?;
+        self.in_turn(async move |node: Node, cancel| node.replay_now(&record, partition, cancel).await).await?
+    }
+
+    /// A job that has such a partition.
+    pub(crate) fn job_with(&self, job: JobId, partition: u32) -> Result<JobRecord, ReplayError> {
         let record = self.job(job)?.ok_or(ReplayError::NotFound(job))?;
         let partitions = record.submission.partitions;
-        if partition >= partitions {
-            return Err(ReplayError::Partition { job, partition, partitions });
-        }
+        if partition < partitions { Ok(record) } else { Err(ReplayError::Partition { job, partition, partitions }) }
+    }
+
+    /// Does something that runs a job again, if nobody else does. Whoever gives the request up fires the token.
+    pub(crate) async fn in_turn<T: Send + 'static, F>(
+        &self,
+        again: impl FnOnce(Node, CancellationToken) -> F,
+    ) -> Result<T, ReplayError>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
         let turn = Arc::clone(&self.0.replaying).try_lock_owned().map_err(|_| ReplayError::Busy)?;
-        let (node, cancel) = (self.clone(), CancellationToken::new());
-        // Whoever gives the request up stops the program; only the task knows when its folder is free again.
+        let cancel = CancellationToken::new();
         let _stop = cancel.clone().drop_guard();
+        let again = again(self.clone(), cancel);
+        // Only the task knows when the program is gone and its folder is free again.
         let task = tokio::spawn(async move {
             let _turn = turn;
-            node.replay_now(&record, partition, cancel).await
+            again.await
         });
-        task.await.unwrap_or_else(|error| Err(ReplayError::Failed(host(error))))
+        task.await.map_err(|error| ReplayError::Failed(host(error)))
     }
 
     async fn replay_now(
@@ -133,7 +150,7 @@ impl Node {
         partition: u32,
         cancel: CancellationToken,
     ) -> Result<Replay, ReplayError> {
-        let ran = self.run_again(job, partition, cancel).await?;
+        let ran = self.run_again(job, partition, None, cancel).await?;
         let mut executions = Vec::new();
         for execution in self.executions(job.job)?.iter().filter(|one| one.partition == partition) {
             executions.extend(self.compare(execution, &ran).await?);
@@ -142,13 +159,20 @@ impl Node {
         Ok(Replay { partition, claim, account, run_ms, executions })
     }
 
-    async fn run_again(&self, job: &JobRecord, partition: u32, cancel: CancellationToken) -> Result<Ran, ReplayError> {
+    /// Runs a partition here and alone.
+    pub(crate) async fn run_again(
+        &self,
+        job: &JobRecord,
+        partition: u32,
+        trace: Option<TraceRequest>,
+        cancel: CancellationToken,
+    ) -> Result<Ran, ReplayError> {
         let work: Work = wire::parse(&job.submission.work).expect("a saved job has the work that we encoded");
         let invocation = work.partition(partition);
         let _inputs = self.obtain_inputs(&invocation).await?;
         let dir = DataDir::new(&self.config().data_dir).work().join(FOLDER);
         let timeout = Duration::from_millis(work.execution_timeout_ms);
-        let run = Run { dir: &dir, invocation, timeout, cancel };
+        let run = Run { dir: &dir, invocation, timeout, trace, cancel };
         let ran = run.perform(self.0.executor.as_ref(), self.blobs(), |_| {}).await;
         remove(dir).await;
         ran.map_err(ReplayError::Failed)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shoal_executors::{Executor, StagedInput, Task};
 use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_TEXT_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
+use shoal_protocol::trace::{Trace, TraceRequest};
 use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,8 @@ pub(crate) struct Run<'a> {
     pub(crate) invocation: Invocation,
     /// Wall-clock limit.
     pub(crate) timeout: Duration,
+    /// What it is to note of itself; nothing in an ordinary run.
+    pub(crate) trace: Option<TraceRequest>,
     /// Ends it before its time.
     pub(crate) cancel: CancellationToken,
 }
@@ -26,6 +29,8 @@ pub(crate) struct Ran {
     pub(crate) claim: Claim,
     pub(crate) account: Account,
     pub(crate) run_ms: u64,
+    /// What was asked for.
+    pub(crate) trace: Option<Trace>,
     /// Protected until this is dropped.
     pub(crate) result: Imported,
 }
@@ -47,7 +52,7 @@ impl Run<'_> {
         let inputs = self.stage(blobs).await?;
         let work_dir = Self::work_dir(self.dir);
         tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
-        let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: None };
+        let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: self.trace };
         let modules = Modules(blobs.clone());
         let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
         let mut stdout = printed(finished.outputs.stdout);
@@ -64,7 +69,8 @@ impl Run<'_> {
             backtrace: clip(finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES),
         };
         let claim = Claim { outcome: finished.outcome, result: result.content.hash };
-        Ok(Ran { claim, account, run_ms: u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX), result })
+        let run_ms = u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX);
+        Ok(Ran { claim, account, run_ms, trace: finished.trace, result })
     }
 
     async fn stage(&self, blobs: &Blobs) -> Result<Vec<StagedInput>, Failure> {

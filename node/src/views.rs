@@ -3,6 +3,8 @@
 //! `CreateTime` and `ModifyTime` are nanoseconds since the Unix epoch, as in Bacalhau; the time of an event is
 //! RFC 3339 text in UTC.
 
+pub mod diff;
+
 pub mod job;
 
 pub mod replay;
@@ -15,6 +17,7 @@ use shoal_protocol::task::{Content, ContentKind};
 
 use crate::network::PeerInfo;
 
+pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use job::{EventView, ExecutionView, JobSummary, JobView, PartitionView, ResultView, VerificationView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
 

@@ -18,6 +18,7 @@ pub mod task;
 pub mod message;
 pub mod wire;
 
+mod inquiry;
 pub mod machine;
 pub mod record;
 mod requester;

@@ -5,7 +5,7 @@
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;
@@ -13,6 +13,8 @@ pub const MAX_BACKTRACE_BYTES: usize = 2_048;
 pub const MAX_DESCRIPTION_BYTES: usize = 4_096;
 /// Points of a run at which one trace notes its state.
 pub const MAX_TRACE_POINTS: u16 = 2_048;
+/// Traces that a worker makes of one execution.
+pub const MAX_TRACES: u8 = 24;
 /// Sealed announcement, in bytes: it crosses the whole mesh, so it stays under one kilobyte.
 pub const MAX_ANNOUNCE_BYTES: usize = 1_024;
 /// Any sealed message that is gossiped, in bytes.

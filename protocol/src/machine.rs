@@ -12,6 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::auction::Offering;
 use crate::credibility::{Ledger, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::inquiry::Inquiries;
 use crate::limits::MAX_CLOCK_SKEW_MS;
 use crate::message::{Contact, Ending, Message, Resources, Settle};
 use crate::record::{Placement, Record, Submission};
@@ -19,9 +20,11 @@ use crate::requester::Requester;
 use crate::task::{Content, Failure, Invocation};
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
+use crate::trace::{Rerun, TraceRequest};
 use crate::wire::Sealed;
 use crate::worker::Worker;
 
+pub use crate::inquiry::Inquiry;
 pub use crate::worker::Finished;
 
 /// What the world tells a node.
@@ -41,6 +44,12 @@ pub enum Input {
     Executed(ExecutionId, Result<Finished, Failure>),
     /// What [`Output::Collect`] came to; the error is for a person.
     Collected(JobId, u32, Result<(), String>),
+    /// A person looks into an execution of a job of this node; what comes of it is [`Output::Traced`].
+    Inquire(Box<Inquiry>),
+    /// Nobody wants to know that any more.
+    EndInquiry(ExecutionId),
+    /// What [`Output::Rerun`] came to.
+    Reran(ExecutionId, Result<Box<Rerun>, Failure>),
     /// The deadline has come.
     Tick,
 }
@@ -99,6 +108,25 @@ pub enum Output {
     },
     /// A job of this node is over: let go of its inputs.
     End(JobId),
+    /// Fetch what an execution of the past needs, run it once more, and note things; then say [`Input::Reran`].
+    Rerun {
+        /// As which execution.
+        execution: ExecutionId,
+        /// For whom.
+        requester: PeerId,
+        /// Modules and inputs.
+        contents: Vec<Content>,
+        /// The most they may hold together, in bytes.
+        max_bytes: u64,
+        /// What to run.
+        invocation: Invocation,
+        /// Wall-clock limit, in milliseconds.
+        timeout_ms: Millis,
+        /// What to note.
+        request: TraceRequest,
+    },
+    /// What came of an inquiry: tell who inquired.
+    Traced(ExecutionId, Result<Box<Rerun>, Failure>),
 }
 
 /// Names a record that is not needed any more.
@@ -151,6 +179,7 @@ pub struct Machine {
     ledger: Ledger,
     worker: Worker,
     jobs: BTreeMap<JobId, Requester>,
+    inquiries: Inquiries,
     timers: Timers<JobId>,
     starved: BTreeSet<(i64, JobId)>,
     outputs: VecDeque<Output>,
@@ -179,6 +208,7 @@ impl Machine {
             ledger: Ledger::default(),
             worker: Worker::new(offering),
             jobs: BTreeMap::new(),
+            inquiries: Inquiries::default(),
             timers: Timers::default(),
             starved: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -237,8 +267,12 @@ impl Machine {
             Input::Collected(job, partition, result) => {
                 self.with_job(now, job, |requester, ctx| requester.collected(ctx, partition, result));
             }
+            Input::Inquire(inquiry) => self.with_inquiries(now, |all, ctx| all.begin(ctx, *inquiry)),
+            Input::EndInquiry(execution) => self.with_inquiries(now, |all, ctx| all.end(ctx, execution)),
+            Input::Reran(execution, ran) => self.with_worker(now, |worker, ctx| worker.rerun(ctx, execution, ran)),
             Input::Tick => {
                 self.with_worker(now, Worker::tick);
+                self.with_inquiries(now, Inquiries::tick);
                 while let Some(job) = self.timers.pop(now) {
                     self.with_job(now, job, Requester::tick);
                 }
@@ -253,7 +287,7 @@ impl Machine {
 
     /// When to come back with [`Input::Tick`].
     pub fn deadline(&self) -> Option<Time> {
-        self.worker.deadline().into_iter().chain(self.timers.next()).min()
+        [self.worker.deadline(), self.inquiries.deadline(), self.timers.next()].into_iter().flatten().min()
     }
 
     /// This node.
@@ -322,6 +356,14 @@ impl Machine {
             Message::RevealPlease(_) | Message::Settle(_) => {
                 self.with_worker(now, |worker, ctx| worker.told(ctx, from, sealed.into_message()));
             }
+            Message::TracePlease(_) => {
+                let Message::TracePlease(please) = sealed.into_message() else { return };
+                self.with_worker(now, |worker, ctx| worker.trace_please(ctx, from, please));
+            }
+            Message::Trace(_) => {
+                let Message::Trace(trace) = sealed.into_message() else { return };
+                self.with_inquiries(now, |all, ctx| all.answered(ctx, from, trace));
+            }
             Message::Refuse(_) | Message::Fail(_) => {
                 self.with_job(now, job, |requester, ctx| requester.heard(ctx, &sealed));
             }
@@ -360,6 +402,12 @@ impl Machine {
             outputs: &mut self.outputs,
         };
         step(&mut self.worker, &mut ctx);
+    }
+
+    fn with_inquiries(&mut self, now: Time, step: impl FnOnce(&mut Inquiries, &mut Context<'_>)) {
+        let mut inquiries = std::mem::take(&mut self.inquiries);
+        self.with_worker(now, |_, ctx| step(&mut inquiries, ctx));
+        self.inquiries = inquiries;
     }
 
     fn with_job(&mut self, now: Time, job: JobId, step: impl FnOnce(&mut Requester, &mut Context<'_>)) {

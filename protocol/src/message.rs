@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
+use crate::trace::{Rerun, TraceRequest};
 
 /// One thing said by one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub enum Message {
     Reveal(Reveal),
     /// Requester to worker: this execution is over for me; release what you hold.
     Settle(Settle),
+    /// Requester to worker: run it once more and note these things. Sent again until it is answered.
+    TracePlease(TracePlease),
+    /// Worker to requester: still at it, or what came of it.
+    Trace(Trace),
 }
 
 /// A job and what it needs.
@@ -327,6 +332,41 @@ pub enum Ending {
     Cancelled,
 }
 
+/// A wish to look into an execution that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracePlease {
+    /// The execution, as it was awarded.
+    pub award: Award,
+    /// Tells the requests about one execution apart: drawn by chance, so that a restarted requester does not repeat one.
+    pub number: u64,
+    /// What the run is to note.
+    pub request: TraceRequest,
+}
+
+/// The answer to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The job.
+    pub job: JobId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The request that is answered.
+    pub number: u64,
+    /// How far it is.
+    pub answer: TraceAnswer,
+}
+
+/// How far a run is that is looked into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TraceAnswer {
+    /// It runs.
+    Running,
+    /// It has ended.
+    Done(Box<Rerun>),
+    /// Nothing comes of it.
+    Failed(Failure),
+}
+
 /// What is wrong with a message whose signature is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is out of bounds")]
@@ -346,6 +386,8 @@ impl Message {
             Message::RevealPlease(m) => m.job,
             Message::Reveal(m) => m.job,
             Message::Settle(m) => m.job,
+            Message::TracePlease(m) => m.award.job,
+            Message::Trace(m) => m.job,
         }
     }
 
@@ -362,6 +404,8 @@ impl Message {
             Message::RevealPlease(_) => "reveal-please",
             Message::Reveal(_) => "reveal",
             Message::Settle(_) => "settle",
+            Message::TracePlease(_) => "trace-please",
+            Message::Trace(_) => "trace",
         }
     }
 
@@ -379,12 +423,14 @@ impl Message {
                 m.contact.check()
             }
             Message::Refuse(m) => m.reason.check(),
-            Message::Award(m) => {
-                within("work", m.work.len(), MAX_WORK_BYTES)?;
-                m.contact.check()
-            }
+            Message::Award(m) => m.check(),
             Message::Fail(m) => m.failure.check(),
-            Message::Reveal(m) => within("backtrace", m.account.backtrace.len(), MAX_BACKTRACE_BYTES),
+            Message::Reveal(m) => m.account.check(),
+            Message::TracePlease(m) => {
+                sound("trace request", m.request.is_sound())?;
+                m.award.check()
+            }
+            Message::Trace(m) => m.answer.check(),
             Message::Progress(_) | Message::Commit(_) | Message::RevealPlease(_) | Message::Settle(_) => Ok(()),
         }
     }
@@ -405,6 +451,32 @@ impl Announce {
             constraint.values.iter().try_for_each(|value| text("constraint value", value))?;
         }
         self.contact.check()
+    }
+}
+
+impl Award {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        within("work", self.work.len(), MAX_WORK_BYTES)?;
+        self.contact.check()
+    }
+}
+
+impl TraceAnswer {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        match self {
+            TraceAnswer::Running => Ok(()),
+            TraceAnswer::Done(rerun) => {
+                sound("trace", rerun.trace.is_sound())?;
+                rerun.account.check()
+            }
+            TraceAnswer::Failed(failure) => failure.check(),
+        }
+    }
+}
+
+impl Account {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        within("backtrace", self.backtrace.len(), MAX_BACKTRACE_BYTES)
     }
 }
 
@@ -435,8 +507,12 @@ impl Failure {
     }
 }
 
+fn sound(what: &'static str, is: bool) -> Result<(), OutOfBounds> {
+    if is { Ok(()) } else { Err(OutOfBounds(what)) }
+}
+
 fn within(what: &'static str, size: usize, limit: usize) -> Result<(), OutOfBounds> {
-    if size <= limit { Ok(()) } else { Err(OutOfBounds(what)) }
+    sound(what, size <= limit)
 }
 
 fn text(what: &'static str, words: &str) -> Result<(), OutOfBounds> {

@@ -5,10 +5,13 @@
 mod execution;
 mod offer;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod rerun;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use execution::{Execution, Step};
 use offer::Offer;
+use rerun::Again;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
@@ -32,9 +35,12 @@ pub(crate) struct Worker {
     held: BTreeMap<ExecutionId, Execution>,
     /// When each offer was heard, oldest first; an offer that was heard again has several entries.
     offer_order: VecDeque<(Time, JobId)>,
-    /// Executions that ended lately: an award of one that comes late must not start it again.
-    ended: BTreeSet<ExecutionId>,
+    /// Executions that ended lately: an award of one that comes late must not start it again. With each, how often it
+    /// was looked into since.
+    ended: BTreeMap<ExecutionId, u8>,
     ended_order: VecDeque<ExecutionId>,
+    /// The one of them that is looked into, or was last.
+    again: Option<Again>,
     used: Resources,
     /// Executions whose program has not ended.
     running: u16,
@@ -54,8 +60,9 @@ impl Worker {
             offers: BTreeMap::new(),
             held: BTreeMap::new(),
             offer_order: VecDeque::new(),
-            ended: BTreeSet::new(),
+            ended: BTreeMap::new(),
             ended_order: VecDeque::new(),
+            again: None,
             used: Resources::default(),
             running: 0,
             timers: Timers::default(),
@@ -232,6 +239,8 @@ impl Worker {
         };
         if self.held.get(&execution).is_some_and(|held| held.requester() == from) {
             self.step(ctx, execution, step);
+        } else if matches!(step, Step::Settle(_)) {
+            self.stop_again(ctx, from, execution);
         } else if matches!(step, Step::RevealPlease) {
             // It was forgotten here; saying so spares the requester the wait.
             ctx.send(from, Message::Fail(Fail { job, execution, failure: Failure::Unrevealed }));
@@ -255,14 +264,24 @@ impl Worker {
 
     /// Checks an award against what was offered; reserves capacity for it.
     fn accept(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
+        let work = self.check(ctx, from, award)?;
+        if self.ended.contains_key(&award.execution) {
+            return Err("it has ended here");
+        }
+        if self.held.len() >= MAX_HELD {
+            return Err("too many executions are unsettled");
+        }
+        self.reserve(ctx, from, award)?;
+        Ok(work)
+    }
+
+    /// Checks that an award is its requester's, and one that this node could run.
+    fn check(&self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
         let work: Work = wire::parse(&award.work).map_err(|_| "the work is malformed")?;
         let job = JobId::derive(from, BlobHash::of(&award.work), award.nonce);
         let execution = ExecutionId::derive(job, award.partition, award.attempt);
         if (job, execution) != (award.job, award.execution) || award.attempt >= MAX_EXECUTIONS {
             return Err("the ids do not belong to the work");
-        }
-        if self.ended.contains(&execution) {
-            return Err("it has ended here");
         }
         if award.partition >= work.partitions {
             return Err("there is no such partition");
@@ -276,10 +295,6 @@ impl Worker {
         if limits.memory_bytes > award.resources.memory_bytes || limits.output_bytes > award.resources.disk_bytes {
             return Err("the limits exceed the resources");
         }
-        if self.held.len() >= MAX_HELD {
-            return Err("too many executions are unsettled");
-        }
-        self.reserve(ctx, from, award)?;
         Ok(work)
     }
 
@@ -321,7 +336,7 @@ impl Worker {
     }
 
     fn remember_end(&mut self, id: ExecutionId) {
-        if self.ended.insert(id) {
+        if self.ended.insert(id, 0).is_none() {
             self.ended_order.push_back(id);
         }
         if self.ended_order.len() > MAX_ENDED {

@@ -1,4 +1,4 @@
-//! The wire format of version 2, byte for byte. A change here is a change of the protocol.
+//! The wire format of version 3, byte for byte. A change here is a change of the protocol.
 //!
 //! `SHOAL_BLESS=1 cargo test -p shoal-protocol --test wire` writes the golden files anew; do that only together with
 //! a new protocol version.
@@ -13,6 +13,7 @@ use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
 use shoal_protocol::message::*;
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Outcome, Trap};
 use shoal_protocol::time::Time;
+use shoal_protocol::trace::{Checkpoint, Rerun, TraceRequest, Window};
 use shoal_protocol::wire::{OpenError, open, seal};
 
 const JOB: JobId = JobId([1; 16]);
@@ -70,20 +71,23 @@ fn messages() -> Vec<Message> {
     let claim = Claim { outcome: Outcome::Trapped(Trap::OutOfFuel), result: BlobHash([8; 32]) };
     let invocation = InvocationId([9; 32]);
     let (partition, attempt, nonce, work) = (2, 4, 11, vec![12, 13, 14]);
+    let award = Award { job, execution, partition, attempt, nonce, work, resources: resources(), contact: contact() };
+    let calls = Window { from: 100, to: 130, points: 3 };
+    let request = TraceRequest { calls, checkpoints: calls, call: Some(101), checkpoint: Some(102) };
+    let backtrace = "main\n_start".to_owned();
+    let trace = shoal_protocol::trace::Trace {
+        calls: vec![[18; 8]; 3],
+        checkpoints: vec![[19; 8]; 2],
+        checkpoints_passed: 121,
+        call: Some("fd_write(fd: 1) = 0".into()),
+        checkpoint: Some(Checkpoint { fuel: 10_000_000, calls: 55, memory_bytes: 65_536, backtrace }),
+    };
+    let rerun = Box::new(Rerun { claim, account: account(), trace });
     vec![
         Message::Announce(announce),
         Message::Bid(Bid { job, round: 1, slots: 2, cost: 77, operator: Some("ann".into()), contact: contact() }),
         Message::Refuse(Refuse { job, round: 1, reason: Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30) }),
-        Message::Award(Award {
-            job,
-            execution,
-            partition,
-            attempt,
-            nonce,
-            work,
-            resources: resources(),
-            contact: contact(),
-        }),
+        Message::Award(award.clone()),
         Message::Progress(Progress { job, execution, stage: Stage::Running }),
         Message::Fail(Fail { job, execution, failure: Failure::HostFailed("disk full".into()) }),
         Message::Commit(Commit { job, execution, commitment: Commitment([15; 32]), run_ms: 1_234 }),
@@ -98,6 +102,8 @@ fn messages() -> Vec<Message> {
             account: account(),
         }),
         Message::Settle(Settle { job, execution, ending: Ending::Dissented }),
+        Message::TracePlease(TracePlease { award, number: 20, request }),
+        Message::Trace(Trace { job, execution, number: 20, answer: TraceAnswer::Done(rerun) }),
     ]
 }
 

@@ -6,7 +6,7 @@ use shoal_protocol::commitment::{self, Commitment};
 use shoal_protocol::id::{ExecutionId, JobId, PeerId};
 use shoal_protocol::limits::{MAX_ANNOUNCE_BYTES, MAX_EXECUTIONS};
 use shoal_protocol::machine::Machine;
-use shoal_protocol::message::{Ending, Message, Resources};
+use shoal_protocol::message::{Ending, Message, Resources, TraceAnswer};
 use shoal_protocol::record::{ExecutionRecord, ExecutionState, JobRecord, JobState, Record};
 use shoal_protocol::task::{Claim, Work};
 use shoal_protocol::time::Time;
@@ -73,6 +73,9 @@ impl Checks {
                 held.answer.as_ref().is_some_and(|answer| answer.claim == m.claim && answer.salt == m.salt)
             }),
             Message::Bid(_) | Message::Refuse(_) | Message::Fail(_) => true,
+            // Nobody honest looks into executions here, so all that is asked is refused.
+            Message::TracePlease(_) => false,
+            Message::Trace(m) => matches!(m.answer, TraceAnswer::Failed(_)),
         };
         self.expect(place, supported, || format!("said {} without having saved it: {message:?}", message.name()));
         self.remembered(place, me, to, message);

@@ -10,7 +10,7 @@ use shoal_store::state::StateError;
 use crate::network::FetchError;
 use crate::query::{LogsError, ResultError};
 use crate::views::{ErrorBody, ErrorView};
-use crate::{LookupError, ReplayError, StopError, SubmitError};
+use crate::{DiffError, LookupError, ReplayError, StopError, SubmitError};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -123,6 +123,19 @@ impl From<ReplayError> for ApiError {
             ReplayError::Input(_) => Self::new(StatusCode::CONFLICT, "input_missing", message),
             ReplayError::Failed(_) => Self::new(StatusCode::CONFLICT, "no_result", message),
             _ => Self::internal(message),
+        }
+    }
+}
+
+impl From<DiffError> for ApiError {
+    fn from(error: DiffError) -> Self {
+        let message = error.to_string();
+        match error {
+            DiffError::Here(error) => Self::from(error),
+            DiffError::NoExecution { .. } => Self::not_found(message),
+            DiffError::NoDifference(..) => Self::new(StatusCode::CONFLICT, "no_difference", message),
+            DiffError::There { .. } => Self::unavailable(message),
+            DiffError::Stopping => Self::busy(message),
         }
     }
 }

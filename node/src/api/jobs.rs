@@ -13,7 +13,9 @@ use super::error::ApiError;
 use super::extract::{Asked, Sent};
 use super::{Api, events, logs};
 use crate::node::Node;
-use crate::views::{EventView, ExecutionView, JobSummary, JobView, ReplayView, ResultView, SubmitReply, SubmitRequest};
+use crate::views::{
+    DiffView, EventView, ExecutionView, JobSummary, JobView, ReplayView, ResultView, SubmitReply, SubmitRequest,
+};
 
 /// Jobs that one list has at most, and how many it has unless told otherwise.
 const MAX_LISTED: usize = 1_000;
@@ -29,6 +31,7 @@ pub(super) fn router() -> Router<Api> {
         .route("/jobs/{id}/logs", get(logs::logs))
         .route("/jobs/{id}/results", get(results))
         .route("/jobs/{id}/replay", post(replay))
+        .route("/jobs/{id}/diff", post(diff))
 }
 
 #[derive(Deserialize)]
@@ -45,6 +48,8 @@ struct From {
 struct Partition {
     #[serde(default)]
     partition: u32,
+    /// The beginning of an execution's id.
+    execution: Option<String>,
 }
 
 async fn submit(
@@ -124,4 +129,15 @@ async fn view(node: &Node, job: JobId) -> Result<JobView, ApiError> {
 async fn result(node: &Node, job: JobId) -> Result<Option<ResultView>, ApiError> {
     let result = node.result(job).await?;
     Ok(result.map(|result| ResultView { hash: result.hash, ticket: result.ticket }))
+}
+
+/// Answers when the difference was found, after several runs here and at the worker; whoever goes away stops them.
+async fn diff(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Asked(query): Asked<Partition>,
+) -> Result<Json<DiffView>, ApiError> {
+    let job = api.node().resolve_job(&id)?;
+    let diff = api.node().diff(job, query.partition, query.execution).await?;
+    Ok(Json(DiffView::from(&diff)))
 }

@@ -18,6 +18,8 @@ mod get;
 
 mod replay;
 
+mod diff;
+
 mod stop;
 
 use anyhow::Result;
@@ -52,6 +54,8 @@ enum Command {
     Get(get::Get),
     /// Run a job again on the node, alone, and say whether the same comes of it
     Replay(replay::Replay),
+    /// Find where an execution's run parts from the node's own
+    Diff(diff::Diff),
     /// Stop a job
     Stop(stop::Stop),
 }
@@ -68,6 +72,7 @@ impl Job {
             Command::Logs(command) => command.run(global).await,
             Command::Get(command) => Box::pin(command.run(global)).await,
             Command::Replay(command) => command.run(global).await,
+            Command::Diff(command) => command.run(global).await,
             Command::Stop(command) => command.run(global).await,
         }
     }

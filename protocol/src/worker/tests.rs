@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::limits::MAX_TRACES;
 use crate::machine::{Finished, Input, Machine, Output};
 use crate::message::{
     Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
+    TraceAnswer, TracePlease,
 };
-use crate::task::{Account, Claim, Engine, Invocation, Limits, Outcome, Wasm, Work};
+use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
+use crate::trace::{Rerun, TraceRequest, Window};
 use crate::wire::{Sealed, canonical};
 
 const ME: PeerId = PeerId([1; 32]);
@@ -89,7 +92,11 @@ fn from_requester(message: Message) -> Input {
 }
 
 fn award() -> Input {
-    from_requester(Message::Award(Award {
+    from_requester(Message::Award(the_award()))
+}
+
+fn the_award() -> Award {
+    Award {
         job: job(),
         execution: execution(),
         partition: 0,
@@ -98,7 +105,13 @@ fn award() -> Input {
         work: work(),
         resources: RESOURCES,
         contact: Contact::default(),
-    }))
+    }
+}
+
+fn trace_please(number: u64) -> Input {
+    let window = Window::between(0, 10, 10);
+    let request = TraceRequest { calls: window, checkpoints: window, call: None, checkpoint: None };
+    from_requester(Message::TracePlease(TracePlease { award: the_award(), number, request }))
 }
 
 fn executed() -> Input {
@@ -107,7 +120,11 @@ fn executed() -> Input {
 }
 
 fn settle() -> Input {
-    from_requester(Message::Settle(Settle { job: job(), execution: execution(), ending: Ending::Agreed }))
+    settle_as(Ending::Agreed)
+}
+
+fn settle_as(ending: Ending) -> Input {
+    from_requester(Message::Settle(Settle { job: job(), execution: execution(), ending }))
 }
 
 /// The names of what a machine wants done after an input.
@@ -116,11 +133,18 @@ fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
     let name = |output| match output {
         Output::Save(_) => "save".to_owned(),
         Output::Forget(_) => "forget".to_owned(),
+        Output::Send(_, Message::Trace(trace)) => match trace.answer {
+            TraceAnswer::Running => "trace-running".to_owned(),
+            TraceAnswer::Done(_) => "trace-done".to_owned(),
+            TraceAnswer::Failed(why) => format!("trace-failed ({why})"),
+        },
         Output::Gossip(message) | Output::Send(_, message) => message.name().to_owned(),
         Output::Fetch { .. } => "fetch-blobs".to_owned(),
         Output::Execute { .. } => "execute".to_owned(),
         Output::Release(_) => "release".to_owned(),
         Output::Learn(..) => "learn".to_owned(),
+        Output::Rerun { .. } => "rerun".to_owned(),
+        Output::Abort(_) => "abort".to_owned(),
         other => format!("{other:?}"),
     };
     std::iter::from_fn(|| machine.poll()).map(name).collect::<Vec<_>>().join(" ")
@@ -165,6 +189,62 @@ fn an_execution_takes_each_step_once_and_in_order() {
     }
     outputs(&mut worker, 100_000, Input::Tick);
     assert_eq!((worker.held_executions(), worker.capacity().0, worker.deadline()), (0, Resources::default(), None));
+}
+
+/// A worker that has run and settled an execution.
+fn experienced() -> Machine {
+    let mut worker = worker();
+    let steps = [(0, announce(Vec::new())), (100, Input::Tick), (110, award())];
+    let then = [(130, Input::Fetched(execution(), Ok(()))), (140, executed()), (180, settle())];
+    for (now, input) in steps.into_iter().chain(then) {
+        outputs(&mut worker, now, input);
+    }
+    assert_eq!(worker.capacity().0, Resources::default());
+    worker
+}
+
+fn reran() -> Input {
+    let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash([5; 32]) };
+    let rerun = Rerun { claim, account: Account::default(), trace: Default::default() };
+    Input::Reran(execution(), Ok(Box::new(rerun)))
+}
+
+#[test]
+fn an_execution_of_the_past_is_run_again_for_its_requester() {
+    let mut worker = experienced();
+    let table = [
+        (200, trace_please(0), "trace-running learn rerun"),
+        (210, trace_please(0), "trace-running"),
+        (220, trace_please(1), "trace-failed (declined: another execution is being looked into)"),
+        (230, reran(), "trace-done release"),
+        (240, trace_please(0), "trace-done"),
+        (250, reran(), ""),
+        (260, trace_please(1), "trace-running learn rerun"),
+        (270, settle_as(Ending::Cancelled), "abort release"),
+        (280, reran(), ""),
+        (290, settle_as(Ending::Cancelled), ""),
+        (300, trace_please(1), "trace-running learn rerun"),
+        (310, Input::Reran(execution(), Err(Failure::TimedOut)), "trace-failed (execution timeout reached) release"),
+    ];
+    for (now, input, expected) in table {
+        assert_eq!(outputs(&mut worker, now, input.clone()), expected, "at {now}: {input:?}");
+        let used = if expected.contains("rerun") { RESOURCES } else { worker.capacity().0 };
+        assert_eq!(worker.capacity().0, used, "at {now}: a run is charged");
+    }
+    assert_eq!(worker.capacity().0, Resources::default());
+}
+
+#[test]
+fn only_what_was_run_here_is_run_again_and_not_for_ever() {
+    let refused = "trace-failed (declined: it remembers no such execution)";
+    assert_eq!(outputs(&mut worker(), 0, trace_please(0)), refused);
+    let mut worker = experienced();
+    for number in 0..u64::from(MAX_TRACES) {
+        assert_eq!(outputs(&mut worker, 200, trace_please(number)), "trace-running learn rerun");
+        assert_eq!(outputs(&mut worker, 200, reran()), "trace-done release");
+    }
+    let refused = "trace-failed (declined: it was looked into often enough)";
+    assert_eq!(outputs(&mut worker, 200, trace_please(99)), refused);
 }
 
 #[test]

@@ -4,9 +4,11 @@ use shoal_protocol::commitment::{Commitment, Salt};
 use shoal_protocol::id::PeerId;
 use shoal_protocol::id::{BlobHash, InvocationId};
 use shoal_protocol::message::{
-    Bid, Commit, Contact, Ending, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage,
+    Bid, Commit, Contact, Ending, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage, Trace, TraceAnswer,
+    TracePlease,
 };
 use shoal_protocol::task::{Account, Claim, Failure, Outcome};
+use shoal_protocol::trace::TraceRequest;
 
 use super::{Event, What, World};
 use crate::checks::most_outputs;
@@ -148,7 +150,7 @@ impl World {
         let (job, execution) = (award.job, award.execution);
         let salt = Salt(self.chance.bytes());
         let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash(self.chance.bytes()) };
-        match self.chance.below(9) {
+        match self.chance.below(11) {
             0 | 1 => {
                 let round = u32::try_from(self.chance.below(4)).unwrap_or(0);
                 let contact = Contact::default();
@@ -168,6 +170,14 @@ impl World {
             5 => (Some(requester), Message::Fail(Fail { job, execution, failure: Failure::TimedOut })),
             6 => (Some(worker), Message::Settle(Settle { job, execution, ending: Ending::Cancelled })),
             7 => (Some(worker), Message::RevealPlease(RevealPlease { job, execution })),
+            8 => {
+                let (number, request) = (0, TraceRequest::NOTHING);
+                (Some(worker), Message::TracePlease(TracePlease { award, number, request }))
+            }
+            9 => {
+                let answer = TraceAnswer::Failed(Failure::TimedOut);
+                (Some(requester), Message::Trace(Trace { job, execution, number: 0, answer }))
+            }
             _ => (Some(worker), Message::Award(award)),
         }
     }

@@ -28,6 +28,10 @@ impl World {
             Output::Abort(execution) => self.abort(node, execution),
             Output::Release(execution) => drop(self.nodes[node as usize].disk.made.remove(&execution)),
             Output::Collect { job, partition, result, from, .. } => self.collect(node, job, partition, result, &from),
+            Output::Rerun { execution, .. } | Output::Traced(execution, _) => {
+                let place = self.place(node);
+                self.checks.never(place, || format!("{execution} is looked into, and nobody here asks for that"));
+            }
         }
     }
 
