@@ -34,6 +34,25 @@ pub(super) fn bar(what: &str, bytes: u64) -> ProgressBar {
     }
 }
 
+/// Shows for how long something has been going on, until it is dropped; invisible unless a person is watching.
+pub(super) fn waiting(what: &'static str) -> Waiting {
+    let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let spinner = ProgressBar::with_draw_target(None, target).with_message(what);
+    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    let spinner = if let Ok(style) = style { spinner.with_style(style) } else { spinner };
+    spinner.enable_steady_tick(TICK);
+    Waiting(spinner)
+}
+
+/// A spinner that goes away when it is dropped.
+pub(super) struct Waiting(ProgressBar);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Has the node fetch content, and counts the bytes for whoever is watching.
 pub(super) async fn fetch(client: &Client, request: &FetchRequest) -> Result<BlobView, ClientError> {
     let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::output::{self, OutputFlag};
-use crate::cli::{Global, Status, connect};
+use crate::cli::{Global, Status, connect, progress};
 use crate::views::{DiffView, FindingView, RunView};
 
 /// Flags of `shoal job diff`.
@@ -26,7 +26,9 @@ pub(super) struct Diff {
 impl Diff {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let client = connect::running(global).await?;
+        let waiting = progress::waiting("running it again, here and at the worker");
         let diff = client.diff(&self.id, self.partition, self.execution.as_deref()).await?;
+        drop(waiting);
         output::show(self.output.format(global.format), &diff, text)?;
         Ok(if diff.same { Status::Done } else { Status::JobFailed })
     }

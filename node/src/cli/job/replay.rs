@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::output::{self, OutputFlag};
-use crate::cli::{Global, Status, connect};
+use crate::cli::{Global, Status, connect, progress};
 use crate::views::{ComparedView, DifferenceView, ReplayView};
 
 /// Files that are named for one execution; more are counted.
@@ -25,7 +25,10 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
-        let replay = connect::running(global).await?.replay(&self.id, self.partition).await?;
+        let client = connect::running(global).await?;
+        let waiting = progress::waiting("running it again");
+        let replay = client.replay(&self.id, self.partition).await?;
+        drop(waiting);
         output::show(self.output.format(global.format), &replay, text)?;
         Ok(if replay.agrees == Some(false) { Status::JobFailed } else { Status::Done })
     }
