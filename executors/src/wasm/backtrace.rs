@@ -8,7 +8,7 @@ use std::fmt::Write;
 use wasmtime::{FrameInfo, WasmBacktrace};
 
 use super::names;
-use super::rewrite::IMPORT;
+use super::rewrite::{CROSSING, IMPORT};
 
 /// The most frames that are listed, innermost first.
 const MAX_FRAMES: usize = 20;
@@ -20,6 +20,7 @@ pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
 
 /// The functions of a backtrace, a line each; none if there are none.
 pub(super) fn listed(frames: &[FrameInfo]) -> Option<String> {
+    let frames: Vec<_> = frames.iter().filter(|frame| frame.func_name() != Some(CROSSING)).collect();
     let mut text = String::new();
     for (depth, frame) in frames.iter().take(MAX_FRAMES).enumerate() {
         let _ = writeln!(text, "{depth:>4}: {}", function(frame));
@@ -32,7 +33,8 @@ pub(super) fn listed(frames: &[FrameInfo]) -> Option<String> {
 
 /// The function's number in the module as its owner knows it: the rewrite puts imports of its own before all others.
 fn original(frame: &FrameInfo) -> u32 {
-    let added = frame.module().imports().filter(|import| import.module() == IMPORT).count();
+    let added =
+        frame.module().imports().filter(|import| import.module() == IMPORT && import.ty().func().is_some()).count();
     frame.func_index().saturating_sub(u32::try_from(added).unwrap_or(0))
 }
 

@@ -6,8 +6,9 @@
 //! returns it as its last result, and the module [`IMPORT`] provides what it asks of the host.
 //!
 //! `plan` decides what is to be done in a function and `emit` does it. `flow` finds which floats may hold NaN whose
-//! bits differ (`float` knows the operators), `cost` where fuel is charged, `stack` what calls cost; `types` and `bulk`
-//! are what a module gains.
+//! bits differ (`float` knows the operators), `cost` where fuel is charged, `stack` what calls cost; `types`, `bulk` and
+//! `boundary` are what a module gains, `indices` where everything stands then. `component` rewrites the modules inside
+//! a component and what links them.
 
 mod plan;
 
@@ -27,7 +28,13 @@ mod types;
 
 mod meter;
 
+mod boundary;
+
+mod indices;
+
 mod sections;
+
+mod component;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -35,16 +42,19 @@ use std::ops::Range;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{BranchHints, CodeSection};
 use wasmparser::{
-    BlockType, FuncToValidate, FuncType, FunctionBody, Parser, Payload, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, WasmFeatures,
+    BlockType, ExternalKind, FuncToValidate, FuncType, FunctionBody, Parser, Payload, TypeRef, ValType, ValidPayload,
+    Validator, ValidatorResources, WasmFeatures,
 };
 
+use boundary::Boundary;
+pub(super) use boundary::CROSSING;
 use bulk::Bulk;
+pub use component::{READ, REFILL_COMPONENT, SETTLE_COMPONENT};
+use indices::Indices;
 pub use meter::Meter;
 use types::Types;
 
-/// The module that rewritten modules import from. No name in it can be imported by a program, whose functions all
-/// take the meter last: types differ.
+/// The module that rewritten modules import from; no program may import from one of that name.
 pub const IMPORT: &str = "shoal";
 /// `(meter) -> meter`: settles what was used and hands out more, or ends the run.
 pub const REFILL: &str = "refill";
@@ -53,8 +63,9 @@ pub const LEAVE: &str = "leave";
 /// `() -> fuel`: the fuel that the host keeps.
 pub const ENTER: &str = "enter";
 
-/// Functions that a rewritten module imports from [`IMPORT`], after its own.
-const HOST_FUNCTIONS: u32 = 3;
+/// The global in which the meter crosses from module to module in a component.
+const METER: &str = "meter";
+
 /// Largest rewritten function, in bytes: what engines accept.
 const MAX_BODY_BYTES: usize = 7_654_321;
 /// Locals of a function, before the rewrite adds its own; engines accept 50,000.
@@ -97,24 +108,51 @@ impl From<wasm_encoder::reencode::Error> for Refused {
     }
 }
 
-/// Rewrites a module.
+/// Rewrites a module, or a component with all modules in it.
 pub fn rewrite(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
+    if Parser::is_component(bytes) {
+        return component::rewrite(bytes);
+    }
     let mut validator = Validator::new_with_features(FEATURES);
-    let mut module = Module { bytes, ..Module::default() };
-    let mut payloads = Vec::new();
-    let mut bodies = Vec::new();
+    let mut reading = Reading::new(bytes, Boundary::Metered);
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
-        match validator.payload(&payload)? {
-            ValidPayload::Func(function, body) => bodies.push((function, body)),
-            ValidPayload::Parser(_) => return Err(Refused::Unsupported("a module inside")),
-            _ => {}
-        }
-        module.take(&payload)?;
-        payloads.push(payload);
+        let valid = validator.payload(&payload)?;
+        reading.take(payload, valid)?;
     }
-    let code = module.code(&bodies)?;
-    sections::assemble(&mut module, &payloads, code)
+    reading.finish()
+}
+
+/// A module that is being read.
+struct Reading<'a> {
+    module: Module<'a>,
+    payloads: Vec<Payload<'a>>,
+    bodies: Vec<(FuncToValidate<ValidatorResources>, FunctionBody<'a>)>,
+}
+
+impl<'a> Reading<'a> {
+    /// Begins a module whose sections lie in `bytes`.
+    fn new(bytes: &'a [u8], boundary: Boundary) -> Self {
+        let indices = Indices::new(boundary);
+        let module = Module { bytes, indices, ..Module::default() };
+        Self { module, payloads: vec![], bodies: vec![] }
+    }
+
+    /// Takes its next part, which was found valid.
+    fn take(&mut self, payload: Payload<'a>, valid: ValidPayload<'a>) -> Result<(), Refused> {
+        if let ValidPayload::Func(function, body) = valid {
+            self.bodies.push((function, body));
+        }
+        self.module.take(&payload)?;
+        self.payloads.push(payload);
+        Ok(())
+    }
+
+    /// The module, rewritten.
+    fn finish(mut self) -> Result<Vec<u8>, Refused> {
+        let code = self.module.code(&self.bodies)?;
+        sections::assemble(&mut self.module, &self.payloads, code)
+    }
 }
 
 /// A module on its way: what its functions need to know of it, and what they add to it.
@@ -122,10 +160,13 @@ pub fn rewrite(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
 struct Module<'a> {
     bytes: &'a [u8],
     types: Types,
-    /// Functions imported by the module itself.
-    imported: u32,
-    /// Functions of its own.
-    defined: u32,
+    indices: Indices,
+    /// Types of the functions that it imports.
+    imported: Vec<u32>,
+    /// Types of its own functions.
+    defined: Vec<u32>,
+    /// Functions of its own that it exports, by their number among these.
+    exported: BTreeMap<u32, u32>,
     /// Type of each tag.
     tags: Vec<u32>,
     /// The start function, as the module counts.
@@ -135,6 +176,7 @@ struct Module<'a> {
 }
 
 /// All functions, written.
+#[derive(Default)]
 struct Code {
     section: CodeSection,
     hints: BranchHints,
@@ -155,17 +197,21 @@ impl<'a> Module<'a> {
             }
             Payload::ImportSection(section) => {
                 for import in section.clone().into_imports() {
-                    match import?.ty {
-                        TypeRef::Func(_) => self.imported += 1,
-                        TypeRef::Tag(tag) => self.tags.push(tag.func_type_idx),
-                        _ => {}
-                    }
+                    self.take_import(&import?)?;
                 }
             }
-            Payload::FunctionSection(section) => self.defined = section.count(),
+            Payload::FunctionSection(section) => {
+                self.defined = section.clone().into_iter().collect::<Result<_, _>>()?;
+                self.indices.defined = section.count();
+            }
             Payload::TagSection(section) => {
                 for tag in section.clone() {
                     self.tags.push(tag?.func_type_idx);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section.clone() {
+                    self.take_export(&export?);
                 }
             }
             Payload::StartSection { func, .. } => self.start = Some(*func),
@@ -174,29 +220,55 @@ impl<'a> Module<'a> {
         Ok(())
     }
 
+    fn take_import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), Refused> {
+        if import.module == IMPORT {
+            return Err(Refused::Unsupported("an import from a module named \"shoal\""));
+        }
+        match import.ty {
+            TypeRef::Func(ty) => {
+                self.imported.push(ty);
+                self.indices.imported += 1;
+            }
+            TypeRef::Global(_) => self.indices.globals += 1,
+            TypeRef::Tag(tag) => self.tags.push(tag.func_type_idx),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_export(&mut self, export: &wasmparser::Export<'_>) {
+        let functions = matches!(export.kind, ExternalKind::Func);
+        if functions && export.index >= self.indices.imported {
+            let next = count(self.exported.len());
+            self.exported.entry(export.index).or_insert(next);
+            self.indices.exported = count(self.exported.len());
+        }
+    }
+
     fn code(&mut self, bodies: &[(FuncToValidate<ValidatorResources>, FunctionBody<'_>)]) -> Result<Code, Refused> {
-        let (mut section, mut hints, mut added) = (CodeSection::new(), BranchHints::new(), vec![]);
+        let mut code = Code::default();
         for (function, body) in bodies {
             check_locals(body)?;
             let plan = plan::plan(self, function, body)?;
             let emitted = emit::emit(self, function.ty, body, &plan)?;
-            section.raw(&emitted.bytes);
+            code.section.raw(&emitted.bytes);
             if !emitted.hints.is_empty() {
-                hints.function_hints(self.function(function.index), emitted.hints);
+                code.hints.function_hints(self.indices.function(function.index), emitted.hints);
             }
         }
+        boundary::wrap(self, &mut code);
         let mut bulk: Vec<_> = self.bulk.iter().map(|(bulk, number)| (*number, *bulk)).collect();
         bulk.sort_unstable();
         for (_, bulk) in bulk {
-            section.function(&bulk.body(self.refill()));
-            added.push(self.types.intern(&Bulk::PARAMETERS, &[ValType::I64]));
+            code.section.function(&bulk.body(self.indices.refill()));
+            code.added.push(self.types.intern(&Bulk::PARAMETERS, &[ValType::I64]));
         }
-        let start = self.start.map(|start| {
-            section.function(&bulk::start(self.enter(), self.function(start), self.leave()));
-            added.push(self.types.intern(&[], &[]));
-            self.refill() + HOST_FUNCTIONS + self.defined + self.bulk_count()
-        });
-        Ok(Code { section, hints, added, start })
+        if let Some(start) = self.start {
+            code.section.function(&boundary::start(self.indices, start));
+            code.start = Some(self.indices.own() + self.indices.defined + count(code.added.len()));
+            code.added.push(self.types.intern(&[], &[]));
+        }
+        Ok(code)
     }
 
     fn bytes(&self, range: Range<usize>) -> &'a [u8] {
@@ -211,32 +283,16 @@ impl<'a> Module<'a> {
         RoundtripReencoder.block_type(block).expect("types keep their indices")
     }
 
-    /// A function's index in the rewritten module.
-    fn function(&self, index: u32) -> u32 {
-        if index < self.imported { index } else { index + HOST_FUNCTIONS }
-    }
-
-    fn refill(&self) -> u32 {
-        self.imported
-    }
-
-    fn leave(&self) -> u32 {
-        self.imported + 1
-    }
-
-    fn enter(&self) -> u32 {
-        self.imported + 2
-    }
-
     /// The function that does this bulk work.
     fn bulk(&mut self, bulk: Bulk) -> u32 {
-        let next = self.bulk_count();
-        self.imported + HOST_FUNCTIONS + self.defined + *self.bulk.entry(bulk).or_insert(next)
+        let next = count(self.bulk.len());
+        self.indices.bulk() + *self.bulk.entry(bulk).or_insert(next)
     }
+}
 
-    fn bulk_count(&self) -> u32 {
-        u32::try_from(self.bulk.len()).expect("segments are limited")
-    }
+/// How many items of a module there are: engines allow a million of a kind.
+fn count(items: usize) -> u32 {
+    u32::try_from(items).expect("items are limited")
 }
 
 fn check_locals(body: &FunctionBody<'_>) -> Result<(), Refused> {

@@ -28,7 +28,7 @@ pub(crate) struct Host {
 
 /// How a host ends a run.
 #[derive(Debug)]
-struct Stopped(&'static str);
+pub(crate) struct Stopped(&'static str);
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +44,7 @@ impl Host {
         Self { reserve, slice, refills: 0, kept: 0 }
     }
 
-    fn refill(&mut self, meter: i64) -> Result<i64, Stopped> {
+    pub(crate) fn refill(&mut self, meter: i64) -> Result<i64, Stopped> {
         let meter = Meter::from_bits(meter);
         self.refills += 1;
         self.reserve += i64::from(meter.fuel);
@@ -59,15 +59,25 @@ impl Host {
         Ok(Meter { fuel, ..meter }.to_bits())
     }
 
+    /// Takes all fuel back and lends some.
+    pub(crate) fn settle(&mut self, meter: i64) -> Result<i64, Stopped> {
+        let meter = Meter::from_bits(meter);
+        self.reserve += i64::from(meter.fuel);
+        if self.reserve < 0 {
+            return Err(Stopped("fuel"));
+        }
+        Ok(Meter { fuel: 1 << 26, ..meter }.to_bits())
+    }
+
     fn full(&mut self) -> i64 {
         Meter::full(std::mem::take(&mut self.kept)).to_bits()
     }
 
-    fn keep(&mut self, meter: i64) {
+    pub(crate) fn keep(&mut self, meter: i64) {
         self.kept = Meter::from_bits(meter).fuel;
     }
 
-    fn left(&self) -> i64 {
+    pub(crate) fn left(&self) -> i64 {
         self.reserve + i64::from(self.kept)
     }
 }
@@ -204,7 +214,7 @@ pub(crate) fn digest(memory: &[u8]) -> u128 {
     u128::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
 }
 
-fn why(error: &wasmtime::Error) -> String {
+pub(crate) fn why(error: &wasmtime::Error) -> String {
     use wasmtime::Trap as T;
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return stopped.to_string();

@@ -9,6 +9,7 @@ use arbitrary::Unstructured;
 use shoal_executors::wasm::rewrite::rewrite;
 use wasm_smith::{Config, Module};
 
+use super::components;
 use super::engines::{Host, Seen, blanket, cranelift, pulley, run, run_in_wasmi, unoptimised, winch};
 
 /// What they taught: 15002 that a constant NaN and one that arithmetic made may meet in one local, and the constant must
@@ -84,6 +85,7 @@ fn compare(seed: u64, count: &mut Count) {
     } else {
         count.in_wasmi += agree("wasmi", run_in_wasmi(&rewritten, true, &mut host.clone()));
     }
+    components::compare(seed, &module);
     // Without a meter the stack is as deep as the machine lets it be.
     if seen.calls.last() != Some(&Err("stack".into())) {
         let unmetered = Seen { fuel: seen.fuel, ..unmetered };

@@ -1,4 +1,5 @@
-//! The module rewrite: each rule on small modules, and all of it on generated ones, in engines that must agree.
+//! The rewrite: each rule on small modules, and all of it on generated ones and on components around them, in engines
+//! that must agree.
 
 mod engines;
 
@@ -7,6 +8,8 @@ mod floats;
 mod meter;
 
 mod generated;
+
+mod components;
 
 use engines::{Host, Seen, cranelift, pulley, run, run_in_wasmi, unoptimised, winch};
 use shoal_executors::wasm::rewrite::rewrite;
@@ -83,7 +86,6 @@ fn what_the_profile_has_not_is_refused() {
         "(module (memory 1) (memory 1))".to_owned(),
         "(module (type (struct)))".to_owned(),
         "(module (func (result v128) v128.const i64x2 0 0 v128.const i64x2 0 0 i8x16.relaxed_swizzle))".to_owned(),
-        "(component)".to_owned(),
         format!("(module (func (param {many})))"),
         format!("(module (func (local {})))", "i32 ".repeat(49_001)),
     ] {

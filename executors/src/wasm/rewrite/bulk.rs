@@ -1,4 +1,4 @@
-//! Functions that the rewrite adds: bulk work on memory in pieces, and the start function.
+//! Functions that the rewrite adds: bulk work on memory, in pieces.
 //!
 //! A single `memory.fill` may take seconds. Each is done in pieces of [`PIECE`] bytes, and each piece is charged for,
 //! so that a run can be stopped between two. Nobody can tell: nothing else runs meanwhile, and memory is never looked
@@ -6,9 +6,6 @@
 
 use wasm_encoder::{BlockType, Function, InstructionSink};
 use wasmparser::ValType;
-
-use super::emit::STACK_SHIFT;
-use super::stack::UNITS;
 
 /// Binary logarithm of the bytes that one unit of fuel moves.
 const BYTES_SHIFT: i64 = 3;
@@ -94,12 +91,4 @@ impl Bulk {
             Bulk::Init(segment) => sink.memory_init(0, segment),
         };
     }
-}
-
-/// The start function: fetches the meter from the host, and gives it back.
-pub(super) fn start(enter: u32, start: u32, leave: u32) -> Function {
-    let mut function = Function::new([]);
-    let mut sink = function.instructions();
-    sink.call(enter).i64_const(UNITS << STACK_SHIFT).i64_add().call(start).call(leave).end();
-    function
 }

@@ -137,6 +137,11 @@ impl Costs {
     }
 }
 
+/// Fuel for passing `moved` values from one module of a component to another: two calls and entries.
+pub(super) fn crossing(moved: usize) -> u32 {
+    (2 * (CALL + ENTRY)).saturating_add(values(2 * moved))
+}
+
 /// Fuel for moving values across a branch, call or join.
 pub(super) fn values(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

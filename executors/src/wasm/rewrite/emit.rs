@@ -21,7 +21,7 @@ mod bulk;
 const NAN32: u32 = 0x7fc0_0000;
 const NAN64: u64 = 0x7ff8_0000_0000_0000;
 /// The sign bits of fuel and stack.
-const SIGNS: i64 = i64::from_ne_bytes(0x8000_0000_8000_0000_u64.to_ne_bytes());
+pub(super) const SIGNS: i64 = i64::from_ne_bytes(0x8000_0000_8000_0000_u64.to_ne_bytes());
 /// Where the stack begins in the meter.
 pub(super) const STACK_SHIFT: u32 = 32;
 
@@ -150,7 +150,7 @@ impl<'a, 'm> Emit<'a, 'm> {
 
     fn refill_if(&mut self) {
         self.hints.push(self.out.len());
-        let (meter, refill) = (self.meter, self.module.refill());
+        let (meter, refill) = (self.meter, self.module.indices.refill());
         self.sink().if_(wasm_encoder::BlockType::Empty).local_get(meter).call(refill).local_set(meter).end();
     }
 
@@ -202,8 +202,16 @@ impl<'a, 'm> Emit<'a, 'm> {
                 self.sink().local_tee(local);
             }
             Operator::RefFunc { function_index } => {
-                let function = self.module.function(*function_index);
+                let function = self.module.indices.function(*function_index);
                 self.sink().ref_func(function);
+            }
+            Operator::GlobalGet { global_index } => {
+                let global = self.module.indices.global(*global_index);
+                self.sink().global_get(global);
+            }
+            Operator::GlobalSet { global_index } => {
+                let global = self.module.indices.global(*global_index);
+                self.sink().global_set(global);
             }
             _ => self.out.extend_from_slice(bytes),
         }

@@ -121,7 +121,7 @@ impl Emit<'_, '_> {
 
     /// The host keeps the fuel while an exception flies.
     fn leave(&mut self) {
-        let (meter, leave) = (self.meter, self.module.leave());
+        let (meter, leave) = (self.meter, self.module.indices.leave());
         self.sink().local_get(meter).call(leave);
     }
 
@@ -129,11 +129,11 @@ impl Emit<'_, '_> {
         let meter = self.meter;
         match operator {
             Operator::Call { function_index } => {
-                let function = self.module.function(*function_index);
+                let function = self.module.indices.function(*function_index);
                 self.sink().local_get(meter).call(function).local_set(meter);
             }
             Operator::ReturnCall { function_index } => {
-                let function = self.module.function(*function_index);
+                let function = self.module.indices.function(*function_index);
                 self.give_frame();
                 self.sink().return_call(function);
             }
@@ -217,7 +217,7 @@ impl Emit<'_, '_> {
 
     fn end_try(&mut self, landings: &[u32]) {
         let depth = u32::try_from(landings.len()).expect("catches are limited");
-        let (meter, enter) = (self.meter, self.module.enter());
+        let (meter, enter) = (self.meter, self.module.indices.enter());
         let own = self.depth.expect("the function catches");
         self.sink().br(depth);
         for label in landings {
