@@ -2,7 +2,7 @@
 //!
 //! [`profile`] is what every machine must agree on, `inspect` what is known of a module before it is compiled,
 //! [`report`] the same for people, [`rewrite`] what is done to it, [`compiler`] the process that compiles it, `modules`
-//! how compiled modules are kept, `components` the same for components, `engines` where both run, `fuel` how long a
+//! how what was compiled is kept, `components` what is run of a component, `engines` where all run, `fuel` how long a
 //! program may run, `run` one execution.
 
 pub mod profile;
@@ -53,10 +53,10 @@ use tokio_util::sync::CancellationToken;
 use crate::wasi;
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
 use compiler::Compiler;
-use components::Components;
+use components::Command;
 use engines::Engines;
 use inspect::Inspected;
-use modules::{Modules, NoModule};
+use modules::{Compiled, Modules, NoModule};
 pub use profile::PROFILE;
 use run::{Program, Run, Runnable};
 use threads::Threads;
@@ -87,7 +87,6 @@ impl Default for WasmConfig {
 pub struct WasmExecutor {
     engines: Arc<Engines>,
     modules: Modules,
-    components: Components,
     threads: Threads,
 }
 
@@ -95,24 +94,28 @@ impl WasmExecutor {
     /// An executor; its cache folder is made if it is not there.
     pub fn new(config: WasmConfig) -> std::io::Result<Self> {
         let engines = Engines::shared().map_err(std::io::Error::other)?;
-        let components = Components::new(&config).map_err(std::io::Error::other)?;
         let modules = Modules::new(Arc::clone(&engines), config)?;
-        Ok(Self { engines, components, modules, threads: Threads::new()? })
+        Ok(Self { engines, modules, threads: Threads::new()? })
     }
 
-    async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
-        let entry_point = wasm.entry_point.clone();
-        if wasm.imports.is_empty() {
-            let compiled = self.modules.get(wasm.module, blobs).await?;
-            let linker = Arc::clone(&self.engines.on_demand.linker);
-            return Ok(Program {
-                linker,
+    async fn prepare(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Prepared, NoModule> {
+        if !wasm.imports.is_empty() {
+            return Ok(Prepared::Program(self.prepare_together(wasm, blobs).await?));
+        }
+        Ok(match self.modules.get(wasm.module, blobs).await? {
+            Compiled::Component(command) => Prepared::Command(command),
+            Compiled::Module(compiled) => Prepared::Program(Program {
+                linker: Arc::clone(&self.engines.on_demand.linker),
                 entry: compiled.module,
                 linked: compiled.linked,
                 imports: vec![],
-                entry_point,
-            });
-        }
+                entry_point: wasm.entry_point.clone(),
+            }),
+        })
+    }
+
+    async fn prepare_together(&self, wasm: &Wasm, blobs: &dyn Blobs) -> Result<Program, NoModule> {
+        let entry_point = wasm.entry_point.clone();
         let entry = self.modules.get_together(wasm.module, blobs).await?;
         let mut imports = BTreeMap::new();
         for import in &wasm.imports {
@@ -128,14 +131,8 @@ impl WasmExecutor {
     /// Prepares and runs, without regard to time.
     async fn execute(&self, run: Arc<Run>, wasm: Wasm, blobs: &dyn Blobs) -> Result<Finished, RunError> {
         match self.prepare(&wasm, blobs).await {
-            Ok(program) => self.perform(run, program).await,
-            Err(NoModule::Component) if wasm.imports.is_empty() => {
-                match self.components.get(wasm.module, blobs).await {
-                    Ok(command) => self.perform(run, command).await,
-                    Err(why) => ended_before(&run, why),
-                }
-            }
-            Err(NoModule::Component) => run.without_program(Outcome::Trapped(Trap::Instantiation)),
+            Ok(Prepared::Program(program)) => self.perform(run, program).await,
+            Ok(Prepared::Command(command)) => self.perform(run, command).await,
             Err(why) => ended_before(&run, why),
         }
     }
@@ -145,6 +142,12 @@ impl WasmExecutor {
         let _slot = self.engines.runs.acquire().await;
         run.on_thread(&self.threads, program).await
     }
+}
+
+/// What is ready to be run.
+enum Prepared {
+    Program(Program),
+    Command(Command),
 }
 
 #[async_trait]
@@ -195,7 +198,7 @@ impl Executor for WasmExecutor {
             () = tokio::time::sleep(timeout) => RunError::TimedOut(timeout),
         };
         // The program's thread must be gone before its folder is.
-        run.kill(self.components.engine()).await;
+        run.kill().await;
         Err(killed)
     }
 }
@@ -207,9 +210,7 @@ impl WasmExecutor {
         let engine = self.engines.on_demand.engine.clone();
         let inspected = tokio::task::spawn_blocking(move || {
             let inspected = inspect::inspect(&engine, hash, &bytes)?;
-            if !inspected.is_component() {
-                rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
-            }
+            rewrite::rewrite(&bytes).map_err(|refused| inspect::refused(hash, &refused))?;
             Ok(inspected)
         });
         let inspected = inspected.await;
@@ -220,7 +221,7 @@ impl WasmExecutor {
 /// The end of a run that has nothing to run.
 fn ended_before(run: &Run, why: NoModule) -> Result<Finished, RunError> {
     match why {
-        NoModule::Invalid | NoModule::Component => run.without_program(Outcome::Trapped(Trap::Instantiation)),
+        NoModule::Invalid => run.without_program(Outcome::Trapped(Trap::Instantiation)),
         NoModule::Limit(why) => Err(RunError::Declined(why)),
         NoModule::Missing(why) => Err(RunError::InputMissing(why)),
         NoModule::Host(why) => Err(RunError::HostFailed(why)),

@@ -12,7 +12,7 @@ use shoal_executors::wasm::compiler::{CompileLimits, Compiler};
 use shoal_executors::{Blobs, Executor, RunError, Task, WasmConfig, WasmExecutor};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::Outcome;
-use support::{Job, Memory, compile_bomb, compiler, exits, functions, job};
+use support::{Job, Memory, around, command, compile_bomb, compiler, exits, functions, job};
 use tokio_util::sync::CancellationToken;
 
 fn executor(cache: &Path, compiler: Compiler) -> WasmExecutor {
@@ -32,11 +32,25 @@ async fn a_module_compiled_by_a_child_runs_and_is_kept() {
 }
 
 #[tokio::test]
+async fn a_component_is_compiled_and_kept_in_the_same_way() {
+    let cache = tempfile::tempdir().unwrap();
+    let component = command("(i32.const 1)");
+    let ended = job(&component).run_on(&executor(cache.path(), compiler())).await.unwrap();
+    assert_eq!(ended.outcome, Outcome::Exited(1));
+    let mut again = job(&component);
+    again.blobs = Memory::default();
+    let ended = again.run_on(&executor(cache.path(), compiler())).await.unwrap();
+    assert_eq!(ended.outcome, Outcome::Exited(1), "from disk, without its blob");
+}
+
+#[tokio::test]
 async fn a_module_beyond_a_limit_of_the_child_is_declined_with_the_limit() {
     let usual = CompileLimits::default();
     for (module, limits, words) in [
         (compile_bomb(), CompileLimits { memory_bytes: 48 << 20, ..usual }, "more than 48 MiB of memory"),
         (compile_bomb(), CompileLimits { cpu_seconds: 1, ..usual }, "more than 1 s of processor time"),
+        (around(&compile_bomb()), CompileLimits { memory_bytes: 48 << 20, ..usual }, "more than 48 MiB of memory"),
+        (around(&compile_bomb()), CompileLimits { cpu_seconds: 1, ..usual }, "more than 1 s of processor time"),
         (compile_bomb(), CompileLimits { wall: Duration::from_millis(100), ..usual }, "took more than"),
         (functions(5_000), CompileLimits { code_bytes: 64 << 10, ..usual }, "machine code"),
     ] {

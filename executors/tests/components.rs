@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoal_executors::{RunError, WasmConfig, WasmExecutor};
 use shoal_protocol::task::{Outcome, Trap};
-use support::{Ended, Job, every_call, job};
+use support::{Ended, Job, command, every_call, job};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve};
 
@@ -73,19 +73,6 @@ async fn a_components_randomness_is_the_invocations_and_its_calls_are_digested()
     assert_eq!(ended[0].2.call.as_deref(), Some(description));
 }
 
-/// A component around the body of its `run`, which returns 0 for success.
-fn command(body: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(component
-            (core module $m (memory 1) (func $f (result i32) {body}) (export "run" (func $f)))
-            (core instance $i (instantiate $m))
-            (func $run (result (result)) (canon lift (core func $i "run")))
-            (instance $x (export "run" (func $run)))
-            (export "wasi:cli/run@0.2.0" (instance $x)))"#
-    );
-    wat::parse_str(text).unwrap()
-}
-
 #[tokio::test]
 async fn components_end_as_modules_do() {
     for (body, outcome) in [
@@ -94,10 +81,12 @@ async fn components_end_as_modules_do() {
         ("unreachable", Outcome::Trapped(Trap::Unreachable)),
         ("(loop (br 0)) (i32.const 0)", Outcome::Trapped(Trap::OutOfFuel)),
         ("(i32.load (i32.const 65536))", Outcome::Trapped(Trap::OutOfBounds)),
+        ("(i32.wrap_i64 (call $deeper (i64.const 1)))", Outcome::Trapped(Trap::StackExhausted)),
+        ("(throw $tag)", Outcome::Trapped(Trap::Uncaught)),
         ("(i32.eq (memory.grow (i32.const 1023)) (i32.const -1))", Outcome::Exited(0)),
         ("(i32.eq (memory.grow (i32.const 1024)) (i32.const -1))", Outcome::Exited(1)),
     ] {
-        let ended = job(command(body)).limits(|limits| limits.fuel = 1_000_000).vote().await;
+        let ended = job(command(body)).limits(|limits| limits.fuel = 10_000_000).vote().await;
         assert_eq!(ended.outcome, outcome, "{body}");
     }
 }
@@ -125,11 +114,124 @@ async fn a_component_beyond_the_profile_is_a_vote() {
     assert_eq!(job(component).vote().await.outcome, Outcome::Trapped(Trap::Instantiation));
 }
 
+/// A component that prints `bytes` bytes, again and again, and whose allocator turns a loop `turns` times.
+fn prints(bytes: u32, turns: u64) -> String {
+    format!(
+        r#"(component
+            (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
+            (alias export $error "error" (type $error))
+            (import "wasi:io/streams@0.2.0" (instance $streams
+                (export "output-stream" (type $output (sub resource)))
+                (alias outer 1 $error (type $outer-error))
+                (export "error" (type $error (eq $outer-error)))
+                (type $fault (variant (case "last-operation-failed" (own $error)) (case "closed")))
+                (export "stream-error" (type $stream-error (eq $fault)))
+                (export "[method]output-stream.blocking-write-and-flush"
+                    (func (param "self" (borrow $output)) (param "contents" (list u8))
+                        (result (result (error $stream-error)))))))
+            (alias export $streams "output-stream" (type $output))
+            (import "wasi:cli/stdout@0.2.0" (instance $stdout
+                (alias outer 1 $output (type $outer-output))
+                (export "output-stream" (type $output (eq $outer-output)))
+                (export "get-stdout" (func (result (own $output))))))
+            (import "wasi:random/random@0.2.0" (instance $random
+                (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+            (core module $libc (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $turn i64)
+                    (loop (local.set $turn (i64.add (local.get $turn) (i64.const 1)))
+                        (br_if 0 (i64.lt_u (local.get $turn) (i64.const {turns}))))
+                    (i32.const 1024)))
+            (core instance $libc (instantiate $libc))
+            (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
+                (memory (core memory $libc "memory"))))
+            (core func $stdout (canon lower (func $stdout "get-stdout")))
+            (core func $random (canon lower (func $random "get-random-bytes")
+                (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+            (core module $m
+                (import "host" "write" (func $write (param i32 i32 i32 i32)))
+                (import "host" "stdout" (func $stdout (result i32)))
+                (import "host" "random" (func $random (param i64 i32)))
+                (func (export "run") (result i32) (local $out i32)
+                    (local.set $out (call $stdout))
+                    (loop
+                        (call $random (i64.const 8) (i32.const 512))
+                        (call $write (local.get $out) (i32.const 1024) (i32.const {bytes}) (i32.const 0))
+                        (br 0))
+                    (i32.const 0)))
+            (core instance $i (instantiate $m (with "host" (instance
+                (export "write" (func $write)) (export "stdout" (func $stdout)) (export "random" (func $random))))))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $x (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $x)))"#
+    )
+}
+
+#[tokio::test]
+async fn the_last_call_that_fuel_is_enough_for_is_the_same_everywhere() {
+    let printed = async |fuel, bytes| {
+        let ended = job(prints(bytes, 1)).limits(|limits| limits.fuel = fuel).vote().await;
+        assert_eq!(ended.outcome, Outcome::Trapped(Trap::OutOfFuel));
+        // Random bytes are no text: each that is none was read as one character.
+        ended.stdout.chars().count()
+    };
+    // 100 a call, and a unit for each byte that it moves; little else.
+    let few = printed(1_000_000, 1).await;
+    assert!((1_000_000 / 300..=1_000_000 / 209).contains(&few), "{few}");
+    let many = printed(1_000_000, 30_000).await;
+    assert!((900_000..1_000_000).contains(&many), "{many}");
+    assert_eq!((few, many), (printed(1_000_000, 1).await, printed(1_000_000, 30_000).await));
+}
+
+#[tokio::test]
+async fn an_allocator_that_does_not_end_is_stopped_alike_everywhere() {
+    let ended = job(prints(1, u64::MAX)).vote().await;
+    assert_eq!((ended.outcome, ended.stdout.as_str()), (Outcome::Trapped(Trap::Other), ""));
+}
+
 #[tokio::test]
 async fn a_component_that_does_not_end_is_stopped() {
-    let mut endless = job(command("(loop (br 0)) (i32.const 0)")).limits(|limits| limits.fuel = u64::MAX / 2);
-    endless.timeout = Duration::from_millis(50);
-    assert!(matches!(endless.run().await, Err(RunError::TimedOut(_))));
+    let loops = [
+        command("(loop (br 0)) (i32.const 0)"),
+        command("(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0)) (i32.const 0)"),
+        prints(0, 1).into_bytes(),
+    ];
+    for endless in loops {
+        let mut endless = job(endless).limits(|limits| limits.fuel = u64::MAX / 2);
+        endless.timeout = Duration::from_millis(50);
+        let start = Instant::now();
+        assert!(matches!(endless.run().await, Err(RunError::TimedOut(_))));
+        // Compiling included, on a busy machine.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn composed_components_are_refused_at_submit_and_a_vote_elsewhere() {
+    let composed = job("(component (component (core module)))");
+    assert!(composed.check().await.unwrap_err().contains("components inside that have modules of their own"));
+    assert_eq!(composed.vote().await.outcome, Outcome::Trapped(Trap::Instantiation));
+}
+
+#[tokio::test]
+async fn a_component_that_calls_itself_traps() {
+    let component = r#"(component
+        (core module $shim (table (export "table") 1 funcref)
+            (func (export "again") (call_indirect (i32.const 0))))
+        (core instance $shim (instantiate $shim))
+        (core module $m (import "" "again" (func $again))
+            (func (export "run") (result i32) (call $again) (i32.const 0))
+            (func (export "again") (call $again)))
+        (core instance $i (instantiate $m (with "" (instance $shim))))
+        (func $again (canon lift (core func $i "again")))
+        (core func $lowered (canon lower (func $again)))
+        (core module $fill (import "" "table" (table 1 funcref)) (import "" "again" (func $again))
+            (elem (i32.const 0) func $again))
+        (core instance (instantiate $fill (with "" (instance
+            (export "table" (table $shim "table")) (export "again" (func $lowered))))))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $x (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $x)))"#;
+    assert_eq!(job(component).vote().await.outcome, Outcome::Trapped(Trap::Other));
 }
 
 /// A component that imports all of a world, and whose functions trap.

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use shoal_executors::{RunError, WasmConfig, WasmExecutor};
 use shoal_protocol::task::{Outcome, Trap};
-use support::{Job, binary, job};
+use support::{Job, binary, command, job};
 use wasmtime::{Config, Engine, Instance, Module, Store, StoreLimitsBuilder};
 
 const REPORT: &[u8] = include_bytes!("guests/report.wasm");
@@ -69,6 +69,8 @@ async fn nan_bits() {
     }
     for body in [with_payload, of_zeros] {
         assert_eq!(sealed(body).await, Outcome::Exited(canonical), "{body}");
+        let component = command(&format!("(i32.ne {body} (i32.const {canonical}))"));
+        assert_eq!(job(component).vote().await.outcome, Outcome::Exited(0), "{body}");
     }
 }
 
@@ -99,6 +101,8 @@ async fn stack_depth() {
         plain(&other, recursion).1,
         "the compiler and its settings decide how deep a recursion goes"
     );
+    let component = job(command("(i32.wrap_i64 (call $deeper (i64.const 1)))")).vote().await;
+    assert_eq!(component.outcome, Outcome::Trapped(Trap::StackExhausted));
     match job(exits(recursion)).run().await {
         Ok(ended) => assert!(matches!(ended.outcome, Outcome::Trapped(_)), "{:?}", ended.outcome),
         Err(failed) => assert!(matches!(&failed, RunError::HostFailed(why) if why.contains("stack")), "{failed:?}"),

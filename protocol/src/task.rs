@@ -47,7 +47,7 @@ pub enum Engine {
 /// A WebAssembly program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wasm {
-    /// The determinism profile, for example `wasm-2`. Workers of another profile do not bid.
+    /// The determinism profile, for example `wasm-3`. Workers of another profile do not bid.
     pub profile: String,
     /// The entry module.
     pub module: BlobHash,

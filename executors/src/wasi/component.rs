@@ -13,12 +13,13 @@ mod streams;
 
 mod files;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
-use wasmtime::{StoreContextMut, Trap};
 
 use super::abi::Stop;
 use super::types::{Answer, Errno, Fault};
 use super::world::World;
+use crate::wasm::fuel::Fuel;
 use record::Recorded;
 use types::{ErrorCode, StreamError, StreamFault};
 
@@ -58,11 +59,16 @@ pub(crate) const INTERFACES: &[&str] = &[
 ];
 
 /// Defines every interface.
-pub(crate) fn add_to_linker<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     process::define(linker)?;
     streams::define(linker)?;
     files::define(linker)
 }
+
+/// What the store of a component's run gives: its world, and the fuel that calls are charged from.
+pub(crate) trait Data: AsMut<World> + AsMut<Fuel> + 'static {}
+
+impl<T: AsMut<World> + AsMut<Fuel> + 'static> Data for T {}
 
 /// One call in progress.
 struct Call<'a> {
@@ -76,7 +82,7 @@ struct Interface<'a, T: 'static> {
     name: &'static str,
 }
 
-impl<'a, T: AsMut<World> + 'static> Interface<'a, T> {
+impl<'a, T: Data> Interface<'a, T> {
     fn new(linker: &'a mut Linker<T>, name: &'static str) -> wasmtime::Result<Self> {
         let linker = linker.instance(&format!("{name}@{VERSION}"))?;
         Ok(Self { linker, name })
@@ -136,7 +142,7 @@ impl<'a, T: AsMut<World> + 'static> Interface<'a, T> {
                 Ok(Some(result)) => Ok(result),
                 Ok(None) => Err(StreamError::Closed),
                 Err(errno) => {
-                    let fault = store.data_mut().as_mut().resources.push(StreamFault(errno));
+                    let fault = AsMut::<World>::as_mut(store.data_mut()).resources.push(StreamFault(errno));
                     Err(StreamError::LastOperationFailed(fault?))
                 }
             },))
@@ -151,7 +157,7 @@ impl<'a, T: AsMut<World> + 'static> Interface<'a, T> {
     ) -> wasmtime::Result<()> {
         let full = format!("{}.[drop]{name}", self.name);
         self.linker.resource(name, ResourceType::host::<R>(), move |mut store, handle| {
-            let world = store.data_mut().as_mut();
+            let world: &mut World = store.data_mut().as_mut();
             world.calls.begin(&full, &[("handle", u64::from(handle))]);
             let dropped = world.resources.delete(Resource::<R>::new_own(handle))?;
             let answer = act(world, dropped);
@@ -164,14 +170,15 @@ impl<'a, T: AsMut<World> + 'static> Interface<'a, T> {
     }
 }
 
-/// Performs one call: records it, charges for it, and ends the run where that is the answer.
-fn call<T: AsMut<World> + 'static, P: Recorded, R: Recorded>(
+/// Performs one call: records it, charges for it, and ends the run where that is the answer. The program has given all
+/// its fuel back before.
+fn call<T: Data, P: Recorded, R: Recorded>(
     store: &mut StoreContextMut<'_, T>,
     name: &str,
     arguments: P,
     act: impl FnOnce(&mut Call<'_>, P) -> Answer<R>,
 ) -> wasmtime::Result<Result<R, Errno>> {
-    let fuel = store.get_fuel()?;
+    let fuel = AsMut::<Fuel>::as_mut(store.data_mut()).left();
     let mut call = Call { world: store.data_mut().as_mut(), fuel };
     call.world.calls.begin(name, &[]);
     arguments.record(&mut call.world.calls);
@@ -189,12 +196,12 @@ fn call<T: AsMut<World> + 'static, P: Recorded, R: Recorded>(
     };
     calls.end(result);
     let fuel = call.fuel;
-    store.set_fuel(fuel)?;
+    AsMut::<Fuel>::as_mut(store.data_mut()).leave(fuel);
     match answer {
         Ok(result) => Ok(Ok(result)),
         Err(Fault::Errno(errno)) => Ok(Err(errno)),
         Err(Fault::Host(error)) => Err(wasmtime::Error::new(Stop::Host(error))),
-        Err(Fault::OutOfFuel) => Err(wasmtime::Error::new(Trap::OutOfFuel)),
+        Err(Fault::OutOfFuel) => Err(wasmtime::Error::new(Stop::OutOfFuel)),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use shoal_protocol::limits::MAX_BACKTRACE_BYTES;
 use shoal_protocol::trace::{Checkpoint, Mark, TraceRequest, Window};
-use wasmtime::{Caller, Extern, WasmBacktrace};
+use wasmtime::{AsContextMut, Caller, Extern, Memory, StoreContextMut, WasmBacktrace};
 
 use super::backtrace;
 use super::host::Host;
@@ -30,37 +30,47 @@ impl Checkpoints {
     }
 }
 
-/// The program has used up a slice.
+/// A module has used up a slice.
 pub(super) fn pass(caller: &mut Caller<'_, Host>) {
-    let Some(mut checkpoints) = caller.data_mut().checkpoints.take() else { return };
+    if caller.data().checkpoints.is_some() {
+        let memory = caller.get_export("memory").and_then(Extern::into_memory);
+        pass_with(caller.as_context_mut(), memory);
+    }
+}
+
+/// A component has used up a slice. Its memories are hidden from the host, so what it has called and used must do.
+pub(super) fn pass_in_component(store: StoreContextMut<'_, Host>) {
+    pass_with(store, None);
+}
+
+fn pass_with(mut store: StoreContextMut<'_, Host>, memory: Option<Memory>) {
+    let Some(mut checkpoints) = store.data_mut().checkpoints.take() else { return };
     let number = checkpoints.passed;
     checkpoints.passed += 1;
     if checkpoints.window.point(checkpoints.marks.len()) == Some(checkpoints.passed) {
-        checkpoints.marks.push(note(caller));
+        checkpoints.marks.push(note(&mut store, memory));
     }
     if checkpoints.describe == Some(number) {
-        checkpoints.described = Some(describe(caller, checkpoints.fuel));
+        checkpoints.described = Some(describe(&mut store, memory, checkpoints.fuel));
     }
-    caller.data_mut().checkpoints = Some(checkpoints);
+    store.data_mut().checkpoints = Some(checkpoints);
 }
 
-fn note(caller: &mut Caller<'_, Host>) -> Mark {
-    let memory = caller.get_export("memory").and_then(Extern::into_memory);
+fn note(store: &mut StoreContextMut<'_, Host>, memory: Option<Memory>) -> Mark {
     let mut hasher = blake3::Hasher::new();
     if let Some(memory) = memory {
-        hasher.update(memory.data(&*caller));
+        hasher.update(memory.data(&*store));
     }
-    hasher.update(&caller.data().fuel.left().to_le_bytes());
-    hasher.update(&caller.data_mut().world.calls.so_far().digest);
+    hasher.update(&store.data().fuel.left().to_le_bytes());
+    hasher.update(&store.data_mut().world.calls.so_far().digest);
     mark(hasher.finalize().as_bytes())
 }
 
-fn describe(caller: &mut Caller<'_, Host>, fuel: u64) -> Checkpoint {
-    let memory = caller.get_export("memory").and_then(Extern::into_memory);
-    let memory_bytes = memory.map_or(0, |memory| memory.data_size(&*caller) as u64);
-    let mut backtrace = backtrace::listed(WasmBacktrace::force_capture(&*caller).frames()).unwrap_or_default();
+fn describe(store: &mut StoreContextMut<'_, Host>, memory: Option<Memory>, fuel: u64) -> Checkpoint {
+    let memory_bytes = memory.map_or(0, |memory| memory.data_size(&*store) as u64);
+    let mut backtrace = backtrace::listed(WasmBacktrace::force_capture(&*store).frames()).unwrap_or_default();
     clip(&mut backtrace, MAX_BACKTRACE_BYTES);
-    let fuel = fuel.saturating_sub(caller.data().fuel.left());
-    let calls = caller.data_mut().world.calls.so_far().count;
+    let fuel = fuel.saturating_sub(store.data().fuel.left());
+    let calls = store.data_mut().world.calls.so_far().count;
     Checkpoint { fuel, calls, memory_bytes, backtrace }
 }

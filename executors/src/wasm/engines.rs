@@ -6,7 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
-use wasmtime::{Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
+use wasmparser::Parser;
+use wasmtime::{Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, component};
 
 use super::fuel;
 use super::host::Host;
@@ -21,15 +22,17 @@ const POOLED_TABLES: u32 = 4;
 /// Programs that run at once, of all kinds: each has a thread.
 pub(super) const MAX_RUNS: u32 = 128;
 
-/// How wasmtime says that a valid module is beyond what it implements. That is found before anything of the machine
-/// matters, so all engines of this version say so.
-const TRANSLATION: &str = "WebAssembly translation error";
+/// How wasmtime says that a valid module or component is beyond what it implements. That is found before anything of
+/// the machine matters, so all engines of this version say so.
+const TRANSLATION: [&str; 2] = ["WebAssembly translation error", "failed to parse WebAssembly module"];
 
 /// The engines of an executor.
 pub(super) struct Engines {
     /// None if this process may not reserve so many addresses.
     pub(super) pooled: Option<Platform>,
     pub(super) on_demand: Platform,
+    /// Components run on demand too: each is several modules.
+    pub(super) components: component::Linker<Host>,
     /// A place in the pool for each run.
     pub(super) runs: Semaphore,
 }
@@ -66,8 +69,11 @@ impl Engines {
         let on_demand = Platform::new(compiling()?)?;
         let pooled = Engine::new(profile::config().allocation_strategy(pool()));
         let pooled = pooled.inspect_err(|error| tracing::info!(%error, "no pool of instances")).ok();
+        let mut components = component::Linker::new(&on_demand.engine);
+        wasi::component::add_to_linker(&mut components)?;
+        fuel::add_to_component_linker(&mut components)?;
         let runs = Semaphore::new(MAX_RUNS as usize);
-        Ok(Self { pooled: pooled.map(Platform::new).transpose()?, on_demand, runs })
+        Ok(Self { pooled: pooled.map(Platform::new).transpose()?, on_demand, components, runs })
     }
 }
 
@@ -85,12 +91,19 @@ pub(super) fn compiling() -> wasmtime::Result<Engine> {
     Engine::new(&profile::config())
 }
 
-/// Machine code of a module that was inspected before.
-pub(super) fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let module = rewrite(module).map_err(|refused| CompileError::Invalid(refused.to_string()))?;
-    engine.precompile_module(&module).map_err(|error| {
+/// Machine code of a module or component that was inspected before.
+pub(super) fn compile(engine: &Engine, program: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let program = rewrite(program).map_err(|refused| CompileError::Invalid(refused.to_string()))?;
+    let compiled = match Parser::is_component(&program) {
+        true => engine.precompile_component(&program),
+        false => engine.precompile_module(&program),
+    };
+    compiled.map_err(|error| {
         let why = format!("{error:#}");
-        if why.contains(TRANSLATION) { CompileError::Invalid(why) } else { CompileError::Host(why) }
+        match TRANSLATION.iter().any(|words| why.contains(words)) {
+            true => CompileError::Invalid(why),
+            false => CompileError::Host(why),
+        }
     })
 }
 

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wasmtime::{Caller, Linker};
+use wasmtime::{Caller, Linker, StoreContextMut, component};
 
 use super::checkpoints;
 use super::host::Host;
-use super::rewrite::{ENTER, IMPORT, LEAVE, Meter, REFILL};
+use super::rewrite::{ENTER, IMPORT, LEAVE, Meter, REFILL, REFILL_COMPONENT, SETTLE_COMPONENT};
 use crate::wasi::abi::Stop;
 
 /// Fuel that a program has in hand at most. It takes well under a millisecond, some ten when every unit is a page
 /// that the machine must find first.
 const SLICE: i32 = 100_000;
+/// Fuel that a component's allocator may use up while the host hands over a result, when it can neither ask for more nor
+/// be stopped. A loop of nothing uses it up in 6 ms, code that waits for memory in some ten times that.
+const LOAN: i32 = 1 << 26;
 
 /// Fuel that a run has left.
 #[derive(Debug)]
@@ -37,14 +40,16 @@ impl Fuel {
         self.reserve.saturating_add_signed(self.kept.into())
     }
 
-    /// Leaves what a component, whose fuel the engine counts, has left.
+    /// Leaves what a component's call to the host has not used.
     pub(crate) fn leave(&mut self, left: u64) {
         self.reserve = left;
     }
 
-    /// Whether somebody has stopped the run.
-    pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::SeqCst)
+    /// Takes a component's fuel back before it calls the host, and lends it some. The loan is not handed out: what of
+    /// it was used is missing when the component's fuel is taken the next time.
+    fn settle(&mut self, meter: Meter) -> Result<Meter, Stop> {
+        self.reserve = self.take(meter)?;
+        Ok(Meter { fuel: i32::try_from(self.reserve).unwrap_or(i32::MAX).min(LOAN), ..meter })
     }
 
     /// Takes all the fuel back, the program's too, for a call to be charged.
@@ -93,4 +98,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         i64::from(std::mem::take(&mut caller.data_mut().fuel.kept))
     })?;
     Ok(())
+}
+
+/// Defines what rewritten components ask of the host.
+pub(super) fn add_to_component_linker(linker: &mut component::Linker<Host>) -> wasmtime::Result<()> {
+    let mut root = linker.root();
+    root.func_wrap(REFILL_COMPONENT, |mut store: StoreContextMut<'_, Host>, (meter,): (i64,)| {
+        let meter = store.data_mut().fuel.refill(Meter::from_bits(meter))?;
+        checkpoints::pass_in_component(store);
+        Ok((meter.to_bits(),))
+    })?;
+    root.func_wrap(SETTLE_COMPONENT, |mut store: StoreContextMut<'_, Host>, (meter,): (i64,)| {
+        Ok((store.data_mut().fuel.settle(Meter::from_bits(meter))?.to_bits(),))
+    })
 }

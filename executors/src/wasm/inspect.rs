@@ -9,18 +9,21 @@ use std::collections::BTreeMap;
 use shoal_protocol::id::BlobHash;
 use wasmparser::{
     CompositeInnerType, Encoding, ExternalKind, FuncType, GlobalType, MemoryType, Parser, Payload, TableType, TypeRef,
-    ValType, Validator,
+    ValType, Validator, WasmFeatures,
 };
 
 use super::externs::{Extern, shown};
 use super::profile::{MAX_BODY_BYTES, MAX_FUNCTIONS, MAX_ITEMS, MAX_MODULE_BYTES};
-use super::rewrite::Refused;
+use super::rewrite::{FEATURES, Refused};
 use crate::task::CheckError;
 use crate::wasi::abi::{FUNCTIONS, MODULE, PROC_EXIT};
 use interfaces::Interfaces;
 
 /// How many names an error lists.
 const MAX_NAMED: usize = 8;
+
+/// What is limited for each function by itself.
+const ONE_FUNCTION: &str = "bytes in one function";
 
 /// A module's or component's face.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub(super) struct Inspected {
     exports: BTreeMap<String, (ExternalKind, u32)>,
     /// Of a component; none if it is a core module.
     component: Option<Interfaces>,
+    /// How much there is of what is limited, in all modules of a component.
+    totals: BTreeMap<&'static str, u64>,
     /// It was read to its end.
     whole: bool,
 }
@@ -98,8 +103,10 @@ fn not_binary(hash: BlobHash, bytes: &[u8]) -> CheckError {
     CheckError::NotWasm(hash, "it does not begin with \\0asm".into())
 }
 
-fn within_limits(hash: BlobHash, payload: &Payload<'_>) -> Result<(), CheckError> {
-    let (what, have, limit) = match payload {
+/// How much of what there is in a section, and how much there may be; in all sections of a component together, but for
+/// the size of a function.
+fn limited(payload: &Payload<'_>) -> Option<(&'static str, u64, u64)> {
+    Some(match payload {
         Payload::TypeSection(section) => ("types", section.count().into(), MAX_ITEMS),
         Payload::ImportSection(section) => ("imports", section.count().into(), MAX_ITEMS),
         Payload::FunctionSection(section) => ("functions", section.count().into(), MAX_FUNCTIONS),
@@ -109,10 +116,9 @@ fn within_limits(hash: BlobHash, payload: &Payload<'_>) -> Result<(), CheckError
         Payload::ElementSection(section) => ("element segments", section.count().into(), MAX_ITEMS),
         Payload::DataSection(section) => ("data segments", section.count().into(), MAX_ITEMS),
         Payload::TagSection(section) => ("tags", section.count().into(), MAX_ITEMS),
-        Payload::CodeSectionEntry(body) => ("bytes in one function", body.range().len() as u64, MAX_BODY_BYTES),
-        _ => return Ok(()),
-    };
-    if have <= limit { Ok(()) } else { Err(too_much(hash, what, have, limit)) }
+        Payload::CodeSectionEntry(body) => (ONE_FUNCTION, body.range().len() as u64, MAX_BODY_BYTES),
+        _ => return None,
+    })
 }
 
 /// Threads are no part of the profile. What does not parse is found by others.
@@ -155,9 +161,13 @@ impl Inspected {
             let remedy = "build it without threads";
             problems.push(CheckError::WrongKind(hash, "a module with shared memory", remedy));
         }
-        if let Err(problem) = within_limits(hash, &payload) {
-            problems.push(problem);
-            return Ok(());
+        if let Some((what, have, limit)) = limited(&payload) {
+            let total = self.totals.entry(what).or_default();
+            *total = if what == ONE_FUNCTION { have } else { total.saturating_add(have) };
+            if *total > limit {
+                problems.push(too_much(hash, what, *total, limit));
+                return Ok(());
+            }
         }
         match &mut self.component {
             None => self.take(payload).map_err(|error| invalid(hash, &error)),
@@ -168,7 +178,8 @@ impl Inspected {
     /// Whether the engine takes it, as far as that is known before it is compiled.
     pub(super) fn validate(&self, engine: &wasmtime::Engine, hash: BlobHash, bytes: &[u8]) -> Result<(), CheckError> {
         if self.is_component() {
-            return Validator::new().validate_all(bytes).map(drop).map_err(|error| invalid(hash, &error));
+            let mut validator = Validator::new_with_features(FEATURES.union(WasmFeatures::COMPONENT_MODEL));
+            return validator.validate_all(bytes).map(drop).map_err(|error| invalid(hash, &error));
         }
         wasmtime::Module::validate(engine, bytes).map_err(|error| invalid(hash, &format!("{error:#}")))
     }

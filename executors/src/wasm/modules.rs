@@ -1,6 +1,7 @@
-//! Compiled modules: found in memory, else on disk, else compiled.
+//! Compiled modules and components: found in memory, else on disk, else compiled.
 //!
-//! However many jobs want a module, it is read and compiled once; when none of them waits any more, compiling stops.
+//! However many jobs want one, it is read and compiled once; when none of them waits any more, compiling stops.
+//! What is said of modules here is said of components too.
 
 mod disk;
 
@@ -17,6 +18,7 @@ use shoal_protocol::id::BlobHash;
 use wasmtime::{InstancePre, Module};
 
 use super::WasmConfig;
+use super::components::Command;
 use super::engines::Engines;
 use super::host::Host;
 use super::profile::MAX_MODULE_BYTES;
@@ -32,8 +34,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(600);
 pub(super) enum NoModule {
     /// It is not valid under the profile: every machine says so.
     Invalid,
-    /// It is a component, which is compiled elsewhere.
-    Component,
     /// It could not be read.
     Missing(String),
     /// It needs more than this machine gives to a compilation.
@@ -42,9 +42,16 @@ pub(super) enum NoModule {
     Host(String),
 }
 
+/// What was compiled.
+#[derive(Clone)]
+pub(super) enum Compiled {
+    Module(CompiledModule),
+    Component(Command),
+}
+
 /// A compiled module.
 #[derive(Clone)]
-pub(super) struct Compiled {
+pub(super) struct CompiledModule {
     /// To run by itself.
     pub(super) module: Module,
     /// Linked against WASI alone; none if it needs import modules.
@@ -80,16 +87,18 @@ impl Modules {
         }
     }
 
-    /// The compiled module `hash` for an instance beside others.
+    /// The compiled module `hash` for an instance beside others, which no component can be.
     pub(super) async fn get_together(&self, hash: BlobHash, blobs: &dyn Blobs) -> Result<Module, NoModule> {
-        let compiled = self.get(hash, blobs).await?;
-        self.maker.together(compiled).await
+        match self.get(hash, blobs).await? {
+            Compiled::Module(module) => self.maker.together(module).await,
+            Compiled::Component(_) => Err(NoModule::Invalid),
+        }
     }
 
     async fn learn(&self, slot: &Arc<Slot>, hash: BlobHash, blobs: &dyn Blobs) -> Result<Known, NoModule> {
         match self.make(slot, hash, blobs).await {
             Ok(compiled) => Ok(Known::Compiled(compiled)),
-            Err(why @ (NoModule::Invalid | NoModule::Component)) => Ok(Known::Refused(why, None)),
+            Err(why @ NoModule::Invalid) => Ok(Known::Refused(why, None)),
             Err(why @ NoModule::Limit(_)) => Ok(Known::Refused(why, Some(Instant::now() + REFUSED_FOR))),
             Err(why) => Err(why),
         }
@@ -120,6 +129,10 @@ impl Modules {
 impl Compiled {
     /// What it takes of memory.
     fn bytes(&self) -> usize {
-        self.code_bytes * if self.together.get().is_some() { 2 } else { 1 }
+        match self {
+            Self::Module(module) if module.together.get().is_some() => 2 * module.code_bytes,
+            Self::Module(module) => module.code_bytes,
+            Self::Component(command) => command.code_bytes,
+        }
     }
 }

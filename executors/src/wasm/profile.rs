@@ -2,10 +2,10 @@
 //!
 //! Whoever changes a line here, in the WASI layer, or the version of wasmtime, changes the profile's name too.
 
-use wasmtime::{Config, OperatorCost};
+use wasmtime::Config;
 
 /// The profile's name, as an invocation gives it.
-pub const PROFILE: &str = "wasm-2";
+pub const PROFILE: &str = "wasm-3";
 
 /// Largest module, in bytes.
 pub const MAX_MODULE_BYTES: u64 = 128 << 20;
@@ -15,6 +15,8 @@ pub const MAX_FUNCTIONS: u64 = 200_000;
 pub const MAX_BODY_BYTES: u64 = 2 << 20;
 /// Types, imports, exports, globals, tags, tables, element and data segments of a module, of each.
 pub const MAX_ITEMS: u64 = 200_000;
+/// Bytes that a component hands to one call of the host; more traps.
+pub const MAX_HANDED_BYTES: usize = 128 << 20;
 /// Elements of all tables of a run.
 pub const MAX_TABLE_ELEMENTS: usize = 4_000_000;
 /// Native stack of a program, in bytes: eight times what the metered stack stands for, so that this is reached first.
@@ -42,23 +44,10 @@ pub fn config() -> Config {
     config
 }
 
-/// The configuration for components: the same rules, and what their linking needs. Components are not rewritten, so
-/// the engine counts their fuel, makes their NaNs alike and looks at the epoch; their stack is not metered.
-pub fn component_config() -> Config {
-    let mut config = config();
-    config
-        .wasm_component_model(true)
-        .wasm_multi_memory(true)
-        .consume_fuel(true)
-        .operator_cost(operator_cost())
-        .cranelift_nan_canonicalization(true)
-        .epoch_interruption(true);
-    config
-}
-
 /// What a module may use. Atomics are for programs that use them on memory of their own; shared memory is refused.
 fn features(config: &mut Config) {
     config
+        .wasm_component_model(true)
         .wasm_threads(true)
         .shared_memory(false)
         .wasm_shared_everything_threads(false)
@@ -76,11 +65,4 @@ fn features(config: &mut Config) {
         .wasm_stack_switching(false)
         .wasm_gc(false)
         .wasm_function_references(false);
-}
-
-/// One unit an operator and byte moved, as by default; growing memory is not free, because zeroing it is work.
-fn operator_cost() -> OperatorCost {
-    let mut cost = OperatorCost::new();
-    cost.variable.memory_grow_per_page = u8::MAX;
-    cost
 }

@@ -141,7 +141,7 @@ pub fn report(bytes: &[u8], entry_point: &str, import_modules: &[(String, Vec<u8
     {
         problems.extend(module.validate(&engine, hash, bytes).err());
     }
-    if problems.is_empty() && !module.is_component() {
+    if problems.is_empty() {
         problems.extend(rewrite(bytes).err().map(|refused| inspect::refused(hash, &refused)));
     }
     let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -90,10 +90,9 @@ impl Run {
     }
 
     /// Stops the program, and returns when its thread is gone.
-    pub(super) async fn kill(&self, components: &Engine) {
+    pub(super) async fn kill(&self) {
+        // The program looks when its slice of fuel is used up, and when it calls the host.
         self.killed.store(true, Ordering::SeqCst);
-        // Modules look when their slice of fuel is used up, components when the epoch changes.
-        components.increment_epoch();
         let mut busy = self.busy.subscribe();
         // An error means that the sender is gone, and with it the thread.
         let _ = busy.wait_for(|busy| !busy).await;
@@ -279,9 +278,6 @@ fn end(error: &wasmtime::Error) -> End {
 fn end_of_trap(trap: wasmtime::Trap) -> End {
     use wasmtime::Trap as T;
     End::Vote(Outcome::Trapped(match trap {
-        // A component's: modules stop by other means.
-        T::Interrupt => return End::Killed,
-        T::OutOfFuel => Trap::OutOfFuel,
         T::StackOverflow => return End::Host("the program overflowed its native stack".into()),
         T::AllocationTooLarge => return End::Host(trap.to_string()),
         T::UnreachableCodeReached => Trap::Unreachable,

@@ -189,6 +189,29 @@ pub fn exits(code: i32) -> String {
     )
 }
 
+/// A component around the body of its `run`, which returns 0 for success.
+pub fn command(body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m (memory 1) (tag $tag)
+                (func $deeper (param i64) (result i64) (i64.add (local.get 0) (call $deeper (local.get 0))))
+                (func $f (result i32) {body}) (export "run" (func $f)))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $x (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $x)))"#
+    );
+    wat::parse_str(text).expect("a component")
+}
+
+/// A component that instantiates a module, and does no more.
+pub fn around(module: &[u8]) -> Vec<u8> {
+    let mut component = wasm_encoder::ComponentBuilder::default();
+    let module = component.core_module_raw(None, module);
+    component.core_instantiate(None, module, []);
+    component.finish()
+}
+
 /// A valid module within the profile's static limits that takes long to compile: as many functions as there may be.
 pub fn compile_bomb() -> Vec<u8> {
     functions(200_000)

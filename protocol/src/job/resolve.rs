@@ -40,7 +40,7 @@ pub struct HostVariable<'a> {
 /// What the inputs of a job are, now that they are blobs, and where it will run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The determinism profile to run under, for example `wasm-2`.
+    /// The determinism profile to run under, for example `wasm-3`.
     pub profile: String,
     /// For each of the task's inputs, in their order, what it is.
     pub inputs: Vec<ResolvedInput>,

@@ -9,7 +9,7 @@ use super::types::{
     Advice, Datetime, Descriptor, DescriptorFlags, DescriptorType, DirectoryEntry, Entries, ErrorCode, Input,
     MetadataHash, NewTimestamp, OpenFlags, Output, PathFlags, Stat, StreamFault,
 };
-use super::{Call, Interface};
+use super::{Call, Data, Interface};
 use crate::wasi::fs::Inode;
 use crate::wasi::fs::path::GuestPath;
 use crate::wasi::types::{Answer, Errno, FileType, fstflags, oflags, rights};
@@ -22,7 +22,7 @@ const MAX_READ_BYTES: u64 = 1 << 20;
 
 type Fd = Resource<Descriptor>;
 
-pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn define<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut types = Interface::new(linker, "wasi:filesystem/types")?;
     types.resource("descriptor", |world, descriptor: Descriptor| world.close(descriptor.0))?;
     types.resource("directory-entry-stream", |world, entries: Entries| world.tree.release(entries.folder))?;
@@ -42,7 +42,7 @@ pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmt
     })
 }
 
-fn contents<T: AsMut<World> + 'static>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
+fn contents<T: Data>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
     types.code("[method]descriptor.read-via-stream", |call, (fd, offset): (Fd, u64)| {
         let inode = call.streamed(&fd, rights::FD_READ)?;
         call.push(Input::File { inode, offset })
@@ -85,7 +85,7 @@ fn contents<T: AsMut<World> + 'static>(types: &mut Interface<'_, T>) -> wasmtime
     })
 }
 
-fn metadata<T: AsMut<World> + 'static>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
+fn metadata<T: Data>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
     types.code("[method]descriptor.get-flags", |call, (fd,): (Fd,)| {
         let fd = call.fd(&fd)?;
         flags_of(call.world, fd)
@@ -125,7 +125,7 @@ fn metadata<T: AsMut<World> + 'static>(types: &mut Interface<'_, T>) -> wasmtime
     })
 }
 
-fn paths<T: AsMut<World> + 'static>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
+fn paths<T: Data>(types: &mut Interface<'_, T>) -> wasmtime::Result<()> {
     types.code("[method]descriptor.create-directory-at", |call, (fd, path): (Fd, String)| {
         let fd = call.fd(&fd)?;
         call.world.make_folder(fd, path.as_bytes())

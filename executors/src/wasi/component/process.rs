@@ -3,7 +3,7 @@
 use wasmtime::component::Linker;
 
 use super::types::{Datetime, Pollable, Terminal};
-use super::{Call, ENDED, Interface};
+use super::{Call, Data, ENDED, Interface};
 use crate::wasi::abi::Stop;
 use crate::wasi::clock::{TICK_NS, Which};
 use crate::wasi::types::{Answer, Errno};
@@ -12,7 +12,7 @@ use crate::wasi::world::World;
 /// Most random bytes of one call.
 const MAX_RANDOM_BYTES: u64 = 64 << 20;
 
-pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn define<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut environment = Interface::new(linker, "wasi:cli/environment")?;
     environment.sure("get-environment", |call, ()| {
         Ok(call.world.environment.iter().map(|pair| pair_of(pair)).collect::<Vec<_>>())
@@ -28,13 +28,13 @@ pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmt
 }
 
 /// Both ways of leaving end the run at once.
-fn exit<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn exit<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut exit = Interface::new(linker, "wasi:cli/exit")?;
     exit.linker.func_wrap("exit", |mut store, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
-        leave(store.data_mut().as_mut(), status.is_err().into())
+        leave(AsMut::as_mut(store.data_mut()), status.is_err().into())
     })?;
     exit.linker.func_wrap("exit-with-code", |mut store, (code,): (u8,)| -> wasmtime::Result<()> {
-        leave(store.data_mut().as_mut(), code)
+        leave(AsMut::as_mut(store.data_mut()), code)
     })
 }
 
@@ -44,7 +44,7 @@ fn leave(world: &mut World, code: u8) -> wasmtime::Result<()> {
     Err(wasmtime::Error::new(Stop::Exit(code.into())))
 }
 
-fn terminals<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn terminals<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     Interface::new(linker, "wasi:cli/terminal-input")?
         .resource("terminal-input", |_, never: Terminal<false>| match never {})?;
     Interface::new(linker, "wasi:cli/terminal-output")?
@@ -58,7 +58,7 @@ fn none<const OUTPUT: bool>() -> Answer<Option<wasmtime::component::Resource<Ter
     Ok(None)
 }
 
-fn clocks<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn clocks<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut monotonic = Interface::new(linker, "wasi:clocks/monotonic-clock")?;
     monotonic.sure("now", |call, ()| Ok(call.world.clock.read(Which::Monotonic)))?;
     monotonic.sure("resolution", |_, ()| Ok(TICK_NS))?;
@@ -72,7 +72,7 @@ fn clocks<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result
     wall.sure("resolution", |_, ()| Ok(Datetime::of(TICK_NS)))
 }
 
-fn random<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn random<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut random = Interface::new(linker, "wasi:random/random")?;
     random.sure("get-random-bytes", |call, (length,): (u64,)| call.random(length))?;
     random.sure("get-random-u64", |call, ()| Ok(call.random_number()))?;

@@ -3,18 +3,17 @@
 use wasmtime::component::{Linker, Resource};
 
 use super::types::{ErrorCode, Input, Output, Pollable, StreamFault};
-use super::{Call, Interface};
+use super::{Call, Data, Interface};
 use crate::wasi::clock::Which;
 use crate::wasi::descriptors::Object;
 use crate::wasi::types::{Answer, Errno};
-use crate::wasi::world::World;
 
 /// Most bytes that one call reads, and that a stream says it can take.
 const MAX_MOVED_BYTES: u64 = 1 << 20;
 /// Pollables of one poll.
 const MAX_POLLED: usize = 1_024;
 
-pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn define<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut error = Interface::new(linker, "wasi:io/error")?;
     error.resource("error", |_, _: StreamFault| Ok(()))?;
     error.sure("[method]error.to-debug-string", |call, (fault,): (Resource<StreamFault>,)| {
@@ -29,7 +28,7 @@ pub(super) fn define<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmt
     Interface::new(linker, "wasi:cli/stderr")?.sure("get-stderr", |call, ()| call.push(Output::Stream(2)))
 }
 
-fn poll<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn poll<T: Data>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut poll = Interface::new(linker, "wasi:io/poll")?;
     poll.resource("pollable", |_, _: Pollable| Ok(()))?;
     poll.sure("[method]pollable.ready", |call, (pollable,): (Resource<Pollable>,)| call.is_ready(&pollable))?;
@@ -41,7 +40,7 @@ fn poll<T: AsMut<World> + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<(
     poll.sure("poll", |call, (pollables,): (Vec<Resource<Pollable>>,)| call.poll(&pollables))
 }
 
-fn inputs<T: AsMut<World> + 'static>(streams: &mut Interface<'_, T>) -> wasmtime::Result<()> {
+fn inputs<T: Data>(streams: &mut Interface<'_, T>) -> wasmtime::Result<()> {
     streams.resource("input-stream", |world, input: Input| match input {
         Input::Empty => Ok(()),
         Input::File { inode, .. } => world.tree.release(inode),
@@ -57,7 +56,7 @@ fn inputs<T: AsMut<World> + 'static>(streams: &mut Interface<'_, T>) -> wasmtime
     streams.sure("[method]input-stream.subscribe", |call, (_,): (Resource<Input>,)| call.push(Pollable::Ready))
 }
 
-fn outputs<T: AsMut<World> + 'static>(streams: &mut Interface<'_, T>) -> wasmtime::Result<()> {
+fn outputs<T: Data>(streams: &mut Interface<'_, T>) -> wasmtime::Result<()> {
     streams.resource("output-stream", |world, output: Output| match output {
         Output::Stream(_) => Ok(()),
         Output::File { inode, .. } => world.tree.release(inode),

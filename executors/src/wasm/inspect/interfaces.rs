@@ -3,11 +3,10 @@
 use shoal_protocol::id::BlobHash;
 use wasmparser::Payload;
 
-use super::{invalid, listed, too_much};
+use super::{invalid, listed};
 use crate::task::CheckError;
 use crate::wasi::component::INTERFACES;
 use crate::wasm::components::RUN;
-use crate::wasm::profile::MAX_FUNCTIONS;
 
 /// The entry point that stands for a command's.
 const START: &str = "_start";
@@ -17,15 +16,13 @@ const START: &str = "_start";
 pub(in crate::wasm) struct Interfaces {
     pub(in crate::wasm) imports: Vec<String>,
     pub(in crate::wasm) exports: Vec<String>,
-    /// Functions of all modules in it.
-    functions: u64,
     /// How many modules and components, one in the other, are being read.
     depth: usize,
 }
 
 impl Interfaces {
     pub(super) fn new() -> Self {
-        Self { imports: Vec::new(), exports: Vec::new(), functions: 0, depth: 1 }
+        Self { imports: Vec::new(), exports: Vec::new(), depth: 1 }
     }
 
     /// Takes one part of the component, or of one in it.
@@ -33,12 +30,6 @@ impl Interfaces {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
             Payload::End(_) => self.depth = self.depth.saturating_sub(1),
-            Payload::FunctionSection(section) => {
-                self.functions += u64::from(section.count());
-                if self.functions > MAX_FUNCTIONS {
-                    return Err(too_much(hash, "functions", self.functions, MAX_FUNCTIONS));
-                }
-            }
             Payload::ComponentImportSection(section) if self.depth == 1 => {
                 for import in section {
                     self.imports.push(import.map_err(|error| invalid(hash, &error))?.name.name.to_owned());

@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{Engine, Module};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module, Precompiled};
 
 use super::disk::Disk;
-use super::{Compiled, NoModule};
+use super::{Compiled, CompiledModule, NoModule};
 use crate::wasm::compiler::{self, Compiler, Stopped};
+use crate::wasm::components::Command;
 use crate::wasm::engines::{self, CompileError, Engines, Platform};
 use crate::wasm::{WasmConfig, inspect};
 
@@ -46,10 +48,10 @@ impl Maker {
     fn load_blocking(&self, hash: BlobHash) -> Option<Compiled> {
         let disk = self.disk.as_ref()?;
         let code = disk.load(hash)?;
-        let compiled = self.take(&code);
+        let compiled = self.take(hash, &code);
         compiled
             .inspect_err(|error| {
-                tracing::warn!(%error, module = %hash, "compiled module unusable, compiling it again");
+                tracing::warn!(?error, module = %hash, "compiled module unusable, compiling it again");
                 disk.remove(hash);
             })
             .ok()
@@ -105,34 +107,42 @@ impl Maker {
 
     fn inspect(&self, hash: BlobHash, module: &Bytes) -> Result<(), NoModule> {
         let inspected = inspect::inspect(&self.engines.on_demand.engine, hash, module);
-        match inspected {
-            Ok(inspected) if inspected.is_component() => Err(NoModule::Component),
-            Ok(_) => Ok(()),
-            Err(error) => Err(refused(hash, &error.to_string())),
-        }
+        inspected.map(drop).map_err(|error| refused(hash, &error.to_string()))
     }
 
     fn keep(&self, hash: BlobHash, code: &[u8]) -> Result<Compiled, NoModule> {
-        let compiled = self.take(code).map_err(|error| NoModule::Host(format!("compiled module: {error:#}")))?;
+        let compiled = self.take(hash, code)?;
         if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.save(hash, code)) {
             tracing::warn!(%error, "compiled module not cached");
         }
         Ok(compiled)
     }
 
+    /// Loads machine code. What does not link does so nowhere: every machine of the profile provides the same.
+    fn take(&self, hash: BlobHash, code: &[u8]) -> Result<Compiled, NoModule> {
+        let unusable = |error: wasmtime::Error| NoModule::Host(format!("compiled module: {error:#}"));
+        if let Some(Precompiled::Component) = Engine::detect_precompiled(code) {
+            let component = deserialize_component(&self.engines.on_demand.engine, code).map_err(unusable)?;
+            let linked = self.engines.components.instantiate_pre(&component);
+            let linked = linked.map_err(|error| refused(hash, &format!("{error:#}")))?;
+            return Ok(Compiled::Component(Command { linked, code_bytes: code.len() }));
+        }
+        self.take_module(code).map(Compiled::Module).map_err(unusable)
+    }
+
     /// Loads machine code where it runs best: into the pool, if it fits there.
-    fn take(&self, code: &[u8]) -> wasmtime::Result<Compiled> {
+    fn take_module(&self, code: &[u8]) -> wasmtime::Result<CompiledModule> {
         let pooled = self.engines.pooled.as_ref().and_then(|pool| Some((deserialize(&pool.engine, code).ok()?, pool)));
         let (module, platform) = match pooled {
             Some(loaded) => loaded,
             None => (deserialize(&self.engines.on_demand.engine, code)?, &self.engines.on_demand),
         };
         let linked = platform.linker.instantiate_pre(&module).ok();
-        Ok(Compiled { module, linked, together: Arc::default(), code_bytes: code.len() })
+        Ok(CompiledModule { module, linked, together: Arc::default(), code_bytes: code.len() })
     }
 
     /// The module for instances beside others.
-    pub(super) async fn together(self: &Arc<Self>, compiled: Compiled) -> Result<Module, NoModule> {
+    pub(super) async fn together(self: &Arc<Self>, compiled: CompiledModule) -> Result<Module, NoModule> {
         if let Some(module) = compiled.together.get() {
             return Ok(module.clone());
         }
@@ -173,4 +183,11 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
     // process of the program that the operator chose, or before and sealed by us since. wasmtime itself checks
     // version and settings.
     unsafe { Module::deserialize(engine, code) }
+}
+
+/// Likewise.
+#[expect(unsafe_code, reason = "deserialising native code cannot be checked")]
+fn deserialize_component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: as above, with `Engine::precompile_component`.
+    unsafe { Component::deserialize(engine, code) }
 }
