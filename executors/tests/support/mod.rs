@@ -214,7 +214,7 @@ pub fn around(module: &[u8]) -> Vec<u8> {
 
 /// A valid module within the profile's static limits that takes long to compile: as many functions as there may be.
 pub fn compile_bomb() -> Vec<u8> {
-    functions(200_000)
+    functions(700_000)
 }
 
 /// A module of `count` functions, each adding a few numbers, the first of them `_start`.
