@@ -84,6 +84,11 @@ pub const OFFER_MEMORY_MS: Millis = 60_000;
 /// How long after its round a requester still awards to a worker that offered, in milliseconds: the worker holds
 /// nothing for it any more, but may have room.
 pub const OFFER_FRESH_MS: Millis = 3_000;
+/// How long a worker remembers bids of others, in milliseconds: what an announcement may be later than a bid for it.
+/// Nearly all gossip arrives within four seconds (measured on Ethereum).
+pub const RECENT_BIDS_MS: Millis = 5_000;
+/// Bids of others that a worker remembers at once; each takes at most a kilobyte.
+pub const MAX_RECENT_BIDS: usize = 1_024;
 /// Bids that a requester keeps for one round.
 pub const MAX_BIDS: usize = 64;
 

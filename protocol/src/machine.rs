@@ -346,7 +346,7 @@ impl Machine {
                 if self.jobs.contains_key(&job) {
                     self.with_job(now, job, |requester, ctx| requester.bid(ctx, from, bid));
                 } else {
-                    self.worker.overheard(from, bid);
+                    self.worker.overheard(now, &sealed);
                 }
             }
             Message::Award(_) => {

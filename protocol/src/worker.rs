@@ -4,6 +4,7 @@
 
 mod execution;
 mod offer;
+mod recent;
 
 mod rerun;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use execution::{Execution, Step};
 use offer::Offer;
+use recent::RecentBids;
 use rerun::Again;
 
 use crate::auction::{self, Offering};
@@ -23,7 +25,7 @@ use crate::suppression;
 use crate::task::{Engine, Failure, Work};
 use crate::time::Time;
 use crate::timers::Timers;
-use crate::wire;
+use crate::wire::{self, Sealed};
 
 pub use execution::Finished;
 
@@ -32,6 +34,7 @@ pub use execution::Finished;
 pub(crate) struct Worker {
     offering: Offering,
     offers: BTreeMap<JobId, Offer>,
+    recent_bids: RecentBids,
     held: BTreeMap<ExecutionId, Execution>,
     /// When each offer was heard, oldest first; an offer that was heard again has several entries.
     offer_order: VecDeque<(Time, JobId)>,
@@ -58,6 +61,7 @@ impl Worker {
         Self {
             offering,
             offers: BTreeMap::new(),
+            recent_bids: RecentBids::default(),
             held: BTreeMap::new(),
             offer_order: VecDeque::new(),
             ended: BTreeMap::new(),
@@ -126,13 +130,15 @@ impl Worker {
     }
 
     /// Another worker bids: a reason to stay silent, if it is as good.
-    pub(crate) fn overheard(&mut self, from: PeerId, bid: &Bid) {
+    pub(crate) fn overheard(&mut self, now: Time, sealed: &Sealed) {
+        let Message::Bid(bid) = sealed.message() else { return };
+        self.recent_bids.note(now, sealed);
         // Most bids concern jobs that this node is silent about: the few timers tell that without a search.
         if !self.timers.is_set(Key::Offer(bid.job)) {
             return;
         }
         let Some(offer) = self.offers.get_mut(&bid.job) else { return };
-        offer.overheard(from, bid);
+        offer.overheard(sealed.from(), bid);
         self.timers.set(Key::Offer(bid.job), offer.deadline());
     }
 
@@ -151,6 +157,8 @@ impl Worker {
         let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
         let mut offer = Offer::new(ctx, from, announce, cost);
         self.offers.get(&announce.job).into_iter().for_each(|earlier| offer.follows(earlier));
+        self.recent_bids.forget_old(ctx.now);
+        self.recent_bids.of(announce.job).for_each(|(from, bid)| offer.overheard(from, bid));
         self.timers.set(Key::Offer(announce.job), offer.deadline());
         self.offers.insert(announce.job, offer);
         self.offer_order.push_back((ctx.now, announce.job));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::MAX_TRACES;
+use crate::limits::{MAX_TRACES, RECENT_BIDS_MS};
 use crate::machine::{Finished, Input, Machine, Output};
 use crate::message::{
     Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
@@ -267,6 +267,27 @@ fn others_silence_a_worker_only_with_bids_of_their_own_that_count() {
             outputs(&mut worker, 0, bid_of(*bidder));
         }
         assert_eq!(outputs(&mut worker, 100, Input::Tick), expected, "{excluded:?} {bidders:?}");
+    }
+}
+
+#[test]
+fn bids_that_come_before_their_announcement_silence_a_worker_too() {
+    let [peer, other] = [PeerId([7; 32]), PeerId([8; 32])];
+    let table = [
+        (vec![], vec![peer, other], 5_000, ""),
+        (vec![], vec![peer], 5_000, "bid"),
+        (vec![], vec![peer, peer], 5_000, "bid"),
+        (vec![[8; 6]], vec![peer, other], 5_000, "bid"),
+        (vec![], vec![peer, other], 5_001 + RECENT_BIDS_MS, "bid"),
+    ];
+    for (excluded, bidders, announced, expected) in table {
+        let mut worker = worker();
+        for bidder in &bidders {
+            outputs(&mut worker, 5_000, bid_of(*bidder));
+        }
+        outputs(&mut worker, announced, announce(excluded.clone()));
+        let said = outputs(&mut worker, announced + 100, Input::Tick);
+        assert_eq!(said, expected, "{excluded:?} {bidders:?} {announced}");
     }
 }
 
