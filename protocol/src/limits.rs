@@ -77,10 +77,8 @@ pub const FIRST_ROUND_PAUSE_MS: Millis = 250;
 pub const LONGEST_ROUND_PAUSE_MS: Millis = 15_000;
 /// Rounds without a bid that a job without queueing survives, about ten seconds of asking.
 pub const MAX_EMPTY_ROUNDS: u32 = 7;
-/// Announcements that a worker remembers at once.
+/// Announcements that a worker considers or has answered with a bid, at once; of those that it let pass it keeps nothing.
 pub const MAX_OFFERS: usize = 4_096;
-/// How long a worker remembers an announcement that it did not answer, in milliseconds: longer than any window.
-pub const OFFER_MEMORY_MS: Millis = 60_000;
 /// How long after its round a requester still awards to a worker that offered, in milliseconds: the worker holds
 /// nothing for it any more, but may have room.
 pub const OFFER_FRESH_MS: Millis = 3_000;

@@ -33,14 +33,14 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
-    /// Whether `key` has a deadline.
-    pub(crate) fn is_set(&self, key: K) -> bool {
-        self.by_key.contains_key(&key)
-    }
-
     /// The next deadline.
     pub(crate) fn next(&self) -> Option<Time> {
         self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Everything that has a deadline, the latest first.
+    pub(crate) fn latest_first(&self) -> impl Iterator<Item = K> {
+        self.by_time.iter().rev().map(|(_, key)| *key)
     }
 
     /// Takes a key whose deadline has come.

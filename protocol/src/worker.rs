@@ -17,7 +17,7 @@ use rerun::Again;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING, OFFER_MEMORY_MS};
+use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
 use crate::machine::{Context, Output};
 use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
@@ -33,11 +33,13 @@ pub use execution::Finished;
 #[derive(Debug)]
 pub(crate) struct Worker {
     offering: Offering,
+    /// Announcements that may still lead to a bid, or to an award. Silence is forgotten at once: should the same
+    /// announcement come again, the bids that it caused are remembered.
     offers: BTreeMap<JobId, Offer>,
     recent_bids: RecentBids,
     held: BTreeMap<ExecutionId, Execution>,
-    /// When each offer was heard, oldest first; an offer that was heard again has several entries.
-    offer_order: VecDeque<(Time, JobId)>,
+    /// The offers that were bid for, in the order of their first bids.
+    spoken: VecDeque<JobId>,
     /// Executions that ended lately: an award of one that comes late must not start it again. With each, how often it
     /// was looked into since.
     ended: BTreeMap<ExecutionId, u8>,
@@ -63,7 +65,7 @@ impl Worker {
             offers: BTreeMap::new(),
             recent_bids: RecentBids::default(),
             held: BTreeMap::new(),
-            offer_order: VecDeque::new(),
+            spoken: VecDeque::new(),
             ended: BTreeMap::new(),
             ended_order: VecDeque::new(),
             again: None,
@@ -133,13 +135,11 @@ impl Worker {
     pub(crate) fn overheard(&mut self, now: Time, sealed: &Sealed) {
         let Message::Bid(bid) = sealed.message() else { return };
         self.recent_bids.note(now, sealed);
-        // Most bids concern jobs that this node is silent about: the few timers tell that without a search.
-        if !self.timers.is_set(Key::Offer(bid.job)) {
-            return;
-        }
-        let Some(offer) = self.offers.get_mut(&bid.job) else { return };
+        let Some(offer) = self.offers.get_mut(&bid.job).filter(|offer| offer.is_waiting()) else { return };
         offer.overheard(sealed.from(), bid);
-        self.timers.set(Key::Offer(bid.job), offer.deadline());
+        if !offer.is_waiting() {
+            self.rest(bid.job);
+        }
     }
 
     fn room_for(&self, announce: &Announce) -> Result<(), Reason> {
@@ -153,22 +153,25 @@ impl Worker {
     }
 
     fn consider(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, missing_bytes: u64) {
-        self.forget_old_offers(ctx.now);
+        self.make_room();
+        let job = announce.job;
         let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
         let mut offer = Offer::new(ctx, from, announce, cost);
-        self.offers.get(&announce.job).into_iter().for_each(|earlier| offer.follows(earlier));
+        self.offers.get(&job).into_iter().for_each(|earlier| offer.follows(earlier));
         self.recent_bids.forget_old(ctx.now);
-        self.recent_bids.of(announce.job).for_each(|(from, bid)| offer.overheard(from, bid));
-        self.timers.set(Key::Offer(announce.job), offer.deadline());
-        self.offers.insert(announce.job, offer);
-        self.offer_order.push_back((ctx.now, announce.job));
+        self.recent_bids.of(job).for_each(|(from, bid)| offer.overheard(from, bid));
+        self.offers.insert(job, offer);
+        self.rest(job);
     }
 
     fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
         let Some(offer) = self.offers.get_mut(&job) else { return };
         if offer.is_waiting() {
-            let free = self.offering.capacity.minus(self.used);
+            let (free, spoke) = (self.offering.capacity.minus(self.used), offer.has_spoken());
             if let Some(slots) = offer.speak(ctx.now, &free, ctx.view.delay_ms) {
+                if !spoke {
+                    self.spoken.push_back(job);
+                }
                 self.used = self.used.plus(offer.resources.times(slots));
                 ctx.out(Output::Gossip(Message::Bid(Bid {
                     job,
@@ -183,39 +186,38 @@ impl Worker {
             let lapsed = offer.lapse();
             self.used = self.used.minus(lapsed);
         }
-        self.timers.set(Key::Offer(job), self.offers[&job].deadline());
+        self.rest(job);
     }
 
     /// Ends the reservation of an offer, which an award may still take up if there is room.
     fn lapse(&mut self, job: JobId) {
         let Some(offer) = self.offers.get_mut(&job) else { return };
         self.used = self.used.minus(offer.lapse());
-        self.timers.set(Key::Offer(job), None);
+        self.rest(job);
     }
 
-    /// Ends an offer of which nothing will come any more.
-    fn retract(&mut self, job: JobId) {
+    /// Waits for what is next for an offer, or forgets it when nothing is.
+    fn rest(&mut self, job: JobId) {
+        let deadline = self.offers.get(&job).and_then(Offer::deadline);
+        self.timers.set(Key::Offer(job), deadline);
+        if deadline.is_none() && self.offers.get(&job).is_some_and(|offer| !offer.has_spoken()) {
+            self.offers.remove(&job);
+        }
+    }
+
+    /// Forgets an offer when there are too many: the one that was bid for the longest time ago, else the one that
+    /// would speak last, so that a flood of announcements with long windows crowds out nothing but itself.
+    fn make_room(&mut self) {
+        if self.offers.len() < MAX_OFFERS {
+            return;
+        }
+        let last = self.timers.latest_first().find_map(|key| match key {
+            Key::Offer(job) => Some(job),
+            Key::Held(_) => None,
+        });
+        let Some(job) = self.spoken.pop_front().or(last) else { return };
         self.lapse(job);
         self.offers.remove(&job);
-    }
-
-    /// Forgets what nobody can come back to: a bid may still be taken up, silence may not.
-    fn forget_old_offers(&mut self, now: Time) {
-        while let Some((heard_at, job)) = self.offer_order.front().copied() {
-            let full = self.offer_order.len() >= MAX_OFFERS;
-            if !full && now.since(heard_at) <= OFFER_MEMORY_MS {
-                return;
-            }
-            self.offer_order.pop_front();
-            match self.offers.get_mut(&job).filter(|offer| offer.heard_at == heard_at) {
-                Some(offer) if offer.has_spoken() && !full => {
-                    offer.heard_at = now;
-                    self.offer_order.push_back((now, job));
-                }
-                Some(_) => self.retract(job),
-                None => {}
-            }
-        }
     }
 
     // --- executions
@@ -312,7 +314,6 @@ impl Worker {
             return Err("no such bid was made");
         }
         if offer.is_some_and(Offer::take_slot) {
-            self.timers.set(Key::Offer(award.job), self.offers[&award.job].deadline());
             return Ok(());
         }
         if !self.has_room(&award.resources) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_TRACES, RECENT_BIDS_MS};
+use crate::limits::{MAX_OFFERS, MAX_TRACES, RECENT_BIDS_MS};
 use crate::machine::{Finished, Input, Machine, Output};
 use crate::message::{
     Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
@@ -57,6 +57,14 @@ fn announce(excluded: Vec<PeerPrefix>) -> Input {
 }
 
 fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
+    announced(Announce { round, excluded, ..announcement() })
+}
+
+fn announced(announce: Announce) -> Input {
+    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), 0)
+}
+
+fn announcement() -> Announce {
     let needs = Needs {
         executor: ExecutorKind::Wasm,
         profile: "wasm-1".into(),
@@ -65,21 +73,20 @@ fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
         input_bytes: 0,
         constraints: Vec::new(),
     };
-    let announce = Announce {
+    Announce {
         job: job(),
         at: Time(0),
-        round,
+        round: 0,
         wanted: 2,
         partitions: 1,
-        excluded,
+        excluded: Vec::new(),
         work: BlobHash::of(&work()),
         needs,
         window_ms: 100,
         mesh_size: 10,
         refusals: 0,
         contact: Contact::default(),
-    };
-    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), 0)
+    }
 }
 
 fn bid_of(peer: PeerId) -> Input {
@@ -289,6 +296,38 @@ fn bids_that_come_before_their_announcement_silence_a_worker_too() {
         let said = outputs(&mut worker, announced + 100, Input::Tick);
         assert_eq!(said, expected, "{excluded:?} {bidders:?} {announced}");
     }
+}
+
+#[test]
+fn an_announcement_that_comes_twice_is_answered_once() {
+    let (peer, other) = (PeerId([7; 32]), PeerId([8; 32]));
+    let twice = |bidders: &[PeerId], again: u64| {
+        let mut worker = worker();
+        let mut said = outputs(&mut worker, 0, announce(Vec::new()));
+        bidders.iter().for_each(|bidder| said += &outputs(&mut worker, 10, bid_of(*bidder)));
+        said += &outputs(&mut worker, 100, Input::Tick);
+        said += &outputs(&mut worker, again, announce(Vec::new()));
+        said += &outputs(&mut worker, again + 100, Input::Tick);
+        (said, worker.deadline())
+    };
+    assert_eq!(twice(&[peer, other], 150), (String::new(), None));
+    assert_eq!(twice(&[], 150).0, "bid");
+    assert_eq!(twice(&[], 150 + RECENT_BIDS_MS).0, "bid");
+}
+
+#[test]
+fn a_flood_of_announcements_crowds_out_only_itself() {
+    let mut worker = worker();
+    for number in 0..u128::try_from(2 * MAX_OFFERS).unwrap() {
+        // Of a mesh so large that none of these is answered soon.
+        let job = JobId(number.to_be_bytes());
+        let flood = Announce { job, window_ms: 20_000, mesh_size: u32::MAX, ..announcement() };
+        assert_eq!(outputs(&mut worker, 0, announced(flood)), "");
+        if number == 10 {
+            assert_eq!(outputs(&mut worker, 0, announce(Vec::new())), "");
+        }
+    }
+    assert_eq!(outputs(&mut worker, 100, Input::Tick), "bid");
 }
 
 #[test]
