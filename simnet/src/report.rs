@@ -28,6 +28,8 @@ pub struct Report {
     pub rounds: Spread,
     /// Executions awarded for one partition.
     pub executions: Spread,
+    /// First announcement of a job to its first award, in milliseconds of virtual time.
+    pub bidding_ms: Spread,
     /// Submit to completion, in milliseconds of virtual time.
     pub latency_ms: Spread,
     /// Messages of one job, gossip counted once.
@@ -98,6 +100,7 @@ impl Report {
             ("bids per round", self.bids),
             ("rounds per job", self.rounds),
             ("executions per partition", self.executions),
+            ("announce to award, ms", self.bidding_ms),
             ("submit to result, ms", self.latency_ms),
         ];
         text += &spread_table(&spreads);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shoal_protocol::id::JobId;
 use shoal_protocol::message::Message;
 use shoal_protocol::record::{JobRecord, JobState};
-use shoal_protocol::time::Millis;
+use shoal_protocol::time::{Millis, Time};
 
 use crate::chance::mix;
 
@@ -17,6 +17,10 @@ pub(crate) struct Stats {
     pub(crate) rounds: BTreeMap<JobId, u64>,
     /// Executions by job and partition.
     pub(crate) executions: BTreeMap<(JobId, u32), u64>,
+    /// When each job was first announced, until its first award.
+    announced: BTreeMap<JobId, Time>,
+    /// From there to its first award.
+    pub(crate) bidding: Vec<Millis>,
     pub(crate) latencies: Vec<Millis>,
     pub(crate) messages: BTreeMap<&'static str, u64>,
     pub(crate) largest: BTreeMap<&'static str, usize>,
@@ -42,16 +46,20 @@ impl Stats {
     }
 
     /// An honest machine's message, before the network has its way with it.
-    pub(crate) fn said(&mut self, message: &Message) {
+    pub(crate) fn said(&mut self, now: Time, message: &Message) {
         match message {
             Message::Announce(m) => {
                 *self.rounds.entry(m.job).or_default() += 1;
                 self.bids.entry((m.job, m.round)).or_default();
+                if m.round == 0 {
+                    self.announced.insert(m.job, now);
+                }
             }
             Message::Bid(m) => *self.bids.entry((m.job, m.round)).or_default() += 1,
             Message::Award(m) => {
                 let attempts = self.executions.entry((m.job, m.partition)).or_default();
                 *attempts = (*attempts).max(u64::from(m.attempt) + 1);
+                self.bidding.extend(self.announced.remove(&m.job).map(|announced| now.since(announced)));
             }
             _ => {}
         }

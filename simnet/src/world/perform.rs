@@ -76,7 +76,7 @@ impl World {
         let place = self.place(number);
         let node = &self.nodes[number as usize];
         self.checks.said(place, node.me, &node.disk, to, &message);
-        self.stats.said(&message);
+        self.stats.said(place.now, &message);
         let (me, behaviour) = (node.me, node.behaviour);
         if let (Message::Award(award), Some(to)) = (&message, to) {
             self.remember_award(me, to, award);

@@ -30,6 +30,7 @@ impl World {
             bids: Spread::of(stats.bids.into_values().collect()),
             rounds: Spread::of(stats.rounds.into_values().collect()),
             executions: figures(stats.executions),
+            bidding_ms: Spread::of(stats.bidding),
             latency_ms: Spread::of(stats.latencies),
             messages_per_job: per_job(stats.messages.values().sum()),
             bytes_per_job: per_job(stats.bytes),
