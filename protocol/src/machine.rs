@@ -17,6 +17,7 @@ use crate::limits::MAX_CLOCK_SKEW_MS;
 use crate::message::{Contact, Ending, Message, Resources, Settle};
 use crate::record::{Placement, Record, Submission};
 use crate::requester::Requester;
+use crate::suppression;
 use crate::task::{Content, Failure, Invocation};
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
@@ -141,7 +142,7 @@ pub enum Key {
 pub struct View {
     /// Estimated number of nodes, with this one.
     pub mesh_size: u32,
-    /// Estimated one-way delay of gossip, in milliseconds.
+    /// Estimated one-way delay to a peer, in milliseconds.
     pub delay_ms: u32,
     /// Where this node can be reached.
     pub contact: Contact,
@@ -150,6 +151,13 @@ pub struct View {
 impl Default for View {
     fn default() -> Self {
         Self { mesh_size: 1, delay_ms: 1, contact: Contact::default() }
+    }
+}
+
+impl View {
+    /// How long gossip takes to most of the mesh.
+    pub(crate) fn gossip_ms(&self) -> Millis {
+        suppression::gossip_delay(self.mesh_size, self.delay_ms)
     }
 }
 

@@ -2,22 +2,33 @@
 //!
 //! Exponential suppression (Nonnenmacher and Biersack, IEEE/ACM ToN 7(3), 1999; RFC 5401): with N nodes,
 //! λ = ln N + 1 and u uniform in (0, 1), a node speaks at `t = (T/λ)·ln(1 + u(e^λ − 1))`, unless it has heard
-//! enough bids at least as good. With T in proportion to delay·λ the number of bids does not grow with N. The
-//! bias by cost (Widmer and Fuhrmann, extremum feedback) lets better offers speak first.
+//! enough bids at least as good. With T in proportion to delay·λ the number of bids does not grow with N, if the delay
+//! is that of gossip, which takes more hops in a larger mesh. The bias by cost (Widmer and Fuhrmann, extremum feedback)
+//! lets better offers speak first.
 
 use crate::limits::{MAX_WINDOW_MS, MIN_WINDOW_MS};
 use crate::time::Millis;
 
 /// The share of the window that cost decides; chance decides the rest.
 const BIAS: f64 = 0.28;
-/// The window in units of delay·λ; measured with gossip delays, see `docs/PERFORMANCE.md`.
+/// The window in units of delay·λ; shorter ones let more speak, see `docs/PERFORMANCE.md`.
 const WINDOW_PER_DELAY: f64 = 4.0;
+/// Peers that a node forwards gossip to.
+const GOSSIP_DEGREE: f64 = 6.0;
 /// Meshes are not believed to be larger than this, so that a liar's estimate cannot stretch the timers.
 const MAX_MESH: u32 = 100_000_000;
 
-/// How long bids are collected in a mesh of `mesh_size` nodes with a one-way gossip delay of `delay_ms`.
+/// How long gossip takes to most of a mesh of `mesh_size` nodes whose peers are `delay_ms` away from each other: a
+/// message needs about as many hops as the logarithm of the mesh's size says.
+pub fn gossip_delay(mesh_size: u32, delay_ms: u32) -> Millis {
+    let hops = f64::from(mesh_size.clamp(1, MAX_MESH)).ln() / GOSSIP_DEGREE.ln();
+    millis(hops.max(1.0) * f64::from(delay_ms.max(1)))
+}
+
+/// How long bids are collected in such a mesh.
 pub fn window(mesh_size: u32, delay_ms: u32) -> Millis {
-    let window = WINDOW_PER_DELAY * f64::from(delay_ms.max(1)) * lambda(mesh_size);
+    #[expect(clippy::cast_precision_loss, reason = "delays are seconds, not centuries")]
+    let window = WINDOW_PER_DELAY * gossip_delay(mesh_size, delay_ms) as f64 * lambda(mesh_size);
     millis(window).clamp(MIN_WINDOW_MS, MAX_WINDOW_MS)
 }
 
@@ -69,6 +80,12 @@ mod tests {
         assert!((0..1_000).all(|i| should_refuse(16, 5, f64::from(i) / 1e3)));
         let many = (0..100_000).filter(|i| should_refuse(16, 100_000, f64::from(*i) / 1e5)).count();
         assert_eq!(many, 16);
+    }
+
+    #[test]
+    fn a_small_mesh_is_one_hop_wide_and_a_large_one_more() {
+        assert_eq!([1, 2, 6, 36, 7_776].map(|nodes| gossip_delay(nodes, 80)), [80, 80, 80, 160, 400]);
+        assert_eq!((window(5, 1), gossip_delay(0, 0)), (10, 1));
     }
 
     proptest! {

@@ -168,7 +168,7 @@ impl Worker {
         let Some(offer) = self.offers.get_mut(&job) else { return };
         if offer.is_waiting() {
             let (free, spoke) = (self.offering.capacity.minus(self.used), offer.has_spoken());
-            if let Some(slots) = offer.speak(ctx.now, &free, ctx.view.delay_ms) {
+            if let Some(slots) = offer.speak(ctx.now, &free, ctx.view.gossip_ms()) {
                 if !spoke {
                     self.spoken.push_back(job);
                 }

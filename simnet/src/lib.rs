@@ -18,6 +18,7 @@ mod errors;
 mod jobs;
 mod links;
 mod node;
+mod overlay;
 mod peers;
 mod queue;
 mod stats;

@@ -178,14 +178,8 @@ impl World {
             if number == 0 || share < self.scenario.workers {
                 node.offer();
             }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "estimates of small numbers")]
-            let about = |exact: f64, factor: f64| (exact * factor).round().max(1.0) as u32;
-            // Nobody knows these exactly.
-            let (size, delay) = (self.chance.unit() + 0.5, self.chance.unit() * 0.7 + 0.7);
-            #[expect(clippy::cast_precision_loss, reason = "a number of nodes")]
-            let nodes = self.setup.nodes as f64;
-            node.view.mesh_size = about(nodes, size);
-            node.view.delay_ms = about(f64::from(self.links.typical_gossip_ms()), delay);
+            node.view.mesh_size = guess(self.setup.nodes, &mut self.chance);
+            node.view.delay_ms = self.links.measured_ms(number as usize);
             self.by_peer.insert(node.me, number);
             self.nodes.push(node);
         }
@@ -383,6 +377,12 @@ impl World {
     fn has_sabotage(&self, sabotage: Sabotage) -> bool {
         self.scenario.sabotage == Some(sabotage)
     }
+}
+
+/// What a node believes of how many there are: nobody knows exactly.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a guess")]
+fn guess(nodes: usize, chance: &mut Chance) -> u32 {
+    (nodes as f64 * (chance.unit() + 0.5)).round().max(1.0) as u32
 }
 
 impl What {

@@ -9,15 +9,22 @@ use super::{Key, Requester};
 use crate::auction::{self, plural};
 use crate::id::{BlobHash, ExecutionId, PeerId};
 use crate::limits::{MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
-use crate::machine::{Context, Output};
+use crate::machine::{Context, Output, View};
 use crate::message::{Announce, Award, Contact, Message};
 use crate::record::{ExecutionRecord, ExecutionState, JobState, Step};
 use crate::suppression;
-use crate::time::Time;
+use crate::time::{Millis, Time};
 use crate::timers::Resend;
 
+/// Longest delay of gossip that is believed, in milliseconds.
+const LONGEST_GOSSIP_MS: Millis = 1_000;
 /// Most executions that one announcement seeks; job arrays ask again as they go.
 const MAX_WANTED: u32 = 64;
+
+/// How long something said to the mesh is waited for.
+fn gossip_ms(view: &View) -> Millis {
+    view.gossip_ms().min(LONGEST_GOSSIP_MS)
+}
 
 impl Requester {
     /// Seeks workers for what is missing.
@@ -38,9 +45,10 @@ impl Requester {
     pub(super) fn seek_peers(&mut self, ctx: &mut Context<'_>) {
         match self.bidding.phase {
             bidding::Phase::Open(closes) => {
-                // A short grace lets better bids that are on their way be heard.
+                // A short grace lets better bids that are on their way be heard: others fall silent as soon as they
+                // have heard these.
                 if self.bidding.slots(ctx.now) >= self.wanted() && self.could_fill(ctx.now) {
-                    let grace = ctx.now + u64::from(2 * ctx.view.delay_ms.clamp(1, 1_000));
+                    let grace = ctx.now + gossip_ms(ctx.view);
                     self.bidding.phase = bidding::Phase::Open(closes.min(grace));
                 }
             }
@@ -77,7 +85,8 @@ impl Requester {
         let round = self.record.rounds;
         let window_ms = suppression::window(ctx.view.mesh_size, ctx.view.delay_ms);
         self.record.rounds += 1;
-        self.bidding.open(ctx.now, ctx.now + window_ms + u64::from(2 * ctx.view.delay_ms.min(1_000)));
+        // The announcement travels first, and then the bids do.
+        self.bidding.open(ctx.now, ctx.now + window_ms + 2 * gossip_ms(ctx.view));
         let submission = &self.record.submission;
         let announce = Announce {
             job: self.record.job,

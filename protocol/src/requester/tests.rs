@@ -25,7 +25,7 @@ const RUN_MS: u64 = 10;
 /// When the first round closes in a mesh of one node.
 const CLOSES: u64 = 6;
 /// When it closes if enough have offered at 1.
-const GRACE: u64 = 3;
+const GRACE: u64 = 2;
 const PAIR: Policy = Policy { agreement: 2, executions: 2, max_executions: 3 };
 const QUORUM: Policy = Policy { agreement: 2, executions: 3, max_executions: 7 };
 
@@ -312,7 +312,7 @@ fn awards_are_made_once_enough_have_offered() {
         (256, "tick", "save running, announce"),
         (257, "C bids", ""),
         (257, "A bids", ""),
-        (259, "tick", "save A awarded, award A"),
+        (258, "tick", "save A awarded, award A"),
     ]);
 }
 
@@ -416,7 +416,7 @@ fn a_lost_worker_is_replaced_after_its_lease() {
         (9, "B commits x", "save B committed"),
         (lost, "tick", "save A failed, settle A cancelled, save running, announce"),
         (lost + 1, "C bids", ""),
-        (lost + 3, "tick", "save C awarded, award C"),
+        (lost + 2, "tick", "save C awarded, award C"),
         (lost + 4, "A commits y", "settle A cancelled"),
         (lost + 5, "C commits x", "save C committed, ask B, ask C"),
     ]);

@@ -100,9 +100,9 @@ impl Offer {
     }
 
     /// Its time has come: returns how many slots are reserved, if there is room for any.
-    pub(super) fn speak(&mut self, now: Time, free: &Resources, delay_ms: u32) -> Option<u16> {
+    pub(super) fn speak(&mut self, now: Time, free: &Resources, gossip_ms: Millis) -> Option<u16> {
         // The requester waits for bids two delays beyond the window, and both ways take one.
-        let hold_ms = BID_HOLD_MS + 4 * Millis::from(delay_ms);
+        let hold_ms = BID_HOLD_MS + 4 * gossip_ms;
         let partitions = u16::try_from(self.partitions).unwrap_or(u16::MAX);
         let slots = auction::slots(&self.resources, free).min(partitions).min(self.wanted);
         self.phase = Phase::Silent;
