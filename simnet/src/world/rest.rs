@@ -73,7 +73,7 @@ impl World {
         let completed = states.iter().filter(|state| **state == Some(JobState::Completed)).count();
         let wanted = states.len() - states.iter().filter(|state| **state == Some(JobState::Stopped)).count();
         #[expect(clippy::cast_precision_loss, reason = "a share")]
-        let enough = completed as f64 >= self.scenario.complete * wanted as f64;
+        let enough = completed as f64 >= (self.scenario.complete * wanted as f64).floor();
         if !enough {
             self.checks.never(place, || format!("only {completed} of {wanted} jobs completed: {outcomes:?}"));
         }
