@@ -1,6 +1,7 @@
 //! Five real nodes on loopback in one process: how long a trivial verified job takes, and how many a second.
 //!
-//! `cargo bench -p shoal --bench mesh`; the number of jobs is `JOBS` (default 500).
+//! `cargo bench -p shoal --bench mesh`; the number of jobs is `JOBS` (default 500), and `LANES` of them (default 32)
+//! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,16 +15,17 @@ use shoal_protocol::record::{JobState, Placement, Step};
 
 const NODES: usize = 5;
 const WARM_UP: usize = 50;
-const PARALLEL: usize = 32;
-/// Prints a line and returns.
+/// Prints its argument and returns.
 const MODULE: &str = r#"(module
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1)
-    (data (i32.const 16) "hello\n")
     (func (export "_start")
-        (i32.store (i32.const 0) (i32.const 16))
-        (i32.store (i32.const 4) (i32.const 6))
-        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+        (drop (call $sizes (i32.const 0) (i32.const 12)))
+        (drop (call $args (i32.const 32) (i32.const 1024)))
+        (i32.store (i32.const 8) (i32.const 1024))
+        (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))))"#;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
@@ -33,23 +35,27 @@ fn main() {
 async fn run() {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let nodes = mesh(dir.path()).await;
-    let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(500);
-    let job = trivial_job();
-    for _ in 0..WARM_UP {
-        verified(&nodes[0], &job).await;
+    let jobs = setting("JOBS", 500);
+    for index in 0..WARM_UP {
+        verified(&nodes[0], &trivial_job(index)).await;
     }
-    latency(&nodes[0], &job, jobs).await;
-    throughput(&nodes, &job, jobs).await;
+    latency(&nodes[0], jobs).await;
+    throughput(&nodes, jobs, setting("LANES", 32)).await;
     for node in nodes {
         node.shutdown().await;
     }
 }
 
-async fn latency(node: &Node, job: &Job, jobs: usize) {
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+async fn latency(node: &Node, jobs: usize) {
     let mut times = Vec::with_capacity(jobs);
-    for _ in 0..jobs {
+    for index in 0..jobs {
+        let job = trivial_job(WARM_UP + index);
         let start = Instant::now();
-        verified(node, job).await;
+        verified(node, &job).await;
         times.push(start.elapsed());
     }
     times.sort_unstable();
@@ -58,25 +64,44 @@ async fn latency(node: &Node, job: &Job, jobs: usize) {
 }
 
 /// Every node submits, so that each is requester and worker at once.
-async fn throughput(nodes: &[Node], job: &Job, jobs: usize) {
-    let start = Instant::now();
-    let lanes = (0..PARALLEL).map(|lane| {
-        let (node, job) = (nodes[lane % nodes.len()].clone(), job.clone());
+async fn throughput(nodes: &[Node], jobs: usize, parallel: usize) {
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let lanes = (0..parallel).map(|lane| {
+        let node = nodes[lane % nodes.len()].clone();
         tokio::spawn(async move {
-            for _ in 0..jobs.div_ceil(PARALLEL) {
-                verified(&node, &job).await;
+            let mut rounds = 0;
+            for index in 0..jobs.div_ceil(parallel) {
+                let job = trivial_job(WARM_UP + jobs + index * parallel + lane);
+                rounds += verified(&node, &job).await;
             }
+            rounds
         })
     });
+    let mut rounds = 0;
     for lane in lanes.collect::<Vec<_>>() {
-        lane.await.expect("every job is verified");
+        rounds += lane.await.expect("every job is verified");
     }
-    let done = jobs.div_ceil(PARALLEL) * PARALLEL;
-    let rate = done as f64 / start.elapsed().as_secs_f64();
-    println!("verified jobs, {PARALLEL} at a time from all nodes, {done} jobs: {rate:.1} per second");
+    let done = jobs.div_ceil(parallel) * parallel;
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), (cpu_time() - cpu).as_secs_f64());
+    let (rate, cpu_ms, cores) = (done as f64 / seconds, cpu * 1e3 / done as f64, cpu / seconds);
+    println!("verified jobs, {parallel} at a time from all nodes, {done} jobs: {rate:.1} per second");
+    let rounds = f64::from(rounds) / done as f64;
+    println!(
+        "{cpu_ms:.2} ms of processor time a job over all nodes, {cores:.2} cores busy, {rounds:.2} rounds of bids"
+    );
 }
 
-async fn verified(node: &Node, job: &Job) {
+/// What this process has used of the processors: the figure that other work on the machine disturbs least.
+fn cpu_time() -> Duration {
+    let own = sysinfo::get_current_pid().expect("this process has an id");
+    let mut system = sysinfo::System::new().expect("the system tells about itself");
+    let only_time = sysinfo::ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[own]), false, only_time);
+    Duration::from_millis(system.process(own).expect("this process runs").accumulated_cpu_time())
+}
+
+/// Returns how many rounds of bidding it took.
+async fn verified(node: &Node, job: &Job) -> u32 {
     let mut events = node.subscribe();
     let id: JobId = node.submit(job.clone(), Placement::Mesh).await.expect("the job is valid");
     loop {
@@ -89,6 +114,7 @@ async fn verified(node: &Node, job: &Job) {
     }
     let record = node.job(id).expect("the state can be read").expect("the job is there");
     assert_eq!(record.state, JobState::Completed, "{}", record.reason);
+    record.rounds
 }
 
 async fn mesh(dir: &Path) -> Vec<Node> {
@@ -111,13 +137,17 @@ fn config(dir: &Path, join: Vec<Ticket>) -> Config {
     Config { join, listen, loopback_only: true, ..loaded.config }
 }
 
-fn trivial_job() -> Job {
+/// The module is the same for all, so that it is compiled. What a job prints is its own, so that no store has it: see
+/// `SAME` for jobs whose results are known. What it may use is what it needs, so that nodes have room for many.
+fn trivial_job(index: usize) -> Job {
+    let printed = if std::env::var_os("SAME").is_some() { 0 } else { index };
     let module = data_encoding::BASE64.encode(&wat::parse_str(MODULE).expect("the module is valid"));
     let spec = serde_json::json!({
         "Name": "trivial", "Type": "batch", "Count": 1,
         "Tasks": [{
             "Name": "main",
-            "Engine": {"Type": "wasm", "Params": {"EntryModule": "main.wasm"}},
+            "Engine": {"Type": "wasm", "Params": {"EntryModule": "main.wasm", "Parameters": [printed.to_string()]}},
+            "Resources": {"CPU": "0.1"},
             "InputSources": [{"Target": "/main.wasm", "Source": {
                 "Type": "inline", "Params": {"URL": format!("data:application/wasm;base64,{module}")},
             }}],
