@@ -180,6 +180,14 @@ impl Table {
     }
 }
 
+impl Change {
+    fn table(&self) -> Table {
+        match self {
+            Change::Put { table, .. } | Change::Delete { table, .. } => *table,
+        }
+    }
+}
+
 impl State {
     /// Opens the records in the file at `path`, which is made (open to its owner only) if it is not there.
     ///
@@ -298,13 +306,17 @@ impl State {
 
     fn write(&self, changes: &[Change]) -> Result<(), redb::Error> {
         let transaction = self.begin()?;
-        for change in changes {
-            match change {
-                Change::Put { table, key, value } => {
-                    transaction.open_table(table.rows())?.insert(key.as_slice(), value.as_slice())?;
-                }
-                Change::Delete { table, key } => {
-                    transaction.open_table(table.rows())?.remove(key.as_slice())?;
+        for table in Table::ALL {
+            let mut changes = changes.iter().filter(|change| change.table() == table).peekable();
+            if changes.peek().is_none() {
+                continue;
+            }
+            // Opened once: it is looked up by name, and written back when it is closed.
+            let mut rows = transaction.open_table(table.rows())?;
+            for change in changes {
+                match change {
+                    Change::Put { key, value, .. } => drop(rows.insert(key.as_slice(), value.as_slice())?),
+                    Change::Delete { key, .. } => drop(rows.remove(key.as_slice())?),
                 }
             }
         }
