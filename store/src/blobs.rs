@@ -46,6 +46,9 @@ mod gc;
 #[cfg(test)]
 mod tests;
 
+/// The largest blob that is looked for before it is added, in bytes: what the store keeps inside its database.
+const MAX_LOOKED_UP: usize = 16 << 10;
+
 /// What an operator may choose.
 #[derive(Debug, Clone)]
 pub struct BlobsConfig {
@@ -172,10 +175,38 @@ impl Blobs {
 
     /// Adds bytes as one blob.
     pub async fn add_bytes(&self, bytes: impl Into<Bytes>) -> Result<Imported, StoreFailed> {
-        let bytes = bytes.into();
+        self.add(bytes.into(), ContentKind::Raw).await
+    }
+
+    /// Adds bytes: those of a blob, or the list of a folder whose blobs are here.
+    async fn add(&self, bytes: Bytes, kind: ContentKind) -> Result<Imported, StoreFailed> {
         let size = bytes.len() as u64;
-        let tag = self.store.blobs().add_bytes(bytes).temp_tag().await.map_err(failed)?;
+        // Looking a small blob up costs less than adding it once more, and nothing is written.
+        if bytes.len() <= MAX_LOOKED_UP {
+            let hash = BlobHash::of(&bytes);
+            if let Some(guard) = self.guard_known(Content { hash, kind }, [hash]).await? {
+                return Ok(Imported { content: guard.content, bytes: size, guard });
+            }
+        }
+        let format = hash_and_format(Content { hash: BlobHash([0; 32]), kind }).format;
+        let tag = self.store.blobs().add_bytes_with_opts((bytes, format)).temp_tag().await.map_err(failed)?;
         Ok(Imported::new(tag, size))
+    }
+
+    /// Guards content of which all `parts` are here, and cannot go; none if that is not sure.
+    async fn guard_known(
+        &self,
+        content: Content,
+        parts: impl IntoIterator<Item = BlobHash>,
+    ) -> Result<Option<Guard>, StoreFailed> {
+        let Some(runs) = self.collector.at_rest() else { return Ok(None) };
+        let guard = self.protect(content).await?;
+        for part in parts {
+            if !self.blob_status(part).await?.is_complete() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(guard).filter(|_| self.collector.at_rest() == Some(runs)))
     }
 
     /// Guards content. Call it before the first byte is fetched: what no guard or pin covers may go at any time.

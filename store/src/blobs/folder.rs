@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use iroh_blobs::format::collection::{Collection, CollectionMeta};
 use iroh_blobs::hashseq::HashSeq;
-use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
+use iroh_blobs::{Hash, HashAndFormat};
 use shoal_protocol::id::BlobHash;
+use shoal_protocol::task::ContentKind;
 
 use super::import::Imported;
 use super::names::{NameError, check_names};
@@ -62,16 +63,14 @@ impl Blobs {
     pub(super) async fn make_folder(&self, mut files: Vec<(String, Imported)>) -> Result<Imported, MakeError> {
         files.sort_by(|a, b| a.0.cmp(&b.0));
         check_names(files.iter().map(|(name, _)| name.as_str()))?;
-        let links = files.iter().map(|(name, file)| (name.clone(), iroh(file.content.hash)));
-        let lists: Vec<Bytes> = links.collect::<Collection>().to_blobs().collect();
-        let [names, hashes] = lists.try_into().expect("a collection is two lists and its files");
-        let mut bytes = (names.len() + hashes.len()) as u64;
+        let [names, hashes] = lists(files.iter().map(|(name, file)| (name.as_str(), file.content.hash)));
+        let mut bytes = names.len() as u64;
         for (_, file) in &files {
             bytes += file.bytes;
         }
         let _names = self.add_bytes(names).await?;
-        let add = self.store.blobs().add_bytes_with_opts((hashes, BlobFormat::HashSeq));
-        Ok(Imported::new(add.temp_tag().await.map_err(failed)?, bytes))
+        let folder = self.add(hashes, ContentKind::Collection).await?;
+        Ok(Imported { bytes: bytes + folder.bytes, ..folder })
     }
 
     /// The files of a folder, with names that are safe to use.
@@ -96,6 +95,18 @@ impl Blobs {
     /// How much of a folder is here whose list, of `list_bytes`, is complete.
     pub(super) async fn folder_status(&self, root: BlobHash, list_bytes: u64) -> Result<Status, FolderError> {
         check_list(root, list_bytes)?;
+        let mut bytes = list_bytes;
+        for hash in self.folder_blobs(root).await? {
+            match self.blob_status(hash).await? {
+                Status::Complete { bytes: more } => bytes += more,
+                Status::Missing | Status::Partial { .. } => return self.partial_status(root).await,
+            }
+        }
+        Ok(Status::Complete { bytes })
+    }
+
+    /// How much of a folder is here, when that is not all: each part tells which of its pieces it has.
+    async fn partial_status(&self, root: BlobHash) -> Result<Status, FolderError> {
         let local = self.store.remote().local(HashAndFormat::hash_seq(iroh(root))).await.map_err(failed)?;
         let bytes = local.local_bytes();
         Ok(if local.is_complete() { Status::Complete { bytes } } else { Status::Partial { bytes } })
@@ -124,6 +135,13 @@ pub(super) enum MakeError {
     Name(#[from] NameError),
     #[error(transparent)]
     Store(#[from] StoreFailed),
+}
+
+/// The two lists that make files a folder: their names, then the hashes of that list and of the files.
+pub(super) fn lists<'a>(files: impl Iterator<Item = (&'a str, BlobHash)>) -> [Bytes; 2] {
+    let links = files.map(|(name, hash)| (name.to_owned(), iroh(hash)));
+    let lists: Vec<Bytes> = links.collect::<Collection>().to_blobs().collect();
+    lists.try_into().expect("a collection is two lists and its files")
 }
 
 fn check_list(root: BlobHash, bytes: u64) -> Result<(), FolderError> {

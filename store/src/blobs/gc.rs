@@ -33,6 +33,8 @@ struct Done {
     answered: u64,
     /// How many runs are over, asked for or not.
     runs: u64,
+    /// Whether one is under way.
+    running: bool,
 }
 
 /// The side of the store's loop. It goes with the store, and whoever waits for a run is told.
@@ -70,6 +72,13 @@ impl Collector {
         self.wait(|done| done.answered >= mine).await
     }
 
+    /// How many runs are over, while none is under way. If the answer is the same before something is guarded and
+    /// after it was found to be there, no run can have begun in between, and every later one sees the guard.
+    pub(super) fn at_rest(&self) -> Option<u64> {
+        let done = *self.done.borrow();
+        (!done.running).then_some(done.runs)
+    }
+
     /// Waits for a run that began after this call, without asking for it.
     #[cfg(test)]
     pub(super) async fn interval(&self) -> Result<(), StoreFailed> {
@@ -95,6 +104,7 @@ impl Turn {
             // Nobody is left who could ask.
             Ok(Err(_)) => tokio::time::sleep(self.interval).await,
         }
-        self.next = Done { answered: *self.asked.borrow_and_update(), runs: self.next.runs + 1 };
+        self.done.send_modify(|done| done.running = true);
+        self.next = Done { answered: *self.asked.borrow_and_update(), runs: self.next.runs + 1, running: false };
     }
 }

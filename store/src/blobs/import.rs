@@ -19,7 +19,7 @@ use super::names::{MAX_DEPTH, NameError, check_name};
 use super::{Blobs, Guard, StoreFailed, failed};
 
 /// Files that are read at once.
-const FILES_AT_ONCE: usize = 4;
+pub(super) const FILES_AT_ONCE: usize = 4;
 
 /// Something that has become a blob or several.
 #[derive(Debug)]
@@ -111,12 +111,13 @@ impl Blobs {
     }
 
     /// Imports files that are known to be files, keeping their order.
-    pub(super) async fn add_files(&self, found: Vec<Found>) -> Result<Vec<(String, Imported)>, ImportError> {
+    async fn add_files(&self, found: Vec<Found>) -> Result<Vec<(String, Imported)>, ImportError> {
         let add = |file: Found| async move { Ok((file.name, self.add_file(file.path).await?)) };
         stream::iter(found).map(add).buffered(FILES_AT_ONCE).try_collect().await
     }
 
-    async fn add_file(&self, path: PathBuf) -> Result<Imported, ImportError> {
+    /// Imports what is known to be a file.
+    pub(super) async fn add_file(&self, path: PathBuf) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode: ImportMode::Copy };
         let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;

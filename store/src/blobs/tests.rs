@@ -211,6 +211,18 @@ async fn many_may_ask_for_a_collection_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_added_again_while_it_is_collected_stays() {
+    let home = Home::new().await;
+    for round in 0..20 {
+        let data = noise(100, round);
+        drop(home.blobs.add_bytes(data.clone()).await.unwrap());
+        let (again, collected) = tokio::join!(home.blobs.add_bytes(data), home.blobs.gc());
+        collected.unwrap();
+        assert!(home.has(again.unwrap().content).await, "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn a_guard_keeps_what_is_still_arriving() {
     let (source, target) = (Home::new().await, Home::new().await);
     let sent = source.blobs.add_bytes(noise(LARGE, 11)).await.unwrap();

@@ -58,6 +58,18 @@ async fn equal_results_have_equal_hashes_on_every_worker() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_here_already_is_the_same_and_is_kept_as_well() {
+    let home = Home::new().await;
+    let first = home.blobs.collect(result(vec![("x", bytes("y"))])).await.unwrap();
+    let second = home.blobs.collect(result(vec![("x", bytes("y"))])).await.unwrap();
+    assert_eq!((first.content, first.bytes), (second.content, second.bytes));
+
+    drop(first);
+    assert_eq!(home.blobs.gc().await.unwrap().blobs, 0);
+    assert_eq!(home.blobs.size(second.content).await.unwrap(), Some(second.bytes));
+}
+
+#[tokio::test]
 async fn results_that_differ_in_anything_have_different_hashes() {
     let home = Home::new().await;
     let results = [
