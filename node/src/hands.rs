@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Event;
+use crate::kept::{Kept, Owner};
 use crate::network::Network;
 use crate::pins;
 use crate::runner::{self, host, reason, remove};
@@ -36,6 +37,7 @@ pub(crate) struct Hands {
     pub(crate) work_dir: PathBuf,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) runs: Runs,
+    pub(crate) kept: Kept,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
 }
@@ -77,11 +79,12 @@ impl Runs {
 }
 
 impl Hands {
-    /// Fetches and pins what an execution needs.
+    /// Fetches and keeps what an execution needs.
     pub(crate) fn fetch(&self, execution: ExecutionId, contents: Vec<Content>, from: PeerId, max_bytes: u64) {
         let over = CancellationToken::new();
         let run = Run { requester: from, dir: self.dir(execution), over: over.clone() };
         self.runs.lock().insert(execution, run);
+        self.kept.begin(Owner::Execution(execution));
         let hands = self.clone();
         tokio::spawn(async move {
             let fetch = hands.fetch_all(execution, contents, from, max_bytes);
@@ -110,6 +113,7 @@ impl Hands {
         let over = CancellationToken::new();
         let run = Run { requester: again.requester, dir: self.dir(execution), over: over.clone() };
         self.runs.lock().insert(execution, run.clone());
+        self.kept.begin(Owner::Execution(execution));
         let hands = self.clone();
         tokio::spawn(async move {
             let ran = hands.run_again(execution, &run, again).await;
@@ -134,11 +138,8 @@ impl Hands {
     /// Lets go of what an execution fetched and made.
     pub(crate) fn release(&self, execution: ExecutionId) {
         self.runs.lock().remove(&execution);
-        let hands = self.clone();
-        tokio::spawn(async move {
-            hands.unpin(&pins::execution(execution)).await;
-            remove(hands.dir(execution)).await;
-        });
+        self.kept.end(Owner::Execution(execution));
+        tokio::spawn(remove(self.dir(execution)));
     }
 
     /// Fetches and pins a result.
@@ -148,7 +149,9 @@ impl Hands {
             let content = Content { hash: result, kind: ContentKind::Collection };
             let max_bytes = max_bytes.saturating_add(RESULT_SLACK_BYTES);
             let collected = async {
-                hands.keep(&pins::result(job, partition), content, from, max_bytes).await?;
+                // Pinned before the first byte, so that no collection of garbage takes what has arrived.
+                hands.blobs.pin(&pins::result(job, partition), content).await.map_err(|error| error.to_string())?;
+                hands.have(content, from, max_bytes).await?;
                 // On disk before the workers are told to let go of it.
                 hands.blobs.sync().await.map_err(|error| error.to_string())?;
                 hands.die_collecting();
@@ -160,8 +163,7 @@ impl Hands {
 
     /// Lets go of a job's inputs.
     pub(crate) fn end(&self, job: JobId) {
-        let hands = self.clone();
-        tokio::spawn(async move { hands.unpin(&pins::inputs(job)).await });
+        self.kept.end(Owner::Job(job));
     }
 
     async fn run_again(&self, execution: ExecutionId, run: &Run, again: Again) -> Result<Rerun, Failure> {
@@ -190,19 +192,25 @@ impl Hands {
         max_bytes: u64,
     ) -> Result<(), Failure> {
         let mut left = max_bytes;
-        for (index, content) in contents.into_iter().enumerate() {
-            let pin = pins::execution_input(execution, index);
-            let size =
-                self.keep(&pin, content, vec![from], left).await.map_err(|why| Failure::InputMissing(reason(why)))?;
+        for content in contents {
+            // Guarded before the first byte, so that no collection of garbage takes what has arrived.
+            let missing = |why: String| Failure::InputMissing(reason(why));
+            let guard = self.blobs.protect(content).await.map_err(|error| missing(error.to_string()))?;
+            self.kept.keep(Owner::Execution(execution), guard);
+            let size = self.have(content, vec![from], left).await.map_err(missing)?;
             left = left.saturating_sub(size);
         }
         Ok(())
     }
 
-    /// Pins content and fetches what is missing of it; returns its size.
-    async fn keep(&self, pin: &str, content: Content, from: Vec<PeerId>, max_bytes: u64) -> Result<u64, String> {
-        // Pinned before the first byte, so that no collection of garbage takes what has arrived.
-        self.blobs.pin(pin, content).await.map_err(|error| error.to_string())?;
+    /// Fetches what is missing of some content that is guarded or pinned; returns its size.
+    async fn have(&self, content: Content, from: Vec<PeerId>, max_bytes: u64) -> Result<u64, String> {
+        // Mostly it is here, and the network need not be bothered.
+        if let Ok(Some(size)) = self.blobs.size(content).await
+            && size <= max_bytes
+        {
+            return Ok(size);
+        }
         let others = from.into_iter().filter(|peer| *peer != self.network.peer_id()).collect();
         self.network.fetch(content, others, max_bytes, |_| {}).await.map_err(|error| error.to_string())
     }
@@ -218,10 +226,10 @@ impl Hands {
         let invocation = self.diverge(invocation);
         let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, cancel: run.over.clone() };
         let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
-        self.blobs.pin(&pins::execution_result(execution), ran.result.content).await.map_err(host)?;
+        let runner::Ran { claim, account, run_ms, result, .. } = ran;
+        self.kept.keep(Owner::Execution(execution), result.guard);
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;
-        let runner::Ran { claim, account, run_ms, result, .. } = ran;
         Ok(Finished { claim, result_bytes: result.bytes, run_ms, account })
     }
 
@@ -266,12 +274,6 @@ impl Hands {
     #[cfg(not(debug_assertions))]
     #[expect(clippy::unused_self, reason = "release builds have no such switch")]
     fn die_collecting(&self) {}
-
-    async fn unpin(&self, prefix: &str) {
-        if let Err(error) = self.blobs.unpin_prefix(prefix).await {
-            tracing::warn!(prefix, %error, "not unpinned");
-        }
-    }
 
     async fn tell(&self, input: Input) {
         // The driver is gone only when the node stops.

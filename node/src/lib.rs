@@ -26,6 +26,8 @@ mod diff;
 
 mod pins;
 
+mod kept;
+
 mod records;
 
 mod logs;

@@ -1,6 +1,6 @@
 //! A running node: its parts, how they start, and how they stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
-use shoal_protocol::record::{self, Record};
+use shoal_protocol::record;
 use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
@@ -24,9 +24,10 @@ use crate::config::Config;
 use crate::driver::{self, Driver, Event};
 use crate::hands::{Executors, Hands, Runs};
 use crate::ingress::Ingress;
+use crate::kept::Kept;
 use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo};
-use crate::{pins, records};
+use crate::records;
 
 /// Pause between two collections of blobs that nobody wants.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) state: Arc<State>,
     pub(crate) executor: Arc<WasmExecutor>,
     pub(crate) runs: Runs,
+    pub(crate) kept: Kept,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
     /// Whose turn it is to run a job again, to replay or to compare it.
@@ -81,9 +83,6 @@ pub enum StartError {
     /// The blob store cannot be opened.
     #[error("cannot open the blob store: {0}")]
     Blobs(#[from] StoreFailed),
-    /// What a run before this one left cannot be released.
-    #[error("cannot release what an earlier run left: {0}")]
-    Leftovers(String),
     /// The network does not start.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -158,7 +157,7 @@ impl Node {
 
         let clock = Clock::start();
         let saved = records::load(&state)?;
-        release_leftovers(&blobs, &saved).await?;
+        let kept = Kept::restore(&blobs, &saved).await?;
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
         machine.restore(clock.now(), saved);
 
@@ -182,6 +181,7 @@ impl Node {
             work_dir: dir.work(),
             inbox: inbox.clone(),
             runs: runs.clone(),
+            kept: kept.clone(),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
         };
@@ -217,6 +217,7 @@ impl Node {
             state,
             executor,
             runs,
+            kept,
             inbox,
             happenings,
             replaying: Arc::default(),
@@ -435,26 +436,6 @@ fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
 fn executors(executor: &Arc<WasmExecutor>) -> Executors {
     let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
     Arc::new([(ExecutorKind::Wasm, wasm)].into())
-}
-
-/// A node that was killed may have ended a job or execution without letting go of what it had fetched for it.
-async fn release_leftovers(blobs: &Blobs, saved: &[Record]) -> Result<(), StartError> {
-    let wanted: BTreeSet<String> = saved
-        .iter()
-        .filter_map(|record| match record {
-            Record::Job(job) => Some(pins::inputs(job.job)),
-            Record::Held(held) => Some(pins::execution(held.execution)),
-            Record::Execution(_) | Record::Event(_) | Record::Standing(..) => None,
-        })
-        .collect();
-    for pin in blobs.pins().await? {
-        let owner = pins::owner(&pin.name);
-        if owner.is_some_and(|owner| !wanted.contains(owner)) {
-            tracing::debug!(pin = pin.name, "released: nobody needs it any more");
-            blobs.unpin(&pin.name).await.map_err(|error| StartError::Leftovers(error.to_string()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Programs, blobs and connections all hold files open; the usual soft limit of 1,024 is soon reached.

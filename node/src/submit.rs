@@ -1,4 +1,4 @@
-//! From a specification to a job: sources become blobs, the modules are checked, and everything is pinned before
+//! From a specification to a job: sources become blobs, the modules are checked, and everything is guarded before
 //! the protocol hears of it. A job that is refused leaves nothing behind.
 
 mod inline;
@@ -17,9 +17,9 @@ use shoal_store::blobs::{Guard, Status};
 use tokio::sync::oneshot;
 
 use crate::driver::{Event, TooManyJobs};
+use crate::kept::Owner;
 use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
-use crate::pins;
 use crate::runner::Modules;
 
 /// The most that one input blob may hold, in bytes.
@@ -77,9 +77,9 @@ impl Node {
         let ready = self.prepare(&job).await?;
         let submission = submission(&job, &ready, placement, u64::from_le_bytes(random()?));
         let id = submission.job(self.peer_id());
-        for (index, guard) in ready.guards.iter().enumerate() {
-            self.blobs().pin(&pins::input(id, index), guard.content()).await.map_err(store)?;
-        }
+        let owner = Owner::Job(id);
+        self.0.kept.begin(owner);
+        ready.guards.into_iter().for_each(|guard| self.0.kept.keep(owner, guard));
         // The inputs must be on disk before the job is: after a crash nobody else has them.
         self.blobs().sync().await.map_err(store)?;
         let (answer, taken) = oneshot::channel();
@@ -87,7 +87,7 @@ impl Node {
         self.0.inbox.send(submit).await.map_err(|_| SubmitError::Stopping)?;
         let taken = taken.await.map_err(|_| SubmitError::Stopping)?;
         if taken.is_err() {
-            self.blobs().unpin_prefix(&pins::inputs(id)).await.map_err(store)?;
+            self.0.kept.end(owner);
         }
         Ok(taken?)
     }
