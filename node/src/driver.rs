@@ -1,10 +1,11 @@
 //! Drives the protocol machine: one closed [`Event`] in, one `match` that performs each output.
 //!
-//! Whatever waits when the driver looks is handled together, so that one write to the disk serves many inputs.
+//! Whatever waits when the driver looks is handled together, so that one write to the disk serves many inputs. What
+//! nobody waits for is postponed until something urgent is written: the write costs more than all else the driver does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoal_protocol::id::{ExecutionId, JobId, MeshId, PeerId};
 use shoal_protocol::limits::MAX_OPEN_JOBS;
@@ -27,6 +28,10 @@ use crate::records;
 pub(crate) const MAX_EVENTS: usize = 4_096;
 /// Events that are handled before one write to the disk.
 const MAX_BATCH: usize = 256;
+/// How long outputs that nobody waits for may be postponed.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// Outputs that may be postponed.
+const MAX_POSTPONED: usize = 1_024;
 /// Direct messages that may be on their way at once; the protocol repeats what is dropped.
 const MAX_SENDING: usize = 2_048;
 
@@ -72,6 +77,14 @@ pub(crate) struct Driver {
     pub(crate) sending: Arc<Semaphore>,
     /// Who waits for what came of an inquiry.
     pub(crate) inquiries: BTreeMap<ExecutionId, oneshot::Sender<Traced>>,
+    pub(crate) postponed: Postponed,
+}
+
+/// Outputs of which nothing urgent is one, and when they are performed all the same.
+#[derive(Default)]
+pub(crate) struct Postponed {
+    outputs: Vec<Output>,
+    until: Option<Instant>,
 }
 
 impl Driver {
@@ -81,13 +94,13 @@ impl Driver {
 
     /// Runs until it is told to end, or until the disk fails.
     pub(crate) async fn run(mut self) -> Result<(), StateError> {
-        self.perform().await?;
+        self.perform(Haste::Now).await?;
         loop {
             let mut event = self.next().await;
             let mut answers = Answers::default();
             for _ in 0..MAX_BATCH {
                 if let Event::Shutdown = event {
-                    self.perform().await?;
+                    self.perform(Haste::Now).await?;
                     self.hands.stop_all();
                     return Ok(());
                 }
@@ -97,13 +110,14 @@ impl Driver {
                     Err(_) => break,
                 }
             }
-            self.perform().await?;
+            self.perform(if answers.is_empty() { Haste::WhenUrgent } else { Haste::Now }).await?;
             answers.send();
         }
     }
 
     async fn next(&mut self) -> Event {
         let deadline = self.machine.deadline().map(|at| self.clock.instant(at));
+        let deadline = deadline.into_iter().chain(self.postponed.until).min();
         let sleep = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -141,13 +155,17 @@ impl Driver {
         }
     }
 
-    /// Performs every output: first everything that must be durable, then the rest in order.
-    async fn perform(&mut self) -> Result<(), StateError> {
+    /// Performs every output: first everything that must be durable, then the rest in order. What is not urgent may
+    /// wait, all of it and in order, until its time has come.
+    async fn perform(&mut self, haste: Haste) -> Result<(), StateError> {
         loop {
-            let outputs: Vec<Output> = std::iter::from_fn(|| self.machine.poll()).collect();
-            if outputs.is_empty() {
+            self.postponed.outputs.extend(std::iter::from_fn(|| self.machine.poll()));
+            if self.postponed.outputs.is_empty()
+                || (haste == Haste::WhenUrgent && self.postponed.may_wait(Instant::now()))
+            {
                 return Ok(());
             }
+            let Postponed { outputs, .. } = std::mem::take(&mut self.postponed);
             self.save(&outputs).await?;
             self.die_if_told(&outputs);
             for output in outputs {
@@ -234,6 +252,38 @@ impl Driver {
     }
 }
 
+/// Whether outputs may be postponed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// Those that nobody waits for.
+    WhenUrgent,
+    /// None.
+    Now,
+}
+
+impl Postponed {
+    /// Whether nobody waits for any of it, and it has not waited for too long.
+    fn may_wait(&mut self, now: Instant) -> bool {
+        let until = *self.until.get_or_insert(now + PATIENCE);
+        now < until && self.outputs.len() < MAX_POSTPONED && !self.outputs.iter().any(is_urgent)
+    }
+}
+
+/// Whether a peer, a person or this node's own work waits for it.
+fn is_urgent(output: &Output) -> bool {
+    match output {
+        Output::Save(_) | Output::Forget(_) | Output::Learn(..) | Output::Release(_) | Output::End(_) => false,
+        Output::Gossip(_)
+        | Output::Send(..)
+        | Output::Fetch { .. }
+        | Output::Execute { .. }
+        | Output::Abort(_)
+        | Output::Collect { .. }
+        | Output::Rerun { .. }
+        | Output::Traced(..) => true,
+    }
+}
+
 async fn deliver(network: Network, to: PeerId, sealed: Sealed, slot: tokio::sync::OwnedSemaphorePermit) {
     let request = direct::encode(&Request::Message(sealed.bytes().to_vec()));
     if let Err(error) = network.request(to, request).await {
@@ -251,6 +301,10 @@ struct Answers {
 }
 
 impl Answers {
+    fn is_empty(&self) -> bool {
+        self.submitted.is_empty() && self.stopped.is_empty()
+    }
+
     fn send(self) {
         for (answer, result) in self.submitted {
             let _ = answer.send(result);
@@ -258,5 +312,39 @@ impl Answers {
         for answer in self.stopped {
             let _ = answer.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::id::ExecutionId;
+
+    use super::*;
+
+    const EXECUTION: ExecutionId = ExecutionId([1; 16]);
+
+    fn postponed(outputs: Vec<Output>) -> Postponed {
+        Postponed { outputs, until: None }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_waits_until_its_time_has_come() {
+        let (mut release, start) = (postponed(vec![Output::Release(EXECUTION)]), Instant::now());
+        assert!(release.may_wait(start) && release.may_wait(start + PATIENCE / 2));
+        release.outputs.push(Output::Release(EXECUTION));
+        assert!(!release.may_wait(start + PATIENCE), "what comes later does not prolong it");
+    }
+
+    #[test]
+    fn something_urgent_takes_all_that_waits_along() {
+        let (mut outputs, now) = (postponed(vec![Output::Release(EXECUTION)]), Instant::now());
+        assert!(outputs.may_wait(now));
+        outputs.outputs.push(Output::Abort(EXECUTION));
+        assert!(!outputs.may_wait(now));
+    }
+
+    #[test]
+    fn no_more_waits_than_there_is_room_for() {
+        assert!(!postponed(vec![Output::Release(EXECUTION); MAX_POSTPONED]).may_wait(Instant::now()));
     }
 }

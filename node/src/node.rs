@@ -197,6 +197,7 @@ impl Node {
             happenings: happenings.clone(),
             sending: Driver::sending_slots(),
             inquiries: BTreeMap::new(),
+            postponed: driver::Postponed::default(),
         };
         let (pricing, log_reads) = Ingress::slots();
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
