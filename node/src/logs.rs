@@ -10,14 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::direct::{LogPiece, LogRequest, MAX_LOG_BYTES};
 use crate::hands::Runs;
-use crate::runner;
 
 /// A piece of the log of an execution that this node holds, for the requester alone.
 pub(crate) async fn read_run(runs: &Runs, from: PeerId, request: LogRequest) -> Option<LogPiece> {
     let run = runs.of_requester(request.execution, from)?;
     // Asked before the file is read: what is written in between is for the next piece.
     let over = run.over.is_cancelled();
-    let path = runner::Run::work_dir(&run.dir).join(request.stream.name());
+    let path = run.dir.join(request.stream.name());
     let bytes = match tokio::fs::File::open(path).await {
         Ok(file) => read_piece(file, request.offset).await.ok()?,
         // The program has not begun.

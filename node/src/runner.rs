@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A run to perform.
 pub(crate) struct Run<'a> {
-    /// A folder for this run alone; what is in it is removed first.
+    /// A folder for this run alone: staged inputs lie in it, and what the program writes. One that is there already
+    /// is removed first.
     pub(crate) dir: &'a Path,
     /// What to run.
     pub(crate) invocation: Invocation,
@@ -36,11 +37,6 @@ pub(crate) struct Ran {
 }
 
 impl Run<'_> {
-    /// Where a run in `dir` writes what its program prints.
-    pub(crate) fn work_dir(dir: &Path) -> PathBuf {
-        dir.join("run")
-    }
-
     /// Performs it. `alter` sees standard output before it is hashed.
     pub(crate) async fn perform(
         self,
@@ -48,10 +44,9 @@ impl Run<'_> {
         blobs: &Blobs,
         alter: impl FnOnce(&mut ResultPart) + Send,
     ) -> Result<Ran, Failure> {
-        remove(self.dir.to_owned()).await;
+        let work_dir = self.dir.to_owned();
+        make_anew(work_dir.clone()).await.map_err(host)?;
         let inputs = self.stage(blobs).await?;
-        let work_dir = Self::work_dir(self.dir);
-        tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
         let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: self.trace };
         let modules = Modules(blobs.clone());
         let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
@@ -99,6 +94,21 @@ impl shoal_executors::Blobs for Modules {
     async fn read(&self, hash: shoal_protocol::id::BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
         self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
     }
+}
+
+/// Makes an empty folder, in one turn on a thread that may block.
+async fn make_anew(dir: PathBuf) -> std::io::Result<()> {
+    let make = move || {
+        if let Err(error) = std::fs::create_dir(&dir) {
+            if error.kind() != std::io::ErrorKind::AlreadyExists {
+                return std::fs::create_dir_all(&dir);
+            }
+            std::fs::remove_dir_all(&dir)?;
+            std::fs::create_dir(&dir)?;
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(make).await.map_err(std::io::Error::other)?
 }
 
 /// Removes a folder with everything in it, staged read-only files too.
