@@ -6,11 +6,16 @@ use shoal_protocol::id::ExecutionId;
 /// Largest piece of a log in one answer, in bytes.
 pub(crate) const MAX_LOG_BYTES: usize = 64 << 10;
 
+/// Most messages that go together.
+pub(crate) const MAX_TOGETHER: usize = 32;
+/// What they may hold together, in bytes: room for one of the largest, or many small ones.
+pub(crate) const MAX_TOGETHER_BYTES: usize = 16 << 10;
+
 /// What one node asks of another.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// A sealed message; the answer is empty and only says that it arrived.
-    Message(Vec<u8>),
+    /// Sealed messages, at most [`MAX_TOGETHER`]; the answer is empty and only says that they arrived.
+    Messages(Vec<Vec<u8>>),
     /// A piece of a log; the answer is a [`LogPiece`].
     Log(LogRequest),
 }

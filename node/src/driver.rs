@@ -14,14 +14,14 @@ use shoal_protocol::message::Message;
 use shoal_protocol::record::{self, Record, Submission};
 use shoal_protocol::task::Failure;
 use shoal_protocol::trace::Rerun;
-use shoal_protocol::wire::{self, Sealed};
+use shoal_protocol::wire;
 use shoal_store::state::{Change, State, StateError};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::direct::{self, Request};
 use crate::hands::{Again, Hands};
 use crate::network::Network;
+use crate::outbox::Outbox;
 use crate::records;
 
 /// Events that may wait for the driver.
@@ -32,8 +32,6 @@ const MAX_BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Outputs that may be postponed.
 const MAX_POSTPONED: usize = 1_024;
-/// Direct messages that may be on their way at once; the protocol repeats what is dropped.
-const MAX_SENDING: usize = 2_048;
 
 /// What the driver is told.
 #[derive(Debug)]
@@ -74,7 +72,7 @@ pub(crate) struct Driver {
     pub(crate) hands: Hands,
     pub(crate) inbox: mpsc::Receiver<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
-    pub(crate) sending: Arc<Semaphore>,
+    pub(crate) outbox: Outbox,
     /// Who waits for what came of an inquiry.
     pub(crate) inquiries: BTreeMap<ExecutionId, oneshot::Sender<Traced>>,
     pub(crate) postponed: Postponed,
@@ -88,10 +86,6 @@ pub(crate) struct Postponed {
 }
 
 impl Driver {
-    pub(crate) fn sending_slots() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(MAX_SENDING))
-    }
-
     /// Runs until it is told to end, or until the disk fails.
     pub(crate) async fn run(mut self) -> Result<(), StateError> {
         self.perform(Haste::Now).await?;
@@ -244,11 +238,7 @@ impl Driver {
         if to == self.machine.me() {
             return self.machine.handle(self.clock.now(), Input::Heard(sealed));
         }
-        let Ok(slot) = Arc::clone(&self.sending).try_acquire_owned() else {
-            tracing::warn!(peer = %to.short(), message = sealed.message().name(), "too many messages are on their way");
-            return;
-        };
-        tokio::spawn(deliver(self.network.clone(), to, sealed, slot));
+        self.outbox.send(to, sealed);
     }
 }
 
@@ -282,15 +272,6 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Rerun { .. }
         | Output::Traced(..) => true,
     }
-}
-
-async fn deliver(network: Network, to: PeerId, sealed: Sealed, slot: tokio::sync::OwnedSemaphorePermit) {
-    let request = direct::encode(&Request::Message(sealed.bytes().to_vec()));
-    if let Err(error) = network.request(to, request).await {
-        // The protocol says again what matters.
-        tracing::debug!(peer = %to.short(), message = sealed.message().name(), %error, "not delivered");
-    }
-    drop(slot);
 }
 
 /// Answers that wait until what they confirm is durable.

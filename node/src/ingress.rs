@@ -10,7 +10,7 @@ use shoal_store::blobs::{Blobs, Status};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
-use crate::direct::{self, Request};
+use crate::direct::{self, MAX_TOGETHER, Request};
 use crate::driver::Event;
 use crate::hands::Runs;
 use crate::logs;
@@ -87,14 +87,8 @@ impl Ingress {
 
     async fn request(&self, from: PeerId, bytes: &[u8], reply: Reply) {
         match direct::decode::<Request>(bytes) {
-            Some(Request::Message(bytes)) => {
-                let opened = wire::open(self.mesh, &bytes).ok();
-                let addressed = |sealed: &Sealed| sealed.from() == from && sealed.to() == Some(self.me);
-                let Some(sealed) = opened.filter(addressed) else {
-                    tracing::debug!(peer = %from.short(), "a message that is not what it should be");
-                    return;
-                };
-                if self.inbox.send(Event::Input(Input::Heard(sealed))).await.is_ok() {
+            Some(Request::Messages(messages)) => {
+                if self.messages(from, &messages).await {
                     reply.send(Vec::new());
                 }
             }
@@ -110,6 +104,22 @@ impl Ingress {
             }
             None => tracing::debug!(peer = %from.short(), "a request that is none"),
         }
+    }
+
+    /// Passes messages on, and says whether all were what they should be. The first that is not ends it: whoever
+    /// sends such things gets no more work out of this node.
+    async fn messages(&self, from: PeerId, messages: &[Vec<u8>]) -> bool {
+        let addressed = |sealed: &Sealed| sealed.from() == from && sealed.to() == Some(self.me);
+        for bytes in messages.iter().take(MAX_TOGETHER) {
+            let Some(sealed) = wire::open(self.mesh, bytes).ok().filter(addressed) else {
+                tracing::debug!(peer = %from.short(), "a message that is not what it should be");
+                return false;
+            };
+            if self.inbox.send(Event::Input(Input::Heard(sealed))).await.is_err() {
+                return false;
+            }
+        }
+        messages.len() <= MAX_TOGETHER
     }
 
     fn pass(&self, input: Input) {

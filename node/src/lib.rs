@@ -18,6 +18,8 @@ mod ingress;
 
 mod hands;
 
+mod outbox;
+
 mod runner;
 
 mod replay;

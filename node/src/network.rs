@@ -95,7 +95,7 @@ pub struct NetworkConfig {
 /// How much a single peer may ask of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Direct requests.
+    /// Direct requests, of which a large one counts as several.
     pub requests: Rate,
     /// Gossip messages passed on by one neighbour: those of the whole mesh may come through it.
     pub gossip: Rate,

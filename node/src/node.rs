@@ -27,6 +27,7 @@ use crate::ingress::Ingress;
 use crate::kept::Kept;
 use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo};
+use crate::outbox::Outbox;
 use crate::records;
 
 /// Pause between two collections of blobs that nobody wants.
@@ -195,7 +196,7 @@ impl Node {
             hands,
             inbox: events,
             happenings: happenings.clone(),
-            sending: Driver::sending_slots(),
+            outbox: Outbox::new(network.clone()),
             inquiries: BTreeMap::new(),
             postponed: driver::Postponed::default(),
         };

@@ -36,15 +36,21 @@ impl Buckets {
 
     /// Whether `peer` may do it once more.
     pub(crate) fn take(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.take_many(peer, 1, now)
+    }
+
+    /// Whether `peer` may do it so many times more. What is more than a whole burst costs no more than that.
+    pub(crate) fn take_many(&mut self, peer: PeerId, times: u32, now: Instant) -> bool {
         if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&peer) {
             self.make_room(now);
         }
         let rate = self.rate;
         let bucket = self.buckets.entry(peer).or_insert(Bucket { tokens: f64::from(rate.burst), at: now });
         *bucket = bucket.refilled(rate, now);
-        let allowed = bucket.tokens >= 1.0;
+        let price = f64::from(times.min(rate.burst));
+        let allowed = bucket.tokens >= price;
         if allowed {
-            bucket.tokens -= 1.0;
+            bucket.tokens -= price;
         }
         allowed
     }
@@ -88,6 +94,14 @@ mod tests {
         assert_eq!(taken(&mut buckets, start), 3);
         assert_eq!(taken(&mut buckets, start + Duration::from_millis(100)), 1);
         assert_eq!(taken(&mut buckets, start + Duration::from_secs(60)), 3);
+    }
+
+    #[test]
+    fn what_is_taken_together_costs_as_much_as_one_by_one() {
+        let (mut buckets, now) = (Buckets::new(RATE), Instant::now());
+        assert!(buckets.take_many(name(1), 2, now) && !buckets.take_many(name(1), 2, now));
+        assert!(buckets.take(name(1), now) && !buckets.take(name(1), now));
+        assert!(buckets.take_many(name(2), 99, now) && !buckets.take(name(2), now));
     }
 
     #[test]

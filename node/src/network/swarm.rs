@@ -248,5 +248,5 @@ fn direct(names: &Names) -> request_response::Behaviour<DirectCodec> {
     let config = request_response::Config::default()
         .with_request_timeout(DIRECT_TIMEOUT)
         .with_max_concurrent_streams(MAX_DIRECT_STREAMS);
-    request_response::Behaviour::new([(names.protocol("direct/1"), ProtocolSupport::Full)], config)
+    request_response::Behaviour::new([(names.protocol("direct/2"), ProtocolSupport::Full)], config)
 }

@@ -19,6 +19,8 @@ use super::{RequestReply, Task};
 const MAX_REQUESTS: usize = 8_192;
 /// Requests of ours to one peer that wait until others to it are over.
 const MAX_WAITING_PER_PEER: usize = 1_024;
+/// What of a request counts as one, in bytes: about a message, of which several may come together.
+const TOKEN_BYTES: usize = 256;
 /// Requests of others that the node is working on.
 const MAX_WORKING: usize = 512;
 
@@ -112,16 +114,17 @@ impl Task {
     fn on_request(&mut self, id: &libp2p::PeerId, bytes: Vec<u8>, channel: ResponseChannel<Answer>) {
         let Some(from) = peer_of_libp2p(id) else { return };
         let (sender, answer) = oneshot::channel();
+        let price = u32::try_from(bytes.len().div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX).max(1);
         let request = NetworkEvent::Request { from, bytes, reply: Reply(sender) };
-        if self.may_work(from) && self.hand_over_request(request) {
+        if self.may_work(from, price) && self.hand_over_request(request) {
             self.working.push(answer.map(move |answer| (channel, answer.ok())).boxed());
         } else {
             self.answer_with(channel, Answer::Busy);
         }
     }
 
-    fn may_work(&mut self, from: PeerId) -> bool {
-        if !self.request_rates.take(from, Instant::now()) {
+    fn may_work(&mut self, from: PeerId, price: u32) -> bool {
+        if !self.request_rates.take_many(from, price, Instant::now()) {
             tracing::debug!(peer = %from.short(), "peer asks more than allowed");
             return false;
         }
