@@ -37,7 +37,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn every_example_is_verified_by_a_mesh() {
     let mesh = Mesh::start(4);
-    for name in ["assemblyscript", "cat", "fails", "import-module", "seam-carving", "wordcount"] {
+    for name in ["assemblyscript", "cat", "component", "fails", "import-module", "seam-carving", "wordcount"] {
         runs_as_expected(&mesh, name, &example(&format!("{name}/job.yaml")));
     }
 }

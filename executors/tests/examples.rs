@@ -78,6 +78,14 @@ async fn import_module_is_refused_without_the_other_module() {
 }
 
 #[tokio::test]
+async fn component_measures_the_globe_as_native_code_does() {
+    let job = module("component/distances.wasm").input("/inputs", example("component/inputs"));
+    let job = job.result("outputs", "/outputs").arguments(&["/inputs/zones.tab", "/outputs/nearest.tsv"]);
+    assert_eq!(job.check().await, Ok(()));
+    assert_eq!(job.vote().await, expected("component"));
+}
+
+#[tokio::test]
 async fn seam_carving_writes_the_picture_that_was_looked_at() {
     let job = module("seam-carving/seam-carving.wasm").input("/inputs", example("seam-carving/inputs"));
     let arguments = ["/inputs/rocket.jpg", "/outputs/carved.jpg", "/outputs/seams.jpg", "220"];
