@@ -46,7 +46,34 @@ pub fn config() -> Config {
         .memory_may_move(false)
         .concurrency_support(false);
     features(&mut config);
+    #[cfg(debug_assertions)]
+    otherwise(&mut config);
     config
+}
+
+/// Debug builds make machine code in another way if `SHOAL_TEST_CODE` says so: for tests, which compare results.
+#[cfg(debug_assertions)]
+fn otherwise(config: &mut Config) {
+    let Ok(code) = std::env::var("SHOAL_TEST_CODE") else { return };
+    match code.as_str() {
+        // Nothing of the processor but what all of its kind have.
+        "baseline" => target(config, &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)),
+        "unoptimised" => _ = config.cranelift_opt_level(wasmtime::OptLevel::None),
+        "winch" => {
+            config.strategy(wasmtime::Strategy::Winch);
+            config.wasm_exceptions(false).wasm_tail_call(false).wasm_threads(false);
+        }
+        "pulley" => {
+            target(config, "pulley64");
+            config.wasm_threads(false);
+        }
+        other => panic!("SHOAL_TEST_CODE={other} is no way of making machine code"),
+    }
+}
+
+#[cfg(debug_assertions)]
+fn target(config: &mut Config, name: &str) {
+    config.target(name).expect("a target that is built in");
 }
 
 /// What a module may use. Atomics are for programs that use them on memory of their own; shared memory is refused.
