@@ -169,6 +169,8 @@ struct Module<'a> {
     exported: BTreeMap<u32, u32>,
     /// Type of each tag.
     tags: Vec<u32>,
+    /// Type of each table's elements.
+    tables: Vec<ValType>,
     /// The start function, as the module counts.
     start: Option<u32>,
     /// Functions for bulk work, by their number among these.
@@ -204,6 +206,11 @@ impl<'a> Module<'a> {
                 self.defined = section.clone().into_iter().collect::<Result<_, _>>()?;
                 self.indices.defined = section.count();
             }
+            Payload::TableSection(section) => {
+                for table in section.clone() {
+                    self.tables.push(ValType::Ref(table?.ty.element_type));
+                }
+            }
             Payload::TagSection(section) => {
                 for tag in section.clone() {
                     self.tags.push(tag?.func_type_idx);
@@ -231,6 +238,7 @@ impl<'a> Module<'a> {
             }
             TypeRef::Global(_) => self.indices.globals += 1,
             TypeRef::Tag(tag) => self.tags.push(tag.func_type_idx),
+            TypeRef::Table(table) => self.tables.push(ValType::Ref(table.element_type)),
             _ => {}
         }
         Ok(())

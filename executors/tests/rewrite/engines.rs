@@ -341,6 +341,8 @@ fn why_wasmi(error: &wasmi::Error) -> String {
         Some(T::TableOutOfBounds | T::IndirectCallToNull) => "table".into(),
         Some(T::BadSignature) => "signature".into(),
         Some(T::IntegerOverflow | T::IntegerDivisionByZero | T::BadConversionToInteger) => "arithmetic".into(),
+        // Bulk work on tables fails without a code.
+        _ if error.to_string().starts_with("out of bounds table access") => "table".into(),
         _ => format!("wasmi: {error}"),
     }
 }

@@ -197,6 +197,95 @@ fn bulk_work_is_charged_by_size_and_looked_at_in_pieces() {
     assert!(fuel(&text("(drop (memory.grow (i32.const 70000)))")) - nothing < 100, "what is refused is free");
 }
 
+/// A table of 40,000 elements, of which every 3,500th is not null to begin with; `f` does `work` and gives a bit for
+/// each of some places: whether it is null.
+fn table(work: &str, places: &[u32]) -> String {
+    let begun = (0..40_000).step_by(3_500).map(|at| format!("(table.set $t (i32.const {at}) (ref.func $f))"));
+    let seen = places.iter().map(|at| {
+        let null = format!("(ref.is_null (table.get $t (i32.const {at})))");
+        format!("(local.set $seen (i32.add (i32.shl (local.get $seen) (i32.const 1)) {null}))")
+    });
+    let (begun, seen, elements) = (begun.collect::<String>(), seen.collect::<String>(), "$f ".repeat(18_000));
+    format!(
+        r#"(module (table $t 40000 funcref) (elem $e func {elements}) (func (export "f") (result i32) (local $seen i32)
+            {begun} {work} {seen} (local.get $seen)) (func $f))"#
+    )
+}
+
+#[test]
+fn work_on_tables_in_pieces_is_what_it_is_in_one() {
+    for (work, places, nulls) in [
+        ("", &[0, 1, 3499, 3500, 38500][..], 0b01100),
+        (
+            "(table.fill $t (i32.const 5) (ref.func $f) (i32.const 39990))",
+            &[1, 4, 5, 20000, 39994, 39995][..],
+            0b110001,
+        ),
+        ("(table.fill $t (i32.const 0) (ref.null func) (i32.const 35001))", &[0, 35000, 38500][..], 0b110),
+        // Up by one, and down by one: what overlaps is neither repeated nor lost.
+        (
+            "(table.copy $t $t (i32.const 1) (i32.const 0) (i32.const 39999))",
+            &[0, 1, 2, 21000, 21001, 38501][..],
+            0b001100,
+        ),
+        (
+            "(table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 39999))",
+            &[0, 3499, 3500, 38499, 38500][..],
+            0b10101,
+        ),
+        (
+            "(table.copy $t $t (i32.const 20000) (i32.const 0) (i32.const 20000))",
+            &[20000, 23500, 23000, 37500][..],
+            0b0010,
+        ),
+        (
+            "(table.init $t $e (i32.const 10001) (i32.const 1) (i32.const 17999))",
+            &[10000, 10001, 27999, 28001][..],
+            0b1001,
+        ),
+        ("(table.init $t $e (i32.const 40000) (i32.const 18000) (i32.const 0))", &[1][..], 0b1),
+    ] {
+        assert_eq!(seen(&table(work, places)).calls, [Ok(vec![nulls])], "{work}");
+    }
+}
+
+#[test]
+fn work_on_tables_is_charged_by_size_and_looked_at_in_pieces() {
+    let nothing = fuel(&table("", &[]));
+    for (work, least) in [
+        ("(table.fill $t (i32.const 0) (ref.func $f) (i32.const 40000))", 10_000),
+        ("(table.copy $t $t (i32.const 1) (i32.const 0) (i32.const 39999))", 9_999),
+        ("(table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 39999))", 9_999),
+        ("(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 18000))", 4_500),
+    ] {
+        let used = fuel(&table(work, &[])) - nothing;
+        assert!((least..least + 50).contains(&used), "{work}: {used}");
+        let mut host = Host::new(FUEL, 100);
+        run(&cranelift(), &rewritten(&table(work, &[])), true, &mut host).unwrap();
+        assert!(host.refills >= 2, "{work}: {}", host.refills);
+    }
+}
+
+#[test]
+fn work_on_tables_out_of_bounds_is_so_in_every_engine() {
+    for work in [
+        "(table.fill $t (i32.const 39999) (ref.null func) (i32.const 2))",
+        "(table.fill $t (i32.const -1) (ref.null func) (i32.const 2))",
+        "(table.fill $t (i32.const 1) (ref.null func) (i32.const -1))",
+        "(table.fill $t (i32.const 40001) (ref.null func) (i32.const 0))",
+        "(table.copy $t $t (i32.const 10) (i32.const 5) (i32.const -1))",
+        "(table.copy $t $t (i32.const -16) (i32.const 0) (i32.const 20))",
+        "(table.copy $t $t (i32.const 0) (i32.const -16) (i32.const 20))",
+        "(table.copy $t $t (i32.const 0) (i32.const 40001) (i32.const 0))",
+        "(table.copy $t $t (i32.const 2000000000) (i32.const 2) (i32.const 2147483647))",
+        "(table.init $t $e (i32.const 0) (i32.const 1) (i32.const 18000))",
+        "(table.init $t $e (i32.const 0) (i32.const -1) (i32.const 2))",
+        "(elem.drop $e) (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))",
+    ] {
+        assert_eq!(seen(&table(work, &[])).calls, [Err("table".to_owned())], "{work}");
+    }
+}
+
 #[test]
 fn bulk_work_out_of_bounds_is_so_in_every_engine() {
     for work in [
