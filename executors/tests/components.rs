@@ -8,7 +8,7 @@ use shoal_executors::{RunError, WasmConfig, WasmExecutor};
 use shoal_protocol::task::{Outcome, Trap};
 use support::{Ended, Job, command, every_call, job};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
-use wit_parser::{ManglingAndAbi, Resolve};
+use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
 /// `files.wasm` with the usual adapter around it, so that preview 1 is told in terms of preview 2.
 const FILES: &[u8] = include_bytes!("guests/files-component.wasm");
@@ -236,13 +236,39 @@ async fn a_component_that_calls_itself_traps() {
 
 /// A component that imports all of a world, and whose functions trap.
 fn dummy(world: &str) -> Vec<u8> {
+    encoded(world, |resolve, world| dummy_module(resolve, world, ManglingAndAbi::Standard32))
+}
+
+/// A component of a world, around a module.
+fn encoded(world: &str, module: impl FnOnce(&Resolve, WorldId) -> Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wit")).unwrap();
     let package = resolve.push_str("world.wit", &format!("package shoal:dummy; world dummy {{ {world} }}")).unwrap();
     let world = resolve.select_world(&[package], None).unwrap();
-    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
+    let mut module = module(&resolve, world);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+}
+
+#[tokio::test]
+async fn what_one_call_hands_over_is_bounded() {
+    let world = "import wasi:cli/stdout@0.2.12; export wasi:cli/run@0.2.12;";
+    for (bytes, outcome) in [(128 << 20, Outcome::Exited(0)), ((128 << 20) + 1, Outcome::Trapped(Trap::Other))] {
+        let module = format!(
+            r#"(module
+                (import "cm32p2|wasi:cli/stdout@0.2" "get-stdout" (func $stdout (result i32)))
+                (import "cm32p2|wasi:io/streams@0.2" "[method]output-stream.write" (func $write (param i32 i32 i32 i32)))
+                (memory (export "cm32p2_memory") 2200)
+                (func (export "cm32p2_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+                (func (export "cm32p2_initialize"))
+                (func (export "cm32p2|wasi:cli/run@0.2|run") (result i32)
+                    (call $write (call $stdout) (i32.const 64) (i32.const {bytes}) (i32.const 0))
+                    ;; There is no room for so much, but it was taken.
+                    (i32.eqz (i32.load8_u (i32.const 0)))))"#
+        );
+        let writes = job(encoded(world, |_, _| wat::parse_str(module).unwrap()));
+        assert_eq!(writes.limits(|limits| limits.memory_bytes = 1 << 30).vote().await.outcome, outcome, "{bytes}");
+    }
 }
 
 #[tokio::test]
