@@ -1,11 +1,15 @@
 //! Measures the engine on this machine: what `shoal bench wasm` and `cargo bench` of this crate print.
 //!
 //! Every figure is taken through [`Executor::run`], as a node does it: from the task to the collected outcome. Plain
-//! wasmtime is measured in the same minutes, taking turns.
+//! wasmtime and native code are measured in the same minutes, taking turns.
 
 mod large;
 
 mod plain;
+
+mod native;
+
+mod record;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,15 +29,25 @@ use crate::{Blobs, Executor, Finished, PROFILE, Task, WasmConfig, WasmExecutor};
 /// `(module (memory (export "memory") 1) (func (export "_start")))`.
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\
     \x07\x13\x02\x06memory\x02\0\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
-/// Guests without input or output, compared with plain wasmtime: integers, floats, allocation.
-const GUESTS: [(&str, &[u8]); 3] = [
-    ("sha256", include_bytes!("../benches/guests/sha256.wasm")),
-    ("nbody", include_bytes!("../benches/guests/nbody.wasm")),
-    ("trees", include_bytes!("../benches/guests/trees.wasm")),
-];
-/// A guest that uses files, and how many calls it makes for that.
-const FILES: (&[u8], u32) = (include_bytes!("../benches/guests/files.wasm"), 200 * 37);
-/// Runs of each guest; the fastest counts.
+/// Guests as modules and in C. Each exits with 0 only if its result is the right one.
+macro_rules! guest {
+    ($name:literal) => {
+        Source {
+            name: $name,
+            module: include_bytes!(concat!("../benches/guests/", $name, ".wasm")),
+            source: include_str!(concat!("../benches/guests/", $name, ".c")),
+        }
+    };
+}
+/// Guests without input or output, compared with plain wasmtime and native code: integers, floats, allocation.
+const GUESTS: [Source; 3] = [guest!("sha256"), guest!("nbody"), guest!("trees")];
+/// A guest that uses files, and how many calls it makes for that. Plain wasmtime has no files to compare with.
+const FILES: (Source, u32) = (guest!("files"), 200 * 37);
+/// A guest that reads the clock, and how often.
+const CALLS: (Source, u32) = (guest!("calls"), 1_000_000);
+/// Bytes that are moved by the calls whose record is measured.
+const RECORDED: [usize; 2] = [16, 4096];
+/// Runs of each guest, variants in turns; the fastest counts.
 const GUEST_RUNS: usize = 5;
 /// Longest run of any guest.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -65,8 +79,16 @@ pub async fn measure(compiler: Option<Compiler>, effort: Effort) -> io::Result<V
     let bench = Bench { executor: Arc::new(executor(folder.path(), compiler.clone())?), folder: folder.path() };
     bench.trivial(effort.trivial_runs, &mut figures).await?;
     bench.guests(&mut figures).await?;
+    bench.calls(&mut figures).await?;
     first_run(folder.path(), compiler, effort.large_mib, &mut figures).await?;
     Ok(figures)
+}
+
+/// A guest as it was built, and as it was written.
+struct Source {
+    name: &'static str,
+    module: &'static [u8],
+    source: &'static str,
 }
 
 struct Bench<'a> {
@@ -115,28 +137,92 @@ impl Bench<'_> {
     }
 
     async fn guests(&self, figures: &mut Vec<Figure>) -> io::Result<()> {
-        let mut logarithms = 0.0;
-        for (name, module) in GUESTS {
-            let (guest, plain) = (Guest::new(module), plain::Plain::new(module).map_err(io::Error::other)?);
-            let (mut profile_best, mut plain_best) = (Duration::MAX, Duration::MAX);
+        let (mut of_plain, mut of_native) = (Vec::new(), Vec::new());
+        for source in GUESTS {
+            let guest = Guest::new(source.module);
+            let plain = plain::Plain::new(source.module).map_err(io::Error::other)?;
+            let native = native::Native::new(source.name, source.source, self.folder)?;
+            let mut best = Best::default();
             for _ in 0..GUEST_RUNS {
-                profile_best = guest.run(&self.executor, self.folder).await?.1.run.min(profile_best);
+                faster(&mut best.profile, guest.run(&self.executor, self.folder).await?.1.run);
                 let plain = plain.clone();
-                plain_best = tokio::task::spawn_blocking(move || plain.run()).await??.min(plain_best);
+                faster(&mut best.plain, tokio::task::spawn_blocking(move || plain.run()).await??);
+                if let Some(native) = &native {
+                    faster(&mut best.native, native.run()?);
+                }
             }
-            let ratio = profile_best.as_secs_f64() / plain_best.as_secs_f64();
-            logarithms += ratio.ln();
-            figure(figures, format!("{name}, against plain wasmtime"), ratio, "times");
+            best.compare(source.name, figures);
+            of_plain.extend(best.ratio(best.plain));
+            of_native.extend(best.ratio(best.native));
         }
-        figure(figures, "geometric mean", (logarithms / GUESTS.len() as f64).exp(), "times");
-        let files = Guest::new(FILES.0);
-        let mut best = Duration::MAX;
-        for _ in 0..GUEST_RUNS {
-            best = files.run(&self.executor, self.folder).await?.1.run.min(best);
+        for (ratios, against) in [(of_plain, "plain wasmtime"), (of_native, "native code")] {
+            if let Some(mean) = mean(&ratios) {
+                figure(figures, format!("geometric mean, against {against}"), mean, "times");
+            }
         }
-        figure(figures, "files, a call", micros(best / FILES.1), "µs");
         Ok(())
     }
+
+    /// Guests that call the host all the time.
+    async fn calls(&self, figures: &mut Vec<Figure>) -> io::Result<()> {
+        let (files, calls) = (Guest::new(FILES.0.module), Guest::new(CALLS.0.module));
+        let native = native::Native::new(FILES.0.name, FILES.0.source, self.folder)?;
+        let (mut of_files, mut of_calls) = (Best::default(), Best::default());
+        for _ in 0..GUEST_RUNS {
+            faster(&mut of_files.profile, files.run(&self.executor, self.folder).await?.1.run);
+            if let Some(native) = &native {
+                faster(&mut of_files.native, native.run()?);
+            }
+            faster(&mut of_calls.profile, calls.run(&self.executor, self.folder).await?.1.run);
+        }
+        figure(figures, "files, a call", micros(of_files.profile() / FILES.1), "µs");
+        of_files.compare("files", figures);
+        figure(figures, "reading the clock, a call", of_calls.profile().as_nanos() as f64 / f64::from(CALLS.1), "ns");
+        for bytes in RECORDED {
+            let times = (0..GUEST_RUNS).map(|_| record::a_call(&vec![b'x'; bytes]));
+            let time = times.min().unwrap_or_default();
+            figure(figures, format!("digest of a call, {bytes} bytes moved"), time.as_nanos() as f64, "ns");
+        }
+        Ok(())
+    }
+}
+
+/// The fastest runs of one guest.
+#[derive(Default)]
+struct Best {
+    profile: Option<Duration>,
+    plain: Option<Duration>,
+    native: Option<Duration>,
+}
+
+fn faster(best: &mut Option<Duration>, time: Duration) {
+    *best = Some(best.map_or(time, |best| best.min(time)));
+}
+
+impl Best {
+    fn profile(&self) -> Duration {
+        self.profile.unwrap_or_default()
+    }
+
+    /// How many times as long the profile takes as something else that was measured.
+    fn ratio(&self, other: Option<Duration>) -> Option<f64> {
+        Some(self.profile?.as_secs_f64() / other?.as_secs_f64())
+    }
+
+    /// Figures for whatever the profile was measured against.
+    fn compare(&self, name: &str, figures: &mut Vec<Figure>) {
+        for (other, against) in [(self.plain, "plain wasmtime"), (self.native, "native code")] {
+            if let Some(ratio) = self.ratio(other) {
+                figure(figures, format!("{name}, against {against}"), ratio, "times");
+            }
+        }
+    }
+}
+
+/// The geometric mean of ratios, if there are any.
+fn mean(ratios: &[f64]) -> Option<f64> {
+    let logarithms: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+    (!ratios.is_empty()).then(|| (logarithms / ratios.len() as f64).exp())
 }
 
 /// The first run of a large module, the first after a restart, and the next.
@@ -213,6 +299,7 @@ mod tests {
         Bench { executor, folder: folder.path() }.trivial(2, &mut figures).await.unwrap();
         first_run(folder.path(), None, 1, &mut figures).await.unwrap();
         assert_eq!(figures.len(), 4 + 3);
+        assert_eq!(mean(&[2.0, 8.0]), Some(4.0));
         assert!(figures.iter().all(|figure| figure.value > 0.0), "{figures:?}");
     }
 }

@@ -1,4 +1,4 @@
-// Integer loop: SHA-256 of 32 MiB.
+// Integer loop: SHA-256's block function over 32 MiB.
 #include <stdint.h>
 #include <string.h>
 
@@ -36,5 +36,5 @@ int main(void) {
     for (int i = 0; i < 1 << 20; i++) data[i] = i * 7;
     for (int round = 0; round < 32; round++)
         for (int i = 0; i < 1 << 20; i += 64) block(h, data + i);
-    return h[0] == 0 ? 1 : 0;
+    return h[0] == 0x8c40060d && h[7] == 0x8e192edb ? 0 : 1;
 }

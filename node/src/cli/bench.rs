@@ -17,7 +17,7 @@ pub(super) struct Bench {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure the WebAssembly engine: the cost of a job that does nothing, the determinism profile against plain
-    /// wasmtime, and the first run of a large module
+    /// wasmtime and (where there is a C compiler) native code, calls of the host, and the first run of a large module
     Wasm(Wasm),
 }
 
