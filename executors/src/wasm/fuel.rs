@@ -1,7 +1,7 @@
 //! A run's fuel: handed to the program in slices, taken back when it calls.
 //!
 //! A slice ends at the same place of the program on every machine. That is where the host looks whether the run was
-//! stopped, and where it could look at the program's memory.
+//! stopped, and where a run that is looked into has its checkpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
