@@ -15,6 +15,7 @@ use shoal_protocol::record;
 use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
+use shoal_store::sources::{DataError, Sources, SourcesConfig};
 use shoal_store::state::{Change, State, StateError, Table};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) executor: Arc<WasmExecutor>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
+    pub(crate) sources: Sources,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
     /// Whose turn it is to run a job again, to replay or to compare it.
@@ -87,6 +89,9 @@ pub enum StartError {
     /// The network does not start.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The readers of sources do not start.
+    #[error("cannot read sources: {0}")]
+    Sources(#[from] DataError),
     /// The executor does not start.
     #[error("cannot start the wasm executor: {0}")]
     Executor(String),
@@ -153,6 +158,7 @@ impl Node {
         let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
         let state = Arc::new(State::open(&dir.state())?);
         let blobs = Blobs::open(&dir.blobs(), BlobsConfig { gc_interval: GC_INTERVAL }).await?;
+        let sources = Sources::new(blobs.clone(), Arc::clone(&state), SourcesConfig::default())?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
@@ -220,6 +226,7 @@ impl Node {
             executor,
             runs,
             kept,
+            sources,
             inbox,
             happenings,
             replaying: Arc::default(),

@@ -1,8 +1,6 @@
 //! From a specification to a job: sources become blobs, the modules are checked, and everything is guarded before
 //! the protocol hears of it. A job that is refused leaves nothing behind.
 
-mod inline;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_executors::{CheckError, Executor};
@@ -14,6 +12,7 @@ use shoal_protocol::record::{Placement, Policy, Submission};
 use shoal_protocol::task::{Content, ContentKind, Work};
 use shoal_protocol::wire::canonical;
 use shoal_store::blobs::{Guard, Status};
+use shoal_store::sources::{Asker, DataError, Request};
 use tokio::sync::oneshot;
 
 use crate::driver::{Event, TooManyJobs};
@@ -31,13 +30,13 @@ pub enum SubmitError {
     /// It cannot be run: breaks a rule, or asks for what this build does not have.
     #[error(transparent)]
     Invalid(#[from] CompileError),
-    /// Inline data is wrong.
+    /// An input cannot be read.
     #[error("input {target}: {reason}")]
-    Inline {
+    Source {
         /// Where the program would find it.
         target: String,
         /// What is wrong.
-        reason: String,
+        reason: DataError,
     },
     /// An input blob cannot be had.
     #[error("input {target}: {reason}; add it with `shoal blob add`, or check the hash")]
@@ -133,12 +132,19 @@ impl Node {
                 }
                 Ok((content, guard))
             }
-            Source::Inline(inline) => {
-                let wrong = |reason| SubmitError::Inline { target: target.to_owned(), reason };
-                let imported = inline::import(self.blobs(), &inline.url).await.map_err(wrong)?;
+            source => {
+                let unreadable = |reason| SubmitError::Source { target: target.to_owned(), reason };
+                let request = Request {
+                    source,
+                    asker: Asker::Owner,
+                    max_bytes: MAX_INPUT_BYTES,
+                    partitions: 1,
+                    progress: &|_| {},
+                };
+                let mut obtained = self.0.sources.obtain(&request).await.map_err(unreadable)?;
+                let imported = obtained.parts.remove(0);
                 Ok((imported.content, imported.guard))
             }
-            _ => unreachable!("support refuses every other source"),
         }
     }
 

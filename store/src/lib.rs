@@ -9,3 +9,7 @@ pub mod identity;
 pub mod state;
 
 pub mod blobs;
+
+pub mod sources;
+
+pub mod publishers;

@@ -68,7 +68,7 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let message = error.to_string();
         match error {
-            SubmitError::Invalid(_) | SubmitError::Inline { .. } | SubmitError::Module(_) => {
+            SubmitError::Invalid(_) | SubmitError::Source { .. } | SubmitError::Module(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
             }
             SubmitError::Missing { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "input_missing", message),

@@ -47,19 +47,11 @@ fn engine(engine: &Engine, problems: &mut Problems) {
 
 fn source(path: &str, source: &Source, problems: &mut Problems) {
     let (reason, remedy) = match source {
-        Source::Blob(_) | Source::Inline(_) => return,
         Source::LocalDirectory(local) if local.read_write => (
             "is a writable local folder: this build has only read-only inputs",
             "leave ReadWrite out, and collect what the program writes with ResultPaths",
         ),
-        Source::LocalDirectory(_) => (
-            "is a local path: this build reads local paths only on the machine where the `shoal` command runs",
-            "submit with `shoal job run`, or add it with `shoal blob add` and use a blob source",
-        ),
-        Source::UrlDownload(_) | Source::S3(_) | Source::Ipfs(_) => (
-            "is a source that this build cannot read yet",
-            "download it, and use a local path or a blob (`shoal blob add`)",
-        ),
+        _ => return,
     };
     problems.push(path, format!("({}) {reason}", source.kind()), remedy);
 }
@@ -99,9 +91,10 @@ mod tests {
         let all = refused(|job| {
             job.kind = JobKind::Daemon;
             job.task.publisher = Publisher::Local;
-            job.task.input_sources[0].source = Source::Ipfs(crate::job::spec::IpfsSource { cid: "x".into() });
+            let local = crate::job::spec::LocalSource { read_write: true, ..Default::default() };
+            job.task.input_sources[0].source = Source::LocalDirectory(local);
         });
         assert!(all.starts_with("3 problems:"), "{all}");
-        assert!(all.contains("(ipfs) is a source that this build cannot read yet"), "{all}");
+        assert!(all.contains("(localDirectory) is a writable local folder"), "{all}");
     }
 }

@@ -5,15 +5,27 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 use shoal_protocol::job::data_url;
-use shoal_store::blobs::{Blobs, Imported};
+use shoal_protocol::job::spec::InlineSource;
+
+use super::{DataError, Obtained, Request};
+use crate::blobs::{Blobs, Imported};
 
 /// The most that an archive may unpack to, in bytes; larger inputs are blobs of their own.
 const MAX_UNPACKED_BYTES: u64 = 256 << 20;
 /// The most files in an archive.
 const MAX_FILES: usize = 10_000;
 
+pub(super) async fn obtain(
+    blobs: &Blobs,
+    source: &InlineSource,
+    _request: &Request<'_>,
+) -> Result<Obtained, DataError> {
+    let wrong = |reason| DataError::new("inline data", reason, "write a data: URL");
+    Ok(Obtained::one(import(blobs, &source.url).await.map_err(wrong)?, "inline"))
+}
+
 /// Imports the data of a `data:` URL. The error is for a person.
-pub(super) async fn import(blobs: &Blobs, url: &str) -> Result<Imported, String> {
+async fn import(blobs: &Blobs, url: &str) -> Result<Imported, String> {
     let data = data_url::parse(url).map_err(|error| error.to_string())?;
     if !data.is_archive() {
         return blobs.add_bytes(data.bytes).await.map_err(|error| error.to_string());
