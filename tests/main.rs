@@ -12,4 +12,5 @@ mod inspect;
 mod jobs;
 mod liars;
 mod mesh;
+mod results;
 mod wrong_input;

@@ -15,6 +15,8 @@ mod upload;
 
 mod download;
 
+mod listing;
+
 mod signal;
 
 mod spec;

@@ -53,7 +53,7 @@ pub use diff::{Diff, DiffError};
 pub use direct::Stream;
 pub use driver::TooManyJobs;
 pub use node::{Node, NodeInfo, StartError, StopError};
-pub use query::{LogChunk, LogsError, ResultError, ResultInfo};
+pub use query::{ListError, LogChunk, LogsError, ResultError, ResultInfo};
 pub use records::LookupError;
 pub use replay::{Compared, Difference, Replay, ReplayError};
 pub use submit::SubmitError;

@@ -4,7 +4,9 @@ use iroh_blobs::ticket::BlobTicket;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState};
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::{ComposeError, FolderError, PinError, Status};
+use shoal_store::blobs::{
+    ComposeError, FolderError, Guard, MAX_LIST_BYTES, MAX_NAMES_BYTES, PinError, Status, StoreFailed,
+};
 use shoal_store::state::StateError;
 use tokio::sync::broadcast;
 
@@ -83,6 +85,20 @@ pub enum ResultError {
     State(#[from] StateError),
 }
 
+/// Why the list of a folder's files cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It is no folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Nobody gives it.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
 impl Node {
     /// The newest jobs, newest first.
     pub fn jobs(&self, limit: usize) -> Result<Vec<JobRecord>, StateError> {
@@ -155,6 +171,24 @@ impl Node {
         progress: impl Fn(u64) + Send + Sync,
     ) -> Result<u64, FetchError> {
         self.0.network.fetch(content, providers, max_bytes, progress).await
+    }
+
+    /// Fetches the names and hashes of a folder's files, not the files. Returns what keeps them, and their size in
+    /// bytes.
+    pub async fn fetch_list(&self, folder: BlobHash, providers: Vec<PeerId>) -> Result<(Guard, u64), ListError> {
+        let guard = self.0.blobs.protect(Content { hash: folder, kind: ContentKind::Collection }).await?;
+        let mut bytes = self.have_list(folder, MAX_LIST_BYTES, &providers).await?;
+        let names = self.0.blobs.names_of(folder).await?;
+        bytes += self.have_list(names, MAX_NAMES_BYTES, &providers).await?;
+        Ok((guard, bytes))
+    }
+
+    async fn have_list(&self, hash: BlobHash, limit: u64, providers: &[PeerId]) -> Result<u64, ListError> {
+        let list = Content { hash, kind: ContentKind::Raw };
+        match self.0.blobs.size(list).await? {
+            Some(bytes) => Ok(bytes),
+            None => Ok(self.fetch_blob(list, providers.to_vec(), limit, |_| {}).await?),
+        }
     }
 
     /// A piece of what a program printed: of `execution`, or of the one that tells most.

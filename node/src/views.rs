@@ -110,6 +110,9 @@ pub struct FetchRequest {
     pub kind: KindView,
     /// Peers to ask first.
     pub providers: Vec<PeerId>,
+    /// Of a folder only the names and hashes of its files, not the files.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub list_only: bool,
 }
 
 /// How far a fetch has come.

@@ -22,7 +22,7 @@ use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
 
-pub use folder::{FolderError, MAX_FILES};
+pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub use import::{ImportError, Imported};
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub use parts::{ComposeError, FolderFile, LocalFile, local_files};

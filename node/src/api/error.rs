@@ -10,7 +10,7 @@ use shoal_store::state::StateError;
 use crate::network::FetchError;
 use crate::query::{LogsError, ResultError};
 use crate::views::{ErrorBody, ErrorView};
-use crate::{DiffError, LookupError, ReplayError, StopError, SubmitError};
+use crate::{DiffError, ListError, LookupError, ReplayError, StopError, SubmitError};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -148,6 +148,16 @@ impl From<FetchError> for ApiError {
             FetchError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             FetchError::Stalled { .. } => Self::unavailable(message),
             _ => Self::internal(message),
+        }
+    }
+}
+
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Folder(error) => error.into(),
+            ListError::Fetch(error) => error.into(),
+            ListError::Store(error) => error.into(),
         }
     }
 }

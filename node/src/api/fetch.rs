@@ -48,8 +48,13 @@ pub(super) async fn fetch(
 }
 
 async fn have(api: Api, request: FetchRequest, told: watch::Sender<u64>) -> Result<BlobView, ApiError> {
+    let list_only = request.list_only;
     let (content, providers) = wanted(&api, request)?;
     let blobs = api.node().blobs();
+    if list_only {
+        let (guard, bytes) = api.node().fetch_list(content.hash, providers).await?;
+        return Ok(keep(&api, Imported { content, bytes, guard }));
+    }
     let guard = blobs.protect(content).await?;
     let bytes = match blobs.size(content).await {
         Ok(Some(bytes)) => bytes,

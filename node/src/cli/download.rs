@@ -1,4 +1,4 @@
-//! Content of a node becomes local files: all or nothing, and nothing that is there is overwritten.
+//! Content of a node becomes local files: all or nothing, and nothing that is there is replaced unasked.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,30 +9,46 @@ use shoal_protocol::id::{BlobHash, JobId};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use super::{output, progress};
+use super::listing::{ListedFile, Listing};
+use super::progress;
 use crate::client::{Client, ClientError};
-use crate::views::{EntryView, ExecutionView, FetchRequest, JobView, KindView};
+use crate::views::JobView;
 
 /// Where a job's result goes unless told otherwise.
 pub(super) fn usual_dir(job: JobId) -> PathBuf {
     PathBuf::from(format!("job-{}", job.short()))
 }
 
+/// What may happen to what is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// Nothing may be there but an empty folder.
+    Refused,
+    /// Files of other names may be there.
+    Joined,
+    /// Files of the same names are replaced, others stay.
+    Replaced,
+}
+
 /// Something that is made out of sight and appears in its place when it is complete.
 struct Destination {
     target: PathBuf,
+    existing: Existing,
     // On the same disk as the target; removed with what is still in it.
     workshop: TempDir,
 }
 
 impl Destination {
-    fn new(target: &Path) -> Result<Self> {
-        check_free(target)?;
+    fn new(target: &Path, existing: Existing) -> Result<Self> {
+        if existing == Existing::Refused {
+            check_free(target)?;
+        }
         let target = std::path::absolute(target).with_context(|| format!("cannot use {}", target.display()))?;
         let parent = target.parent().unwrap_or(&target);
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let workshop = tempfile::Builder::new().prefix(".shoal-").tempdir_in(parent);
-        Ok(Self { workshop: workshop.with_context(|| format!("cannot write into {}", parent.display()))?, target })
+        let workshop = workshop.with_context(|| format!("cannot write into {}", parent.display()))?;
+        Ok(Self { target, existing, workshop })
     }
 
     /// Where to write.
@@ -40,10 +56,33 @@ impl Destination {
         self.workshop.path().join("new")
     }
 
-    /// Moves what was written to its place. An empty folder there gives way.
-    fn finish(self) -> Result<()> {
-        check_free(&self.target)?;
-        std::fs::rename(self.path(), &self.target).with_context(|| format!("cannot write {}", self.target.display()))
+    /// Moves what was written to its place: as a whole if that is free, else these files into the folder there.
+    fn finish(self, files: &[PathBuf]) -> Result<()> {
+        let whole = || {
+            let moved = std::fs::rename(self.path(), &self.target);
+            moved.with_context(|| format!("cannot write {}", self.target.display()))
+        };
+        match check_free(&self.target) {
+            Ok(()) => whole(),
+            Err(error) if self.existing == Existing::Refused => Err(error),
+            Err(_) if files.is_empty() => {
+                check_place(&self.target, Path::new(""), self.existing)?;
+                whole()
+            }
+            Err(_) => self.join(files),
+        }
+    }
+
+    /// Checks all before it moves any.
+    fn join(&self, files: &[PathBuf]) -> Result<()> {
+        files.iter().try_for_each(|name| check_place(&self.target, name, self.existing))?;
+        for name in files {
+            let place = self.target.join(name);
+            make_parent(&place)?;
+            let moved = std::fs::rename(self.path().join(name), &place);
+            moved.with_context(|| format!("cannot write {}", place.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -53,8 +92,35 @@ pub(super) fn check_free(target: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot use {}", target.display())),
         Ok(metadata) if metadata.is_dir() && is_empty(target)? => Ok(()),
-        Ok(_) => bail!("{} is there already, and nothing is overwritten: name another place", target.display()),
+        Ok(_) => Err(taken(target)),
     }
+}
+
+/// Refuses a file's place below `dir` where something is that may not be replaced.
+fn check_place(dir: &Path, name: &Path, existing: Existing) -> Result<()> {
+    let place = if name == Path::new("") { dir.to_owned() } else { dir.join(name) };
+    let folders = place.ancestors().skip(1).take(name.components().count());
+    for folder in folders {
+        if std::fs::metadata(folder).is_ok_and(|metadata| !metadata.is_dir()) {
+            bail!("{} is there already and is no folder: remove it, or name another place", folder.display());
+        }
+    }
+    match std::fs::symlink_metadata(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot use {}", place.display())),
+        Ok(metadata) if metadata.is_dir() => {
+            bail!("{} is a folder, and a file is to be there: remove it, or name another place", place.display())
+        }
+        Ok(_) if existing == Existing::Replaced => Ok(()),
+        Ok(_) => Err(taken(&place)),
+    }
+}
+
+fn taken(place: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} is there already, and nothing is overwritten: name another place, or replace files with --force",
+        place.display()
+    )
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
@@ -62,63 +128,78 @@ fn is_empty(dir: &Path) -> Result<bool> {
     Ok(entries.next().is_none())
 }
 
+fn make_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
+}
+
 /// Writes a job's believed result: its parts, or a folder of them for each of several partitions.
 pub(super) async fn job_result(client: &Client, job: &JobView, target: &Path) -> Result<()> {
-    let destination = Destination::new(target)?;
-    let partitions = &job.verification.partitions;
-    for partition in partitions {
-        let index = partition.partition_index;
-        let hash = partition.result_hash.with_context(|| format!("partition {index} has no result"))?;
-        let dir = match partitions.len() {
-            1 => destination.path(),
-            _ => destination.path().join(index.to_string()),
-        };
-        folder(client, hash, &dir).await?;
-    }
-    destination.finish()
+    let files = Listing::believed(client, job).await?.find("")?.files();
+    listed(client, files, target, true, false).await
 }
 
-/// Writes what each execution of a job revealed, a folder for each; returns how many there were.
-pub(super) async fn all_executions(client: &Client, job: &JobView, target: &Path) -> Result<usize> {
-    let destination = Destination::new(target)?;
-    let mut written = 0;
-    for execution in &job.executions {
-        let Some(hash) = execution.result_hash else { continue };
-        match have(client, execution, hash).await {
-            Ok(()) => {
-                folder(client, hash, &destination.path().join(execution.execution_id.to_string())).await?;
-                written += 1;
-            }
-            // What did not count need not have been kept by anybody.
-            Err(error) => output::note(format_args!("execution {} is left out: {error}", execution.execution_id)),
-        }
-    }
-    if written > 0 {
-        destination.finish()?;
-    }
-    Ok(written)
-}
-
-async fn have(client: &Client, execution: &ExecutionView, hash: BlobHash) -> Result<(), ClientError> {
-    let (hash, kind, providers) = (Some(hash), KindView::Folder, vec![execution.peer_id]);
-    progress::fetch(client, &FetchRequest { hash, kind, providers, ticket: None }).await.map(drop)
+/// Writes files of a listing below `dir`: all of them (`whole`), so that nothing else may be there, or some.
+pub(super) async fn listed(
+    client: &Client,
+    files: Vec<ListedFile>,
+    dir: &Path,
+    whole: bool,
+    force: bool,
+) -> Result<()> {
+    let existing = match (whole, force) {
+        (_, true) => Existing::Replaced,
+        (true, false) => Existing::Refused,
+        (false, false) => Existing::Joined,
+    };
+    write_files(client, files, dir, existing).await
 }
 
 /// Writes one blob to the file `target`.
-pub(super) async fn blob_to(client: &Client, hash: BlobHash, bytes: u64, target: &Path) -> Result<()> {
-    let destination = Destination::new(target)?;
+pub(super) async fn blob_to(client: &Client, hash: BlobHash, bytes: u64, target: &Path, force: bool) -> Result<()> {
+    let existing = if force { Existing::Replaced } else { Existing::Refused };
+    let destination = Destination::new(target, existing)?;
     let bar = progress::bar(&target.display().to_string(), bytes);
     let written = file(client, hash, &destination.path(), &bar).await;
     bar.finish_and_clear();
     written?;
-    destination.finish()
+    destination.finish(&[])
 }
 
 /// Writes the files of a folder into `target`.
-pub(super) async fn folder_to(client: &Client, hash: BlobHash, target: &Path) -> Result<()> {
-    let destination = Destination::new(target)?;
-    folder(client, hash, &destination.path()).await?;
-    destination.finish()
+pub(super) async fn folder_to(client: &Client, hash: BlobHash, target: &Path, force: bool) -> Result<()> {
+    let entries = client.entries(hash).await?.into_iter();
+    let file = |entry: crate::views::EntryView| ListedFile {
+        name: entry.name,
+        hash: entry.hash,
+        bytes: entry.bytes,
+        holder: None,
+    };
+    listed(client, entries.map(file).collect(), target, true, force).await
+}
+
+async fn write_files(client: &Client, files: Vec<ListedFile>, dir: &Path, existing: Existing) -> Result<()> {
+    let names: Vec<PathBuf> = files.iter().map(|file| Ok(safe(&file.name)?.to_owned())).collect::<Result<_>>()?;
+    if existing != Existing::Refused {
+        // Before the download, for the sake of an early answer.
+        names.iter().try_for_each(|name| check_place(dir, name, existing))?;
+    }
+    let destination = Destination::new(dir, existing)?;
+    let bar = progress::bar("downloading", files.iter().filter_map(|file| file.bytes).sum());
+    let written = async {
+        for (listed, name) in files.iter().zip(&names) {
+            let target = destination.path().join(name);
+            make_parent(&target)?;
+            listed.have(client).await?;
+            file(client, listed.hash, &target, &bar).await?;
+        }
+        // A folder without files is still a folder.
+        std::fs::create_dir_all(destination.path()).context("cannot make the folder")
+    };
+    let written = written.await;
+    bar.finish_and_clear();
+    written?;
+    destination.finish(&names)
 }
 
 /// The first bytes of one file of a folder, and whether that is all of it; none if there is no such file.
@@ -141,27 +222,6 @@ pub(super) async fn head(
         }
     }
     Ok(Some((bytes, true)))
-}
-
-async fn folder(client: &Client, hash: BlobHash, dir: &Path) -> Result<()> {
-    let entries = client.entries(hash).await?;
-    let bytes = entries.iter().filter_map(|entry| entry.bytes).sum();
-    let bar = progress::bar("downloading", bytes);
-    let written = files(client, entries, dir, &bar).await;
-    bar.finish_and_clear();
-    written
-}
-
-async fn files(client: &Client, entries: Vec<EntryView>, dir: &Path, bar: &ProgressBar) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    for entry in entries {
-        let target = dir.join(safe(&entry.name)?);
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        }
-        file(client, entry.hash, &target, bar).await?;
-    }
-    Ok(())
 }
 
 async fn file(client: &Client, hash: BlobHash, target: &Path, bar: &ProgressBar) -> Result<()> {
@@ -222,17 +282,52 @@ mod tests {
     fn what_is_not_finished_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a").join("result");
-        let half = Destination::new(&target).unwrap();
+        let half = Destination::new(&target, Existing::Refused).unwrap();
         std::fs::create_dir(half.path()).unwrap();
         drop(half);
         assert!(is_empty(&dir.path().join("a")).unwrap());
 
         std::fs::create_dir(&target).unwrap();
-        let whole = Destination::new(&target).unwrap();
+        let whole = Destination::new(&target, Existing::Refused).unwrap();
         std::fs::create_dir(whole.path()).unwrap();
         std::fs::write(whole.path().join("stdout"), "x").unwrap();
-        whole.finish().unwrap();
+        whole.finish(&["stdout".into()]).unwrap();
         assert_eq!(std::fs::read_to_string(target.join("stdout")).unwrap(), "x");
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+    #[test]
+    fn files_join_a_folder_and_replace_only_what_may_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("result");
+        let write = |existing, files: &[&str]| {
+            let names: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+            let destination = Destination::new(&target, existing)?;
+            for name in &names {
+                let path = destination.path().join(name);
+                make_parent(&path)?;
+                std::fs::write(&path, format!("{existing:?}"))?;
+            }
+            destination.finish(&names)
+        };
+        let read = |name: &str| std::fs::read_to_string(target.join(name)).unwrap();
+        write(Existing::Refused, &["stdout"]).unwrap();
+        write(Existing::Joined, &["out/a"]).unwrap();
+        assert_eq!((read("stdout"), read("out/a")), ("Refused".into(), "Joined".into()));
+
+        let error = write(Existing::Joined, &["new", "stdout"]).unwrap_err().to_string();
+        assert!(error.contains("stdout") && error.contains("--force"), "{error}");
+        assert!(!target.join("new").exists(), "one file that cannot be written keeps the others away");
+
+        write(Existing::Replaced, &["stdout", "new"]).unwrap();
+        assert_eq!(
+            (read("stdout"), read("new"), read("out/a")),
+            ("Replaced".into(), "Replaced".into(), "Joined".into())
+        );
+
+        for (name, expected) in [("out", "is a folder"), ("stdout/x", "is no folder")] {
+            let error = write(Existing::Replaced, &[name]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no workshop is left");
     }
 }

@@ -16,6 +16,10 @@ mod logs;
 
 mod get;
 
+mod ls;
+
+mod cat;
+
 mod replay;
 
 mod diff;
@@ -50,8 +54,12 @@ enum Command {
     History(history::History),
     /// Print what a job's program printed
     Logs(logs::Logs),
-    /// Write a job's result to a folder
+    /// Write a job's result, or a part of it, to a folder
     Get(get::Get),
+    /// List the files of a job's result
+    Ls(ls::Ls),
+    /// Print one file of a job's result
+    Cat(cat::Cat),
     /// Run a job again on the node, alone, and say whether the same comes of it
     Replay(replay::Replay),
     /// Find where an execution's run parts from the node's own
@@ -71,6 +79,8 @@ impl Job {
             Command::History(command) => command.run(global).await,
             Command::Logs(command) => command.run(global).await,
             Command::Get(command) => Box::pin(command.run(global)).await,
+            Command::Ls(command) => command.run(global).await,
+            Command::Cat(command) => command.run(global).await,
             Command::Replay(command) => command.run(global).await,
             Command::Diff(command) => command.run(global).await,
             Command::Stop(command) => command.run(global).await,

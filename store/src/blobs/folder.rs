@@ -17,9 +17,9 @@ use super::{Blobs, ReadError, Status, StoreFailed, failed, iroh};
 /// Most files of one folder.
 pub const MAX_FILES: usize = 65_536;
 /// Largest list of hashes, in bytes: names and files.
-const MAX_LIST_BYTES: u64 = HASH_BYTES * (MAX_FILES as u64 + 1);
+pub const MAX_LIST_BYTES: u64 = HASH_BYTES * (MAX_FILES as u64 + 1);
 /// Largest list of names, in bytes.
-const MAX_NAMES_BYTES: u64 = 16 << 20;
+pub const MAX_NAMES_BYTES: u64 = 16 << 20;
 const HASH_BYTES: u64 = 32;
 
 /// Why content is no folder that can be used.
@@ -85,6 +85,12 @@ impl Blobs {
         check_names(names.iter().map(String::as_str)).map_err(|source| FolderError::Name { hash: root, source })?;
         let entry = |(name, hash): (String, Hash)| Entry { name, hash: BlobHash(*hash.as_bytes()) };
         Ok(names.into_iter().zip(links).map(entry).collect())
+    }
+
+    /// The blob that holds the names of a folder's files; the folder's list must be here.
+    pub async fn names_of(&self, root: BlobHash) -> Result<BlobHash, FolderError> {
+        let malformed = FolderError::Malformed { hash: root, reason: "its list is empty" };
+        self.folder_blobs(root).await?.first().copied().ok_or(malformed)
     }
 
     /// The blobs that belong to a folder, without its root.

@@ -22,6 +22,9 @@ pub(super) struct Get {
     /// The hash is that of a folder (a ticket knows; so does the node if it has the folder)
     #[arg(long)]
     folder: bool,
+    /// Replace files that are there already; others stay
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     output: OutputFlag,
 }
@@ -32,8 +35,8 @@ impl Get {
         let blob = progress::fetch(&client, &self.request(&client).await?).await?;
         let target = self.target(&blob);
         match blob.kind {
-            KindView::File => download::blob_to(&client, blob.hash, blob.bytes, &target).await?,
-            KindView::Folder => download::folder_to(&client, blob.hash, &target).await?,
+            KindView::File => download::blob_to(&client, blob.hash, blob.bytes, &target, self.force).await?,
+            KindView::Folder => download::folder_to(&client, blob.hash, &target, self.force).await?,
         }
         match self.output.format(global.format) {
             Format::Table => output::print(&target.display().to_string())?,
