@@ -221,6 +221,14 @@ pub fn text(output: &Output) -> String {
     format!("{}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", output.status)
 }
 
+/// Says that a test is skipped for want of something on this machine. Where everything must be there
+/// (`SHOAL_REQUIRE_ALL` is set, as in CI), it fails instead.
+#[allow(dead_code, reason = "the tests that need something of others come")]
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("SHOAL_REQUIRE_ALL").is_none(), "required, but {why}");
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// The executions of a described job.
 pub fn executions(described: &Value) -> Vec<Value> {
     described["Executions"].as_array().cloned().unwrap_or_default()
