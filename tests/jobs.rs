@@ -21,6 +21,28 @@ fn a_program_that_fails_is_a_completed_job_with_its_exit_code() {
 }
 
 #[test]
+fn a_result_that_cannot_be_published_fails_the_job_and_is_still_here() {
+    let mesh = Mesh::start(4);
+    let node = &mesh.nodes[0];
+    let module = module(mesh.dir.path(), "m.wasm", "(module (func (export \"_start\")))");
+    // Nobody listens on port 1.
+    let nowhere = "s3://bucket/{jobID}/,opt=endpoint=http://127.0.0.1:1,opt=region=us-east-1";
+    let run = node.run(&["--format", "json", "wasm", "run", "-p", nowhere, &module]);
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run));
+    let job: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Failed".into(), &true.into()), "{job:#}");
+    let reason = job["StateReason"].as_str().unwrap();
+    assert!(reason.contains("is here, but could not be published: "), "{reason}");
+    let id = job["JobID"].as_str().unwrap();
+    let history = node.run(&["job", "history", id]);
+    assert!(text(&history).contains("not published yet"), "{}", text(&history));
+    let target = mesh.dir.path().join("got");
+    let got = node.run(&["job", "get", id, target.to_str().unwrap()]);
+    assert!(got.status.success(), "{}", text(&got));
+    assert_eq!(std::fs::read(target.join("exitCode")).unwrap(), b"0");
+}
+
+#[test]
 fn a_trap_is_a_result_too() {
     let mesh = Mesh::start(4);
     let trap = module(mesh.dir.path(), "trap.wasm", "(module (func (export \"_start\") unreachable))");

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::hands::{Again, Hands};
 use crate::network::Network;
 use crate::outbox::Outbox;
+use crate::publish::Leaving;
 use crate::records;
 
 /// Events that may wait for the driver.
@@ -220,6 +221,9 @@ impl Driver {
             Output::Collect { job, partition, result, max_bytes, from } => {
                 self.hands.collect(job, partition, result, max_bytes, from);
             }
+            Output::Publish { job, partition, execution, worker, result, at } => {
+                self.hands.publish(Leaving { job, partition, execution, worker, result, at });
+            }
             Output::End(job) => self.hands.end(job),
             Output::Rerun { execution, requester, contents, max_bytes, invocation, timeout_ms, request } => {
                 let timeout = Duration::from_millis(timeout_ms);
@@ -269,6 +273,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Execute { .. }
         | Output::Abort(_)
         | Output::Collect { .. }
+        | Output::Publish { .. }
         | Output::Rerun { .. }
         | Output::Traced(..) => true,
     }

@@ -20,6 +20,7 @@ use crate::driver::Event;
 use crate::kept::{Kept, Owner};
 use crate::network::Network;
 use crate::pins;
+use crate::publish::{Leaving, Publishing};
 use crate::runner::{self, host, reason, remove};
 
 /// What a program may leave beside what it wrote: names of files and the like, in bytes.
@@ -38,6 +39,7 @@ pub(crate) struct Hands {
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
+    pub(crate) publishing: Publishing,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
 }
@@ -158,6 +160,16 @@ impl Hands {
                 Ok(())
             };
             hands.tell(Input::Collected(job, partition, collected.await)).await;
+        });
+    }
+
+    /// Publishes a result that is here.
+    pub(crate) fn publish(&self, leaving: Leaving) {
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let (job, partition) = (leaving.job, leaving.partition);
+            let published = hands.publishing.publish(leaving).await;
+            hands.tell(Input::Published(job, partition, published)).await;
         });
     }
 

@@ -74,7 +74,9 @@ fn needed(record: &Record) -> Option<(Owner, Vec<Content>)> {
             let hash = held.answer.as_ref()?.claim.result;
             Some((Owner::Execution(held.execution), vec![Content { hash, kind: ContentKind::Collection }]))
         }
-        Record::Job(_) | Record::Execution(_) | Record::Event(_) | Record::Standing(..) => None,
+        Record::Job(_) | Record::Execution(_) | Record::Event(_) | Record::Publication(_) | Record::Standing(..) => {
+            None
+        }
     }
 }
 

@@ -18,6 +18,8 @@ mod ingress;
 
 mod hands;
 
+mod publish;
+
 mod outbox;
 
 mod runner;

@@ -15,6 +15,7 @@ use shoal_protocol::record;
 use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
+use shoal_store::publishers::{Publishers, PublishersConfig};
 use shoal_store::sources::{DataError, Sources, SourcesConfig};
 use shoal_store::state::{Change, State, StateError, Table};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -29,6 +30,7 @@ use crate::kept::Kept;
 use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo};
 use crate::outbox::Outbox;
+use crate::publish::Publishing;
 use crate::records;
 
 /// Pause between two collections of blobs that nobody wants.
@@ -92,6 +94,9 @@ pub enum StartError {
     /// The readers of sources do not start.
     #[error("cannot read sources: {0}")]
     Sources(#[from] DataError),
+    /// The publishers do not start.
+    #[error("cannot publish results: {0}")]
+    Publishers(#[source] DataError),
     /// The executor does not start.
     #[error("cannot start the wasm executor: {0}")]
     Executor(String),
@@ -159,6 +164,8 @@ impl Node {
         let state = Arc::new(State::open(&dir.state())?);
         let blobs = Blobs::open(&dir.blobs(), BlobsConfig { gc_interval: GC_INTERVAL }).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), SourcesConfig::default())?;
+        let publishers = PublishersConfig { folder: dir.published(), ..PublishersConfig::default() };
+        let publishers = Publishers::new(blobs.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
@@ -189,6 +196,7 @@ impl Node {
             inbox: inbox.clone(),
             runs: runs.clone(),
             kept: kept.clone(),
+            publishing: Publishing::new(publishers, Arc::clone(&state)),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
         };

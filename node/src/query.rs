@@ -2,7 +2,7 @@
 
 use iroh_blobs::ticket::BlobTicket;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
-use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState};
+use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Publication};
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_store::blobs::{
     ComposeError, FolderError, Guard, MAX_LIST_BYTES, MAX_NAMES_BYTES, PinError, Status, StoreFailed,
@@ -16,13 +16,15 @@ use crate::node::Node;
 use crate::records::{self, LookupError};
 use crate::{logs, pins};
 
-/// The result of a completed job.
+/// The result of a job, where all of it is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultInfo {
     /// Its collection: that of the only partition, or one folder for each.
     pub hash: BlobHash,
     /// With it any peer can fetch the result.
     pub ticket: String,
+    /// Where else it is, by partition.
+    pub published: Vec<Publication>,
 }
 
 /// A piece of a log.
@@ -130,14 +132,19 @@ impl Node {
         records::resolve(&self.0.state, text)
     }
 
-    /// The result of a completed job; none before.
+    /// The result of a job that is over; none before. A job that failed because its result could not be published has
+    /// one as well.
     pub async fn result(&self, job: JobId) -> Result<Option<ResultInfo>, ResultError> {
-        let Some(record) = self.job(job)?.filter(|record| record.state == JobState::Completed) else { return Ok(None) };
+        let Some(record) = self.job(job)?.filter(|record| record.state.is_over()) else { return Ok(None) };
+        let executions = self.executions(job)?;
         let mut parts = Vec::new();
         for index in 0..record.submission.partitions {
-            let executions = self.executions(job)?;
             let agreed = executions.iter().find(|e| e.partition == index && e.state == ExecutionState::Agreed);
-            parts.extend(agreed.and_then(ExecutionRecord::result).map(|hash| (index.to_string(), hash)));
+            let Some(hash) = agreed.and_then(ExecutionRecord::result) else { return Ok(None) };
+            if record.state != JobState::Completed && !self.has_result(hash).await {
+                return Ok(None);
+            }
+            parts.push((index.to_string(), hash));
         }
         let hash = match parts.as_slice() {
             [] => return Ok(None),
@@ -146,7 +153,13 @@ impl Node {
         };
         let address = self.0.network.endpoint_addr();
         let ticket = BlobTicket::new(address, hash.0.into(), iroh_blobs::BlobFormat::HashSeq).to_string();
-        Ok(Some(ResultInfo { hash, ticket }))
+        let published = records::publications(&self.0.state, job)?;
+        Ok(Some(ResultInfo { hash, ticket, published }))
+    }
+
+    async fn has_result(&self, hash: BlobHash) -> bool {
+        let content = Content { hash, kind: ContentKind::Collection };
+        matches!(self.0.blobs.status(content).await, Ok(Status::Complete { .. }))
     }
 
     /// One folder for each partition's result.
@@ -222,8 +235,7 @@ impl Node {
         offset: u64,
     ) -> Result<Option<Vec<u8>>, LogsError> {
         let Some(hash) = execution.result() else { return Ok(None) };
-        let content = Content { hash, kind: ContentKind::Collection };
-        if !matches!(self.0.blobs.status(content).await, Ok(Status::Complete { .. })) {
+        if !self.has_result(hash).await {
             return Ok(None);
         }
         let files = self.0.blobs.files(hash).await?;

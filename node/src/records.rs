@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use shoal_protocol::id::{JobId, PeerId};
 use shoal_protocol::machine::Key;
-use shoal_protocol::record::{Event, ExecutionRecord, JobRecord, Record, Standing};
+use shoal_protocol::record::{Event, ExecutionRecord, JobRecord, Publication, Record, Standing};
 use shoal_protocol::time::Time;
 use shoal_protocol::wire::canonical;
 use shoal_store::state::{Change, Order, Row, State, StateError, Table};
@@ -48,6 +48,10 @@ pub(crate) fn save(record: &Record) -> Vec<Change> {
             let key = [&event.job.0[..], &event.sequence.to_be_bytes()].concat();
             vec![put(Table::Events, key, canonical(event))]
         }
+        Record::Publication(publication) => {
+            let key = [&publication.job.0[..], &publication.partition.to_be_bytes()].concat();
+            vec![put(Table::Publications, key, canonical(publication))]
+        }
         Record::Held(held) => vec![put(Table::Held, held.execution.0.to_vec(), canonical(held))],
         Record::Standing(peer, standing) => vec![put(Table::Standings, peer.0.to_vec(), canonical(standing))],
     }
@@ -65,6 +69,8 @@ pub(crate) fn load(state: &State) -> Result<Vec<Record>, StateError> {
     let mut records = Vec::new();
     for job in all::<JobRecord>(state, Table::Jobs, &[])?.into_iter().filter(|job| !job.state.is_over()) {
         records.extend(executions(state, job.job)?.into_iter().map(|execution| Record::Execution(Box::new(execution))));
+        let publications = publications(state, job.job)?;
+        records.extend(publications.into_iter().map(|publication| Record::Publication(Box::new(publication))));
         let last = state.scan_prefix(Table::Events, &job.job.0, None, 1, Order::Descending)?;
         records.extend(last.iter().filter_map(parse).map(Record::Event));
         records.push(Record::Job(Box::new(job)));
@@ -96,6 +102,11 @@ pub(crate) fn executions(state: &State, job: JobId) -> Result<Vec<ExecutionRecor
     let mut executions: Vec<ExecutionRecord> = all(state, Table::Executions, &job.0)?;
     executions.sort_by_key(|execution| (execution.partition, execution.attempt));
     Ok(executions)
+}
+
+/// Where a job's results were published, by partition.
+pub(crate) fn publications(state: &State, job: JobId) -> Result<Vec<Publication>, StateError> {
+    all(state, Table::Publications, &job.0)
 }
 
 /// What happened to a job, from the `from`-th event on.

@@ -19,6 +19,7 @@ use crate::driver::{Event, TooManyJobs};
 use crate::kept::Owner;
 use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
+use crate::publish;
 use crate::runner::Modules;
 
 /// The most that one input blob may hold, in bytes.
@@ -171,6 +172,7 @@ fn submission(job: &Job, ready: &Ready, placement: Placement, nonce: u64) -> Sub
         total_timeout_ms: timeouts.total_secs.saturating_mul(1_000),
         output_bytes: ready.work.invocation.limits.output_bytes,
         placement,
+        publishes: publish::leaves_mesh(&job.task.publisher),
     }
 }
 

@@ -18,7 +18,9 @@ use shoal_protocol::task::{Content, ContentKind};
 use crate::network::PeerInfo;
 
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
-pub use job::{EventView, ExecutionView, JobSummary, JobView, PartitionView, ResultView, VerificationView};
+pub use job::{
+    EventView, ExecutionView, JobSummary, JobView, PartitionView, PublishedView, ResultView, VerificationView,
+};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
 
 /// What `POST /jobs` takes.

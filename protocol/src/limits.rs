@@ -112,6 +112,13 @@ pub const UNSETTLED_MS: Millis = 3_600_000;
 pub const COLLECT_MS: Millis = 60_000;
 /// Tries to fetch the result before the job gives up; each asks every agreeing worker.
 pub const MAX_COLLECTS: u32 = 8;
+/// Tries to publish a result before the job gives up, within about eight seconds: publishers themselves try again what
+/// may pass quickly.
+pub const MAX_PUBLISHES: u32 = 6;
+/// The address that a published result has, in bytes: a key of S3 has up to 1,024, escaped three times as many.
+pub const MAX_URI_BYTES: usize = 4_096;
+/// Details of a published result.
+pub const MAX_PUBLISHED_DETAILS: usize = 32;
 /// Runs of one partition that end in a failure of the worker's machine, after which the job fails.
 pub const MAX_FAILURES: usize = 6;
 /// Events that are kept of one job; later ones are counted only.

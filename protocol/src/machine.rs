@@ -15,7 +15,7 @@ use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::limits::MAX_CLOCK_SKEW_MS;
 use crate::message::{Contact, Ending, Message, Resources, Settle};
-use crate::record::{Placement, Record, Submission};
+use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
 use crate::task::{Content, Failure, Invocation};
@@ -45,6 +45,8 @@ pub enum Input {
     Executed(ExecutionId, Result<Finished, Failure>),
     /// What [`Output::Collect`] came to; the error is for a person.
     Collected(JobId, u32, Result<(), String>),
+    /// What [`Output::Publish`] came to: where the result is, if that is somewhere else; the error is for a person.
+    Published(JobId, u32, Result<Option<Published>, String>),
     /// A person looks into an execution of a job of this node; what comes of it is [`Output::Traced`].
     Inquire(Box<Inquiry>),
     /// Nobody wants to know that any more.
@@ -106,6 +108,22 @@ pub enum Output {
         max_bytes: u64,
         /// Workers that have it.
         from: Vec<PeerId>,
+    },
+    /// Publish a result that is here, where its job says; then say [`Input::Published`]. It may have been published
+    /// before, under the same names.
+    Publish {
+        /// Of which job.
+        job: JobId,
+        /// Of which partition.
+        partition: u32,
+        /// The execution whose result it is.
+        execution: ExecutionId,
+        /// Who ran that.
+        worker: PeerId,
+        /// The result's collection.
+        result: BlobHash,
+        /// When it was believed, the same at each try.
+        at: Time,
     },
     /// A job of this node is over: let go of its inputs.
     End(JobId),
@@ -226,6 +244,7 @@ impl Machine {
     /// Takes up everything that was saved, in any order, and goes on with it.
     pub fn restore(&mut self, now: Time, records: impl IntoIterator<Item = Record>) {
         let mut executions = BTreeMap::<JobId, Vec<_>>::new();
+        let mut published = BTreeMap::<JobId, BTreeSet<u32>>::new();
         let mut events = BTreeMap::<JobId, u32>::new();
         let (mut jobs, mut held) = (Vec::new(), Vec::new());
         for record in records {
@@ -233,6 +252,7 @@ impl Machine {
                 Record::Job(job) if !job.state.is_over() => jobs.push(job),
                 Record::Execution(execution) => executions.entry(execution.job).or_default().push(*execution),
                 Record::Held(record) => held.push(*record),
+                Record::Publication(one) => drop(published.entry(one.job).or_default().insert(one.partition)),
                 Record::Standing(peer, standing) => self.ledger.restore(peer, standing),
                 Record::Event(event) => {
                     let next = events.entry(event.job).or_default();
@@ -249,7 +269,8 @@ impl Machine {
             // Events are saved on their own, so the count that was saved with the job may be behind.
             record.events = events.get(&job).map_or(record.events, |next| record.events.max(*next));
             let executions = executions.remove(&job).unwrap_or_default();
-            self.jobs.insert(job, Requester::restore(*record, executions));
+            let published = published.remove(&job).unwrap_or_default();
+            self.jobs.insert(job, Requester::restore(*record, executions, published));
             self.with_job(now, job, Requester::resume);
         }
     }
@@ -274,6 +295,9 @@ impl Machine {
             }
             Input::Collected(job, partition, result) => {
                 self.with_job(now, job, |requester, ctx| requester.collected(ctx, partition, result));
+            }
+            Input::Published(job, partition, result) => {
+                self.with_job(now, job, |requester, ctx| requester.published(ctx, partition, result));
             }
             Input::Inquire(inquiry) => self.with_inquiries(now, |all, ctx| all.begin(ctx, *inquiry)),
             Input::EndInquiry(execution) => self.with_inquiries(now, |all, ctx| all.end(ctx, execution)),

@@ -3,11 +3,14 @@
 //! A record is saved before the message that it causes is sent. Rebuilding the machine from its records is the
 //! whole of recovery.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::{Verification, VerificationKind};
+use crate::limits::{MAX_PUBLISHED_DETAILS, MAX_TEXT_BYTES, MAX_URI_BYTES};
 use crate::message::{Contact, Needs, Resources};
 use crate::task::{Account, Claim, Failure};
 use crate::time::{Millis, Time};
@@ -23,6 +26,8 @@ pub enum Record {
     Event(Event),
     /// An execution that this node does for another.
     Held(Box<HeldRecord>),
+    /// Where a result of a job of this node was published.
+    Publication(Box<Publication>),
     /// What this node thinks of a peer.
     Standing(PeerId, Standing),
 }
@@ -73,6 +78,8 @@ pub struct Submission {
     pub output_bytes: u64,
     /// Who runs it.
     pub placement: Placement,
+    /// Whether results go somewhere else once they are here.
+    pub publishes: bool,
 }
 
 /// Who runs a job.
@@ -231,8 +238,32 @@ pub enum Step {
     Verify,
     /// The result was fetched.
     Result,
+    /// The result was published.
+    Publish,
     /// The job ended.
     End,
+}
+
+/// The result of one partition, published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The job.
+    pub job: JobId,
+    /// Which partition's result it is.
+    pub partition: u32,
+    /// The execution whose result it is.
+    pub execution: ExecutionId,
+    /// Where it is.
+    pub published: Published,
+}
+
+/// Where a result is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Its address, which is a source of inputs as it is; at most [`MAX_URI_BYTES`] bytes.
+    pub uri: String,
+    /// More about it: checksums, versions. At most [`MAX_PUBLISHED_DETAILS`] of at most [`MAX_TEXT_BYTES`] bytes.
+    pub details: BTreeMap<String, String>,
 }
 
 /// An execution that this node does for another.
@@ -294,8 +325,20 @@ impl Record {
             Record::Execution(execution) => execution.execution.to_string(),
             Record::Event(event) => format!("{}/{}", event.job, event.sequence),
             Record::Held(held) => held.execution.to_string(),
+            Record::Publication(publication) => format!("{}/{}", publication.job, publication.partition),
             Record::Standing(peer, _) => peer.short(),
         }
+    }
+}
+
+impl Published {
+    /// Where a result is; nothing if its address is longer than one may be. Details that are too long are left out.
+    pub fn new(uri: String, mut details: BTreeMap<String, String>) -> Option<Self> {
+        details.retain(|name, value| name.len().max(value.len()) <= MAX_TEXT_BYTES);
+        while details.len() > MAX_PUBLISHED_DETAILS {
+            details.pop_last();
+        }
+        (uri.len() <= MAX_URI_BYTES).then_some(Self { uri, details })
     }
 }
 

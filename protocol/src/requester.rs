@@ -1,4 +1,4 @@
-//! One job, seen by its requester: announce → award → verify → result.
+//! One job, seen by its requester: announce → award → verify → result → publish.
 //!
 //! `advance` is the heart: after every input it asks each partition concerned what is next, and seeks workers for
 //! those that miss some.
@@ -6,6 +6,8 @@
 mod reports;
 
 mod verdicts;
+
+mod publishing;
 
 mod partition;
 
@@ -16,7 +18,7 @@ mod bidding;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bidding::Bidding;
 use partition::{Execution, Partition, Phase, backoff};
@@ -40,6 +42,8 @@ pub(crate) struct Requester {
     index: BTreeMap<ExecutionId, (u32, usize)>,
     /// Partitions that miss executions, and how many.
     hungry: BTreeMap<u32, u32>,
+    /// Partitions whose result is published.
+    published: BTreeSet<u32>,
     bidding: Bidding,
     timers: Timers<Key>,
 }
@@ -59,8 +63,8 @@ impl Requester {
     }
 
     /// Takes up a job that was saved, with its executions in any order.
-    pub(crate) fn restore(record: JobRecord, mut executions: Vec<ExecutionRecord>) -> Self {
-        let mut requester = Self::with(record);
+    pub(crate) fn restore(record: JobRecord, mut executions: Vec<ExecutionRecord>, published: BTreeSet<u32>) -> Self {
+        let mut requester = Self { published, ..Self::with(record) };
         executions.sort_by_key(|execution| (execution.partition, execution.attempt));
         for record in executions {
             let Some(partition) = requester.partitions.get_mut(&record.partition) else { continue };
@@ -80,6 +84,7 @@ impl Requester {
             partitions,
             index: BTreeMap::new(),
             hungry: BTreeMap::new(),
+            published: BTreeSet::new(),
             bidding: Bidding::default(),
             timers: Timers::default(),
         }
@@ -112,7 +117,7 @@ impl Requester {
     fn finish_verdicts(&mut self, ctx: &mut Context<'_>) {
         let accepted = self.partitions.iter().filter_map(|(index, partition)| match partition.phase {
             Phase::Accepted { claim, .. } => Some((*index, claim)),
-            Phase::Open | Phase::Done(_) => None,
+            Phase::Open | Phase::Publishing { .. } | Phase::Done(_) => None,
         });
         for (index, claim) in accepted.collect::<Vec<_>>() {
             self.tell_verdict(ctx, index, claim);
@@ -197,12 +202,9 @@ impl Requester {
         let Phase::Accepted { claim, tries, .. } = partition.phase else { return };
         match result {
             Ok(()) => {
-                partition.phase = Phase::Done(claim);
                 self.event(ctx, Step::Result, None, None, format!("partition {index}: {} is here", claim.result));
                 self.release_workers(ctx, index);
-                if self.partitions.values().all(Partition::is_done) {
-                    return self.finish(ctx, JobState::Completed, String::new());
-                }
+                self.is_here(ctx, index, claim);
             }
             Err(why) if tries + 1 >= MAX_COLLECTS => {
                 let reason = format!("the result {} was agreed on but could not be fetched: {why}", claim.result);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::commitment::{self, Commitment};
-use shoal_protocol::id::{ExecutionId, JobId, PeerId};
+use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::limits::{MAX_ANNOUNCE_BYTES, MAX_EXECUTIONS};
 use shoal_protocol::machine::Machine;
 use shoal_protocol::message::{Ending, Message, Resources, TraceAnswer};
@@ -27,6 +27,7 @@ const OUTPUTS_PER_PARTITION: usize = 40;
 pub(crate) struct Checks {
     awards: BTreeMap<ExecutionId, PeerId>,
     commitments: BTreeMap<ExecutionId, Commitment>,
+    published: BTreeMap<(JobId, u32), Leaving>,
     pub(crate) told: Vec<String>,
     pub(crate) count: u64,
 }
@@ -36,6 +37,16 @@ pub(crate) struct Checks {
 pub(crate) struct Place {
     pub(crate) node: u32,
     pub(crate) now: Time,
+}
+
+/// A result that is about to leave the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    pub(crate) job: JobId,
+    pub(crate) partition: u32,
+    pub(crate) execution: ExecutionId,
+    pub(crate) result: BlobHash,
+    pub(crate) at: Time,
 }
 
 impl Checks {
@@ -102,6 +113,20 @@ impl Checks {
         }
     }
 
+    /// A node is about to publish: only what is right and here, and each time under the same names.
+    pub(crate) fn publishing(&mut self, place: Place, disk: &Disk, leaving: Leaving) {
+        let Leaving { job, partition, execution, result, .. } = leaving;
+        let first = *self.published.entry((job, partition)).or_insert(leaving);
+        self.expect(place, first == leaving, || format!("{job}/{partition} is published as {first:?} and {leaving:?}"));
+        self.expect(place, disk.collected.contains(&result), || format!("{job}/{partition} is published unseen"));
+        let agreed = disk.execution(job, execution);
+        let agreed = agreed.is_some_and(|e| e.state == ExecutionState::Agreed && e.result() == Some(result));
+        self.expect(place, agreed, || format!("{job}/{partition} is published before it is believed"));
+        let Some(job) = disk.job(job).filter(|job| job.submission.policy.agreement > 1) else { return };
+        let right = truth(job, partition).is_some_and(|claim| claim.result == result);
+        self.expect(place, right, || format!("a wrong result of {} is published", job.job));
+    }
+
     /// A message in its real encoding is as large as it may be.
     pub(crate) fn fits(&mut self, place: Place, message: &Message, bytes: usize) {
         let fits = !message.is_gossip() || bytes < MAX_ANNOUNCE_BYTES;
@@ -118,6 +143,10 @@ impl Checks {
                 self.expect(place, follows, || format!("event {} of {} is overwritten", event.sequence, event.job));
             }
             Record::Job(job) => self.saving_job(place, disk, job),
+            Record::Publication(publication) => {
+                let begun = self.published.contains_key(&(publication.job, publication.partition));
+                self.expect(place, begun, || format!("{} notes what it did not publish", publication.job));
+            }
             Record::Held(_) | Record::Standing(..) => {}
         }
     }
@@ -148,6 +177,9 @@ impl Checks {
         if new.state != JobState::Completed {
             return;
         }
+        let publications = disk.saved(new.job).map_or(0, |saved| saved.publications.len());
+        let published = !new.submission.publishes || publications == new.submission.partitions as usize;
+        self.expect(place, published, || format!("{} completed without having been published", new.job));
         for (partition, believed) in results(disk, new) {
             let Some(claim) = believed else {
                 self.never(place, || format!("{} completed without a result for partition {partition}", new.job));

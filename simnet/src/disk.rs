@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::Key;
-use shoal_protocol::record::{Event, ExecutionRecord, HeldRecord, JobRecord, Record, Standing};
+use shoal_protocol::record::{Event, ExecutionRecord, HeldRecord, JobRecord, Publication, Record, Standing};
 
 /// A node's durable state.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(crate) struct Disk {
 pub(crate) struct Saved {
     pub(crate) record: Option<JobRecord>,
     pub(crate) executions: BTreeMap<ExecutionId, ExecutionRecord>,
+    pub(crate) publications: BTreeMap<u32, Publication>,
     /// The last event; the earlier ones are not needed to go on.
     pub(crate) last_event: Option<Event>,
 }
@@ -43,6 +44,10 @@ impl Disk {
                 let saved = self.jobs.entry(event.job).or_default();
                 saved.last_event = Some(event);
             }
+            Record::Publication(publication) => {
+                let saved = self.jobs.entry(publication.job).or_default();
+                saved.publications.insert(publication.partition, *publication);
+            }
             Record::Held(held) => drop(self.held.insert(held.execution, *held)),
             Record::Standing(peer, standing) => drop(self.standings.insert(peer, standing)),
         }
@@ -60,8 +65,10 @@ impl Disk {
         let jobs = self.jobs.values().flat_map(|saved| {
             let job = saved.record.iter().map(|job| Record::Job(Box::new(job.clone())));
             let executions = saved.executions.values().map(|execution| Record::Execution(Box::new(execution.clone())));
+            let publications = saved.publications.values();
+            let publications = publications.map(|publication| Record::Publication(Box::new(publication.clone())));
             // The other way round than they were saved: order must not matter.
-            executions.chain(saved.last_event.iter().cloned().map(Record::Event)).chain(job)
+            publications.chain(executions).chain(saved.last_event.iter().cloned().map(Record::Event)).chain(job)
         });
         let held = self.held.values().map(|held| Record::Held(Box::new(held.clone())));
         let standings = self.standings.iter().map(|(peer, standing)| Record::Standing(*peer, *standing));

@@ -71,6 +71,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         total_timeout_ms: 0,
         output_bytes: OUTPUT_BYTES,
         placement: Placement::Mesh,
+        publishes: load.published > 0.0 && chance.happens(load.published),
     }
 }
 

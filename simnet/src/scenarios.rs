@@ -26,6 +26,8 @@ pub struct Scenario {
     pub peers: Vec<Crowd>,
     /// Share of runs and fetches that fail for reasons of the worker's machine.
     pub host_failures: f64,
+    /// Share of tries to publish a result that fail.
+    pub publish_failures: f64,
     /// Share of jobs that their owner stops.
     pub stops: f64,
     /// The jobs.
@@ -70,6 +72,8 @@ pub struct Load {
     pub queue_timeout_ms: u64,
     /// Number of different priorities.
     pub priorities: u64,
+    /// Share of jobs whose results are published.
+    pub published: f64,
 }
 
 /// A defect that the checks must find.
@@ -100,6 +104,7 @@ const LOAD: Load = Load {
     cpu_millis: 500,
     queue_timeout_ms: 600_000,
     priorities: 1,
+    published: 0.0,
 };
 
 fn calm() -> Scenario {
@@ -114,6 +119,7 @@ fn calm() -> Scenario {
         workers: 1.0,
         peers: Vec::new(),
         host_failures: 0.0,
+        publish_failures: 0.0,
         stops: 0.0,
         load: LOAD,
         complete: 1.0,
@@ -249,6 +255,16 @@ pub fn all() -> Vec<Scenario> {
             ..calm()
         },
         Scenario {
+            name: "publishers",
+            about: "results are published to a place that often fails, by nodes that crash",
+            crashes: 1.5,
+            heal_ms: minutes(3),
+            publish_failures: 0.2,
+            load: Load { partitions: 3, published: 0.9, ..LOAD },
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
             name: "scarce",
             about: "too few workers for an agreement: jobs end and say why",
             workers: 0.0,
@@ -276,7 +292,8 @@ pub fn all() -> Vec<Scenario> {
             ],
             host_failures: 0.03,
             stops: 0.05,
-            load: Load { partitions: 2, run_ms: 3_000, ..LOAD },
+            publish_failures: 0.1,
+            load: Load { partitions: 2, run_ms: 3_000, published: 0.3, ..LOAD },
             complete: 0.5,
             ..calm()
         },

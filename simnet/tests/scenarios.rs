@@ -56,6 +56,7 @@ scenario_tests! {
     latecomers_are_heard: "churn",
     work_queues_for_busy_workers: "overload",
     arrays_complete: "arrays",
+    results_are_published_under_one_name: "publishers",
     jobs_that_nobody_can_verify_end_and_say_why: "scarce",
     everything_at_once: "chaos",
 }

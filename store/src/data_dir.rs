@@ -104,6 +104,11 @@ impl DataDir {
         self.root.join("work")
     }
 
+    /// What the `local` publisher writes.
+    pub fn published(&self) -> PathBuf {
+        self.root.join("published")
+    }
+
     /// The address of the running node's API.
     pub fn api_addr(&self) -> PathBuf {
         self.root.join("api.addr")

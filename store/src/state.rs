@@ -46,6 +46,8 @@ pub enum Table {
     Held,
     /// What is thought of other peers.
     Standings,
+    /// Where results of those jobs were published.
+    Publications,
     /// Peers to return to.
     Peers,
     /// Anything there is one of.
@@ -150,13 +152,14 @@ pub enum StateError {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Jobs,
         Table::JobsByTime,
         Table::Executions,
         Table::Events,
         Table::Held,
         Table::Standings,
+        Table::Publications,
         Table::Peers,
         Table::Meta,
     ];
@@ -164,12 +167,13 @@ impl Table {
     /// Its name in the file.
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Jobs => "jobs/1",
+            Table::Jobs => "jobs/2",
             Table::JobsByTime => "jobs-by-time/1",
             Table::Executions => "executions/2",
-            Table::Events => "events/1",
+            Table::Events => "events/2",
             Table::Held => "held/2",
             Table::Standings => "standings/1",
+            Table::Publications => "publications/1",
             Table::Peers => "peers/1",
             Table::Meta => "meta/1",
         }

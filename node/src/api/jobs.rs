@@ -98,10 +98,10 @@ async fn history(
 
 async fn results(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<ResultView>, ApiError> {
     let job = api.node().resolve_job(&id)?;
-    match result(api.node(), job).await? {
+    let JobView { result, state, .. } = view(api.node(), job).await?;
+    match result {
         Some(result) => Ok(Json(result)),
         None => {
-            let state = api.node().job(job)?.ok_or_else(|| ApiError::no_job(job))?.state;
             let message = format!("job {job} has no result: it is {state:?}");
             Err(ApiError::new(StatusCode::CONFLICT, "no_result", message))
         }
@@ -123,12 +123,7 @@ async fn view(node: &Node, job: JobId) -> Result<JobView, ApiError> {
     // The job first: when it is over, the executions read after it are what they will stay.
     let record = node.job(job)?.ok_or_else(|| ApiError::no_job(job))?;
     let executions = node.executions(job)?;
-    Ok(JobView::new(&record, &executions, result(node, job).await?))
-}
-
-async fn result(node: &Node, job: JobId) -> Result<Option<ResultView>, ApiError> {
-    let result = node.result(job).await?;
-    Ok(result.map(|result| ResultView { hash: result.hash, ticket: result.ticket }))
+    Ok(JobView::new(&record, &executions, node.result(job).await?))
 }
 
 /// Answers when the difference was found, after several runs here and at the worker; whoever goes away stops them.

@@ -234,6 +234,7 @@ pub(super) fn word(step: Step) -> &'static str {
         Step::Fail => "failed",
         Step::Verify => "verdict",
         Step::Result => "result",
+        Step::Publish => "publish",
         Step::End => "ended",
     }
 }

@@ -211,7 +211,7 @@ impl Run<'_> {
 
     /// Writes the result where it was asked for, or where it outlives a node of our own.
     async fn keep(&self, job: &JobView) -> Result<Option<PathBuf>> {
-        if job.state != JobState::Completed {
+        if job.result.is_none() {
             return Ok(None);
         }
         let dir = match &self.flags.download {
@@ -240,7 +240,7 @@ impl Run<'_> {
 
     /// Shows what the program printed, if that is short and fit for a terminal.
     async fn show_stdout(&self, job: &JobView) -> Result<()> {
-        let Some(hash) = job.verification.result_hash.filter(|_| job.state == JobState::Completed) else {
+        let Some(hash) = job.verification.result_hash.filter(|_| job.result.is_some()) else {
             return Ok(());
         };
         match download::head(self.client(), hash, "stdout", SHOWN_BYTES).await? {
@@ -269,6 +269,7 @@ impl Run<'_> {
         rows.extend(job.exit_in_words().map(|code| ("Exit code", code)));
         if let Some(result) = &job.result {
             rows.push(("Result", result.hash.to_string()));
+            rows.extend(result.published.iter().map(|published| ("Published", published.uri.clone())));
         }
         match kept {
             Some(dir) => rows.push(("Output", format!("in {}", dir.display()))),

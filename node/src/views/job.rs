@@ -6,10 +6,13 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
-use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Placement, Step};
+use shoal_protocol::record::{
+    Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Placement, Publication, Step,
+};
 use shoal_protocol::time::Time;
 
 use super::time::{nanos, rfc3339};
+use crate::query::ResultInfo;
 
 /// A job, with all that is known of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,6 +164,28 @@ pub struct ResultView {
     pub hash: BlobHash,
     /// A blob ticket, for anybody who is to fetch it.
     pub ticket: String,
+    /// Where else it was published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedView>,
+}
+
+/// Where the result of a partition was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PublishedView {
+    /// Which partition's result it is.
+    pub partition_index: u32,
+    /// The publisher's type.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// The execution whose result it is.
+    #[serde(rename = "ExecutionID")]
+    pub execution_id: ExecutionId,
+    /// A source of inputs, as it is.
+    #[serde(rename = "URI")]
+    pub uri: String,
+    /// More about it.
+    pub details: BTreeMap<String, String>,
 }
 
 /// Something that happened to a job.
@@ -185,8 +210,9 @@ pub struct EventView {
 
 impl JobView {
     /// The view of a job and its executions.
-    pub fn new(job: &JobRecord, executions: &[ExecutionRecord], result: Option<ResultView>) -> Self {
+    pub fn new(job: &JobRecord, executions: &[ExecutionRecord], result: Option<ResultInfo>) -> Self {
         let spec = spec(job);
+        let result = result.map(|result| ResultView::new(result, &spec));
         let verification = VerificationView::new(job, &spec, executions);
         Self {
             job_id: job.job,
@@ -320,6 +346,22 @@ impl PartitionView {
     }
 }
 
+impl ResultView {
+    /// The view of a job's result; the publisher is in the job's specification.
+    pub fn new(result: ResultInfo, spec: &Value) -> Self {
+        let publisher = spec.pointer("/Tasks/0/Publisher/Type").and_then(Value::as_str).unwrap_or_default();
+        let view = |publication: Publication| PublishedView {
+            partition_index: publication.partition,
+            kind: publisher.to_owned(),
+            execution_id: publication.execution,
+            uri: publication.published.uri,
+            details: publication.published.details,
+        };
+        let published = result.published.into_iter().map(view).collect();
+        Self { hash: result.hash, ticket: result.ticket, published }
+    }
+}
+
 impl From<&Event> for EventView {
     fn from(event: &Event) -> Self {
         Self {
@@ -358,7 +400,7 @@ fn exit_code(partitions: &[PartitionView]) -> Option<i32> {
 mod tests {
     use shoal_protocol::commitment::Commitment;
     use shoal_protocol::message::{Contact, ExecutorKind, Needs, Resources};
-    use shoal_protocol::record::{Policy, Submission};
+    use shoal_protocol::record::{Policy, Published, Submission};
     use shoal_protocol::task::{Claim, Failure, Outcome, Trap};
 
     use super::*;
@@ -384,6 +426,7 @@ mod tests {
             total_timeout_ms: 0,
             output_bytes: 0,
             placement,
+            publishes: false,
         };
         JobRecord {
             job: JobId([1; 16]),
@@ -463,16 +506,19 @@ mod tests {
     fn the_keys_that_scripts_rely_on_are_there() {
         let mut failed = execution(0, 1, ExecutionState::Failed, DONE);
         (failed.revealed, failed.failure) = (None, Some(Failure::Lost));
-        let result = ResultView { hash: BlobHash([5; 32]), ticket: "blob…".into() };
+        let published = Published { uri: "s3://b/k".into(), details: BTreeMap::new() };
+        let publication = Publication { job: JobId([1; 16]), partition: 0, execution: ExecutionId([1; 16]), published };
+        let result = ResultInfo { hash: BlobHash([5; 32]), ticket: "blob…".into(), published: vec![publication] };
         let json = serde_json::to_value(JobView::new(&job(2, 1, Placement::Mesh), &[failed], Some(result))).unwrap();
         let keys = ["JobID", "State", "StateReason", "Spec", "Executions", "Verification", "Result"];
         let of_execution = ["ExecutionID", "PeerID", "State", "ResultHash", "ExitCode", "PartitionIndex", "Failure"];
         let of_verification = ["Type", "Agreed", "Dissented", "ResultHash", "Verified"];
-        let tables: [(&str, &[&str]); 4] = [
+        let tables: [(&str, &[&str]); 5] = [
             ("", &keys),
             ("/Executions/0", &of_execution),
             ("/Verification", &of_verification),
-            ("/Result", &["Hash", "Ticket"]),
+            ("/Result", &["Hash", "Ticket", "Published"]),
+            ("/Result/Published/0", &["PartitionIndex", "Type", "URI", "Details"]),
         ];
         for (place, keys) in tables {
             let object = json.pointer(place).and_then(Value::as_object).unwrap();

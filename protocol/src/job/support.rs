@@ -11,10 +11,9 @@ pub fn check(job: &Job) -> Result<(), Problems> {
     for (index, input) in job.task.input_sources.iter().enumerate() {
         source(&format!("Job.Tasks[0].InputSources[{index}].Source.Type"), &input.source, &mut problems);
     }
-    if !matches!(job.task.publisher, Publisher::Blob) {
-        let reason = format!("is {}: this build has no such publisher yet", job.task.publisher.kind());
-        let remedy = "use blob or leave the Publisher out: results stay in the mesh, and `shoal job get` fetches them";
-        problems.push("Job.Tasks[0].Publisher.Type", reason, remedy);
+    if let Publisher::S3Managed = job.task.publisher {
+        let reason = "is s3managed: there is no operator whose bucket it could be";
+        problems.push("Job.Tasks[0].Publisher.Type", reason, "use s3 with a bucket of your own, or blob");
     }
     if job.task.network.kind != NetworkKind::None {
         let reason = "asks for a network: this build gives jobs none yet";
@@ -79,9 +78,7 @@ mod tests {
             assert!(refused(|job| job.kind = kind).contains("this build runs only batch jobs yet"));
         }
         assert!(refused(|job| job.count = 0).contains("which runs nothing"));
-        assert!(
-            refused(|job| job.task.publisher = Publisher::Ipfs).contains("is ipfs: this build has no such publisher")
-        );
+        assert!(refused(|job| job.task.publisher = Publisher::S3Managed).contains("use s3 with a bucket of your own"));
         assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("gives jobs none yet"));
         assert!(refused(|job| job.task.resources.gpu.0 = 1).contains("cannot use"));
     }
@@ -90,7 +87,7 @@ mod tests {
     fn everything_that_cannot_run_is_named_at_once() {
         let all = refused(|job| {
             job.kind = JobKind::Daemon;
-            job.task.publisher = Publisher::Local;
+            job.task.publisher = Publisher::S3Managed;
             let local = crate::job::spec::LocalSource { read_write: true, ..Default::default() };
             job.task.input_sources[0].source = Source::LocalDirectory(local);
         });

@@ -31,7 +31,9 @@ pub(super) enum Phase {
     Open,
     /// A result is believed and being fetched; after a failure again at some time.
     Accepted { claim: Claim, tries: u32, again: Option<Time> },
-    /// The result is here.
+    /// The result is here, and is being published; after a failure again at some time.
+    Publishing { claim: Claim, tries: u32, again: Option<Time> },
+    /// The result is where it is to be.
     Done(Claim),
 }
 
@@ -123,7 +125,7 @@ impl Partition {
     /// When to look again, if nothing happens before.
     pub(super) fn deadline(&self, policy: Policy) -> Option<Time> {
         let again = match self.phase {
-            Phase::Accepted { again, .. } => again,
+            Phase::Accepted { again, .. } | Phase::Publishing { again, .. } => again,
             Phase::Open | Phase::Done(_) => None,
         };
         let stragglers = self.enough_at.map(|at| at + self.patience());
@@ -151,6 +153,17 @@ impl Partition {
 
     pub(super) fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done(_))
+    }
+
+    /// Whether its result was fetched, so that its workers need not keep it.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self.phase, Phase::Publishing { .. } | Phase::Done(_))
+    }
+
+    /// The execution that stands for those that agree: always the same one, since nothing is revealed after the verdict.
+    pub(super) fn believed(&self) -> Option<&ExecutionRecord> {
+        let mut records = self.executions.iter().map(|execution| &execution.record);
+        records.find(|record| record.state == ExecutionState::Agreed)
     }
 
     /// Whether anybody is at work on it.

@@ -100,11 +100,11 @@ impl Requester {
     /// A worker speaks of an execution that is over for us: it need not keep anything for it.
     pub(super) fn answer_late(&self, ctx: &mut Context<'_>, to: PeerId, execution: ExecutionId) {
         let Some(known) = self.known(execution) else { return };
-        let done = self.partitions.get(&known.record.partition).is_some_and(Partition::is_done);
+        let here = self.partitions.get(&known.record.partition).is_some_and(Partition::is_here);
         let ending = match known.record.state {
             // What was said before its commitment has been overtaken.
             live if live.is_live() => return,
-            ExecutionState::Agreed if done => Ending::Agreed,
+            ExecutionState::Agreed if here => Ending::Agreed,
             // Its result may still have to be fetched.
             ExecutionState::Agreed | ExecutionState::Revealed => return,
             ExecutionState::Dissented => Ending::Dissented,

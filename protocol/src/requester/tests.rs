@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use crate::auction::Offering;
 use crate::commitment::{self, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::limits::{LEASE_MS, MAX_EMPTY_ROUNDS, REVEAL_MS, STRAGGLER_MS};
+use crate::limits::{LEASE_MS, MAX_EMPTY_ROUNDS, MAX_PUBLISHES, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
     Bid, Commit, Contact, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource, Resources, Reveal,
     Stage,
 };
-use crate::record::{Placement, Policy, Record, Standing, Submission};
+use crate::record::{Placement, Policy, Published, Record, Standing, Submission};
 use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::wire::{Sealed, canonical};
@@ -99,6 +99,8 @@ impl Story {
                 "stop" => Input::Stop(job),
                 "tick" => Input::Tick,
                 "collected" => Input::Collected(job, 0, Ok(())),
+                "published" => Input::Published(job, 0, Ok(Some(published()))),
+                "unpublished" => Input::Published(job, 0, Err("no such bucket".into())),
                 "uncollected" => Input::Collected(job, 0, Err("nobody answers".into())),
                 other => panic!("nobody understands {other:?}"),
             };
@@ -167,6 +169,7 @@ impl Story {
             Output::Collect { from, .. } => {
                 Some(format!("collect {}", from.into_iter().map(letter).collect::<String>()))
             }
+            Output::Publish { worker, at, .. } => Some(format!("publish {} of {}", letter(worker), at.0)),
             Output::End(_) => Some("end".into()),
             Output::Learn(..) => None,
             other => panic!("a requester does not {other:?}"),
@@ -203,10 +206,15 @@ fn claim(answer: &str) -> Claim {
     Claim { outcome: Outcome::Exited(0), result: BlobHash::of(answer.as_bytes()) }
 }
 
+fn published() -> Published {
+    Published { uri: "s3://bucket/key".into(), details: BTreeMap::new() }
+}
+
 fn saved(record: &Record) -> Option<String> {
     match record {
         Record::Job(job) => Some(format!("save {}", low(job.state))),
         Record::Execution(execution) => Some(format!("save {} {}", letter(execution.worker), low(execution.state))),
+        Record::Publication(publication) => Some(format!("save {}", publication.published.uri)),
         Record::Standing(peer, standing) => Some(format!("{} {}", sign(standing), letter(*peer))),
         Record::Event(_) | Record::Held(_) => None,
     }
@@ -227,6 +235,7 @@ fn key(record: &Record) -> (u8, String) {
         Record::Event(_) => 2,
         Record::Held(_) => 3,
         Record::Standing(..) => 4,
+        Record::Publication(_) => 5,
     };
     (kind, record.name())
 }
@@ -270,6 +279,7 @@ fn submission(policy: Policy) -> Submission {
         total_timeout_ms: 0,
         output_bytes: 1 << 20,
         placement: Placement::Mesh,
+        publishes: false,
     }
 }
 
@@ -475,6 +485,66 @@ fn a_result_that_cannot_be_fetched_is_fetched_again() {
         (260, "tick", "collect AB"),
         (270, "collected", "settle A agreed, settle B agreed, save completed, end"),
     ]);
+}
+
+/// A job whose result A and B agree on at 8, and which is to be published.
+fn agreed_on_and_to_be_published() -> Story {
+    let mut story = Story::new(PAIR);
+    story.submission.publishes = true;
+    for (now, heard) in [(0, "submit"), (1, "A bids"), (1, "B bids"), (GRACE, "tick")] {
+        story.hear(now, heard);
+    }
+    for said in ["A commits x", "B commits x", "A reveals x", "B reveals x"] {
+        story.hear(8, said);
+    }
+    story
+}
+
+#[test]
+fn a_result_that_is_to_be_published_is_published_once_it_is_here() {
+    agreed_on_and_to_be_published().tell(&[
+        (20, "collected", "settle A agreed, settle B agreed, publish A of 8"),
+        (21, "B reveals x", "settle B agreed"),
+        (30, "published", "save s3://bucket/key, save completed, end"),
+        (31, "published", ""),
+    ]);
+}
+
+#[test]
+fn publishing_is_tried_again_and_then_the_job_says_why_it_failed() {
+    let mut story = agreed_on_and_to_be_published();
+    let mut told = story.hear(20, "collected");
+    let mut now = 20;
+    for _ in 1..MAX_PUBLISHES {
+        assert!(told.ends_with("publish A of 8"), "{told}");
+        assert_eq!(story.hear(now + 1, "unpublished"), "");
+        now = story.machine.deadline().expect("it tries again").0;
+        told = story.hear(now, "tick");
+    }
+    let told = story.hear(now + 1, "unpublished");
+    assert!(told.ends_with("save failed, end"), "{told}");
+    assert!(story.reason().ends_with("is here, but could not be published: no such bucket"), "{}", story.reason());
+}
+
+#[test]
+fn what_was_published_before_a_restart_is_published_again_only_if_that_was_not_noted() {
+    let mut story = agreed_on_and_to_be_published();
+    story.hear(20, "collected");
+    assert_eq!(story.wake(100), "collect AB");
+    assert!(story.hear(110, "collected").ends_with("publish A of 8"), "under the same names");
+    let job = story.submission.job(ME);
+    story.machine.handle(Time(120), Input::Published(job, 0, Ok(Some(published()))));
+    assert_eq!(story.outputs(1), ["save s3://bucket/key"], "and then it is killed");
+    assert_eq!(story.wake(200), "collect AB");
+    assert_eq!(story.hear(210, "collected"), "settle A agreed, settle B agreed, save completed, end");
+}
+
+#[test]
+fn a_job_that_is_stopped_while_it_publishes_stays_stopped() {
+    let mut story = agreed_on_and_to_be_published();
+    story.hear(20, "collected");
+    assert!(story.hear(21, "stop").ends_with("save stopped, end"));
+    story.tell(&[(22, "published", "")]);
 }
 
 #[test]

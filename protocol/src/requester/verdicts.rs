@@ -115,10 +115,14 @@ impl Requester {
 
     pub(super) fn partition_due(&mut self, ctx: &mut Context<'_>, index: u32) {
         let Some(partition) = self.partitions.get(&index) else { return };
-        if let Phase::Accepted { claim, tries, again: Some(at) } = partition.phase
-            && at <= ctx.now
-        {
-            self.collect(ctx, index, claim, tries);
+        match partition.phase {
+            Phase::Accepted { claim, tries, again: Some(at) } if at <= ctx.now => {
+                self.collect(ctx, index, claim, tries);
+            }
+            Phase::Publishing { claim, tries, again: Some(at) } if at <= ctx.now => {
+                self.publish(ctx, index, claim, tries);
+            }
+            _ => {}
         }
         for id in self.executions_in(index, ExecutionState::is_live) {
             self.execution_due(ctx, id);

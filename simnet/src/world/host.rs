@@ -1,12 +1,16 @@
 //! A fake host: fetches and runs take time and can fail, and the result is a hash of what was asked.
 
+use std::collections::BTreeMap;
+
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::Resources;
+use shoal_protocol::record::Published;
 use shoal_protocol::task::{Account, Claim, Content, Failure, Invocation};
 
 use super::{Event, What, World};
 use crate::chance::mix;
+use crate::checks::Leaving;
 use crate::links::Distance;
 use crate::peers::Behaviour;
 use crate::scenarios::Sabotage;
@@ -30,6 +34,7 @@ enum Work {
     Fetch { execution: ExecutionId, from: PeerId, tries: u32 },
     Run { execution: ExecutionId, claim: Claim, run_ms: u64, failure: Option<Failure> },
     Collect { job: JobId, partition: u32, result: BlobHash, from: Vec<PeerId> },
+    Publish { job: JobId, partition: u32, result: BlobHash },
 }
 
 impl World {
@@ -95,6 +100,15 @@ impl World {
         self.begin(number, delay, Work::Collect { job, partition, result, from: from.to_vec() });
     }
 
+    /// What has left the mesh cannot be taken back, so it is looked at before anything else.
+    pub(super) fn publish(&mut self, number: u32, leaving: Leaving) {
+        let place = self.place(number);
+        self.checks.publishing(place, &self.nodes[number as usize].disk, leaving);
+        let Leaving { job, partition, result, .. } = leaving;
+        let delay = self.chance.between(2, 500);
+        self.begin(number, delay, Work::Publish { job, partition, result });
+    }
+
     fn begin(&mut self, number: u32, delay: u64, work: Work) {
         let note = self.notes.insert(Note { life: self.nodes[number as usize].life, work });
         self.queue.plan(self.queue.now() + delay, Event { node: number, what: What::Host(note) });
@@ -110,6 +124,7 @@ impl World {
             Work::Fetch { execution, from, tries } => self.fetched(number, execution, from, tries),
             Work::Run { execution, claim, run_ms, failure } => self.ran(number, execution, claim, run_ms, failure),
             Work::Collect { job, partition, result, from } => self.collected(number, job, partition, result, &from),
+            Work::Publish { job, partition, result } => self.published(number, job, partition, result),
         }
     }
 
@@ -151,6 +166,13 @@ impl World {
         }
         let answer = found.then_some(()).ok_or_else(|| "nobody who has it can be reached".to_owned());
         self.step(number, Input::Collected(job, partition, answer));
+    }
+
+    fn published(&mut self, number: u32, job: JobId, partition: u32, result: BlobHash) {
+        let fails = self.chance.happens(self.scenario.publish_failures);
+        let published = Published { uri: format!("simulated://{result}"), details: BTreeMap::new() };
+        let answer = if fails { Err("simulated".to_owned()) } else { Ok(Some(published)) };
+        self.step(number, Input::Published(job, partition, answer));
     }
 
     fn can_reach(&self, number: u32, peer: PeerId) -> bool {

@@ -7,6 +7,7 @@ use shoal_protocol::record::{ExecutionState, Record};
 use shoal_protocol::wire::{self, Sealed, canonical};
 
 use super::{Event, Letter, What, World};
+use crate::checks::Leaving;
 use crate::peers::{self, Behaviour};
 use crate::scenarios::Sabotage;
 
@@ -28,6 +29,9 @@ impl World {
             Output::Abort(execution) => self.abort(node, execution),
             Output::Release(execution) => drop(self.nodes[node as usize].disk.made.remove(&execution)),
             Output::Collect { job, partition, result, from, .. } => self.collect(node, job, partition, result, &from),
+            Output::Publish { job, partition, execution, result, at, .. } => {
+                self.publish(node, Leaving { job, partition, execution, result, at });
+            }
             Output::Rerun { execution, .. } | Output::Traced(execution, _) => {
                 let place = self.place(node);
                 self.checks.never(place, || format!("{execution} is looked into, and nobody here asks for that"));

@@ -63,6 +63,7 @@ fn head(job: &JobView) -> Vec<(&'static str, String)> {
     if let Some(result) = &job.result {
         rows.push(("Result", result.hash.to_string()));
         rows.push(("Ticket", result.ticket.clone()));
+        rows.extend(result.published.iter().map(|published| ("Published", published.uri.clone())));
     }
     rows.retain(|(_, value)| !value.is_empty());
     rows
