@@ -3,6 +3,7 @@
 //! The node that took the job publishes what was agreed on, so that nothing else ever appears under a job's name, and
 //! no worker needs its credentials.
 
+mod archive;
 mod ipfs;
 mod local;
 mod s3;
@@ -16,14 +17,18 @@ use shoal_protocol::job::spec::Publisher;
 use shoal_protocol::task::Content;
 use shoal_protocol::time::Time;
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, StoreFailed};
 use crate::sources::{DataError, IpfsConfig};
 
 /// What an operator may choose.
 #[derive(Debug, Default, Clone)]
 pub struct PublishersConfig {
-    /// Where the `local` publisher writes.
+    /// Where the `local` publisher writes archives.
     pub folder: PathBuf,
+    /// Where it writes plain folders instead, if the operator named a place.
+    pub plain_folder: Option<PathBuf>,
+    /// The most that its archives may take together, in bytes.
+    pub max_bytes: Option<u64>,
     /// How others reach what the node serves over HTTP, for example `http://192.0.2.7:6001`; none if it serves nothing.
     pub base_url: Option<String>,
     /// The Kubo node that keeps what is published to IPFS.
@@ -73,8 +78,13 @@ struct Inner {
 impl Publishers {
     /// Publishers of what is in `blobs`.
     pub fn new(blobs: Blobs, config: PublishersConfig) -> Result<Self, DataError> {
-        let local = local::Writer::new(config.folder, config.base_url);
+        let local = local::Writer::new(&config)?;
         Ok(Self(Arc::new(Inner { blobs, local, s3: s3::Writer::default(), ipfs: ipfs::Writer::new(config.ipfs)? })))
+    }
+
+    /// Removes local copies of results that are not kept any more, and tells how many bytes that freed.
+    pub async fn sweep(&self) -> Result<u64, StoreFailed> {
+        self.0.local.sweep(&self.0.blobs).await
     }
 
     /// Publishes a result; nothing for a publisher that leaves it in the mesh.
