@@ -10,6 +10,7 @@ mod ephemeral;
 mod examples;
 mod inspect;
 mod jobs;
+mod keeping;
 mod liars;
 mod mesh;
 mod results;

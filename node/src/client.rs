@@ -227,10 +227,17 @@ impl Client {
         self.get("/pins").await
     }
 
-    /// Keeps content under a name.
-    pub async fn pin(&self, name: &str, hash: BlobHash, kind: KindView) -> Result<PinView, ClientError> {
+    /// Keeps content under a name: for so many seconds, or for good.
+    pub async fn pin(
+        &self,
+        name: &str,
+        hash: BlobHash,
+        kind: KindView,
+        for_seconds: Option<u64>,
+    ) -> Result<PinView, ClientError> {
         let request = self.request(Method::PUT, &format!("/pins/{}", word(name)));
-        self.json(request.timeout(ANSWER_TIMEOUT).json(&PinView { name: String::new(), hash, kind })).await
+        let pin = PinView { name: String::new(), hash, kind, for_seconds, until: None };
+        self.json(request.timeout(ANSWER_TIMEOUT).json(&pin)).await
     }
 
     /// Removes a pin.

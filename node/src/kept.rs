@@ -89,8 +89,7 @@ mod tests {
     #[tokio::test]
     async fn content_is_kept_until_its_owner_ends_and_not_after() {
         let dir = tempfile::tempdir().unwrap();
-        let config = BlobsConfig { gc_interval: std::time::Duration::from_secs(3_600) };
-        let blobs = Blobs::open(dir.path(), config).await.unwrap();
+        let blobs = Blobs::open(dir.path(), BlobsConfig::default()).await.unwrap();
         let (kept, job) = (Kept::default(), Owner::Job(JobId([1; 16])));
         kept.begin(job);
         let input = blobs.add_bytes("an input").await.unwrap();

@@ -12,7 +12,7 @@ use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
 use shoal_protocol::record;
-use shoal_store::blobs::{Blobs, BlobsConfig, StoreFailed};
+use shoal_store::blobs::{self, Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
 use shoal_store::publishers::{Publishers, PublishersConfig};
@@ -162,14 +162,14 @@ impl Node {
         let key = identity::load_or_create(&dir.identity_key())?;
         let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
         let state = Arc::new(State::open(&dir.state())?);
-        let blobs = Blobs::open(&dir.blobs(), BlobsConfig { gc_interval: GC_INTERVAL }).await?;
+        let clock = Clock::start();
+        let blobs = Blobs::open(&dir.blobs(), blobs_config(clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), SourcesConfig::default())?;
         let publishers = PublishersConfig { folder: dir.published(), ..PublishersConfig::default() };
         let publishers = Publishers::new(blobs.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
-        let clock = Clock::start();
         let saved = records::load(&state)?;
         let kept = Kept::restore(&blobs, &saved).await?;
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
@@ -438,6 +438,10 @@ fn wasm_config(config: &Config, dir: &DataDir) -> WasmConfig {
         limits.memory_bytes = limits.memory_bytes.min(config.capacity.memory_bytes.max(MIN_COMPILER_BYTES));
     }
     WasmConfig { cache_dir: Some(dir.modules()), compiler, ..WasmConfig::default() }
+}
+
+fn blobs_config(clock: Clock) -> BlobsConfig {
+    BlobsConfig { gc_interval: GC_INTERVAL, clock: blobs::Clock::new(move || clock.now()) }
 }
 
 fn offering(config: &Config, executor: &WasmExecutor) -> Offering {

@@ -70,8 +70,19 @@ pub struct BlobRow {
     pub bytes: u64,
     /// Whether all of it is here.
     pub complete: bool,
-    /// Names that keep it.
-    pub pins: Vec<String>,
+    /// Pins that keep it.
+    pub pins: Vec<BlobPin>,
+}
+
+/// A pin, seen from what it keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BlobPin {
+    /// The pin's name.
+    pub name: String,
+    /// When it ends, as RFC 3339 text; never without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// How a root hash is to be read.
@@ -137,6 +148,12 @@ pub struct PinView {
     /// How to read the hash.
     #[serde(default)]
     pub kind: KindView,
+    /// For how long it is to be kept, in seconds, when a pin is set; for good without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<u64>,
+    /// When the pin ends, as RFC 3339 text; never without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// What a collection of unwanted blobs removed.

@@ -9,23 +9,27 @@
 //! Sizes are those of everything that a fetch would transfer: for a folder its files, the list of their hashes and
 //! the list of their names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use iroh_blobs::api::blobs::{BlobReader, BlobStatus};
 use iroh_blobs::api::{Store, TempTag};
 use iroh_blobs::store::fs::{FsStore, options::Options};
 use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
+use shoal_protocol::time::Time;
+use tokio::sync::Mutex;
 
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub use import::{ImportError, Imported};
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
+pub use pins::{Pin, PinError};
 pub use result::{ResultFiles, ResultPart};
 pub use stage::StageError;
 
@@ -41,6 +45,8 @@ mod result;
 
 mod stage;
 
+mod pins;
+
 mod gc;
 
 #[cfg(test)]
@@ -54,13 +60,22 @@ const MAX_LOOKED_UP: usize = 16 << 10;
 pub struct BlobsConfig {
     /// Pause between two collections of what nobody wants.
     pub gc_interval: Duration,
+    /// What time it is, for pins that expire.
+    pub clock: Clock,
 }
+
+/// Tells the time. The store has no clock of its own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
 
 /// The blob store of a node. A clone is the same store.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: FsStore,
     collector: gc::Collector,
+    clock: Clock,
+    /// Whose turn it is to change pins.
+    pinning: Arc<Mutex<()>>,
 }
 
 /// Keeps content from being collected, present or not, until dropped.
@@ -69,15 +84,6 @@ pub struct Blobs {
 pub struct Guard {
     _tag: TempTag,
     content: Content,
-}
-
-/// A name that keeps content from being collected, across restarts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// The name, for example `job/j-…/module`.
-    pub name: String,
-    /// What it keeps.
-    pub content: Content,
 }
 
 /// How much of some content is here.
@@ -145,17 +151,6 @@ pub enum ReadError {
     Store(#[from] StoreFailed),
 }
 
-/// Why a pin was not set or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum PinError {
-    /// The name is empty or too long. An empty prefix would remove every pin.
-    #[error("{0:?} is no name for a pin: it needs 1 to {MAX_NAME_BYTES} bytes")]
-    Name(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreFailed),
-}
-
 impl Blobs {
     /// Opens the store in the folder `dir`, which is made if it is not there.
     pub async fn open(dir: &Path, config: BlobsConfig) -> Result<Self, StoreFailed> {
@@ -165,12 +160,17 @@ impl Blobs {
         options.gc = Some(gc);
         let opened = FsStore::load_with_opts(dir.join("blobs.db"), options).await;
         let store = opened.map_err(|error| StoreFailed(error.to_string().into()))?;
-        Ok(Self { store, collector })
+        Ok(Self { store, collector, clock: config.clock, pinning: Arc::default() })
     }
 
     /// The store underneath: what the network serves and fetches with.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What time it is for the store.
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// Adds bytes as one blob.
@@ -213,41 +213,6 @@ impl Blobs {
     pub async fn protect(&self, content: Content) -> Result<Guard, StoreFailed> {
         let tag = self.store.tags().temp_tag(hash_and_format(content)).await.map_err(failed)?;
         Ok(Guard { _tag: tag, content })
-    }
-
-    /// Keeps content under a name, over an older pin of that name. The content need not be here yet.
-    pub async fn pin(&self, name: &str, content: Content) -> Result<(), PinError> {
-        check_pin(name)?;
-        Ok(self.store.tags().set(name, hash_and_format(content)).await.map_err(failed)?)
-    }
-
-    /// Removes a pin and tells whether it was there.
-    pub async fn unpin(&self, name: &str) -> Result<bool, PinError> {
-        check_pin(name)?;
-        Ok(self.store.tags().delete(name).await.map_err(failed)? > 0)
-    }
-
-    /// Removes every pin whose name begins with `prefix`, for example `job/j-…/`, and tells how many there were.
-    pub async fn unpin_prefix(&self, prefix: &str) -> Result<u64, PinError> {
-        check_pin(prefix)?;
-        Ok(self.store.tags().delete_prefix(prefix).await.map_err(failed)?)
-    }
-
-    /// Every pin, by name.
-    pub async fn pins(&self) -> Result<Vec<Pin>, StoreFailed> {
-        self.pins_with_prefix("").await
-    }
-
-    /// Every pin whose name begins with `prefix`, by name.
-    pub async fn pins_with_prefix(&self, prefix: &str) -> Result<Vec<Pin>, StoreFailed> {
-        let mut tags = self.store.tags().list_prefix(prefix).await.map_err(failed)?;
-        let mut pins = Vec::new();
-        while let Some(tag) = tags.next().await {
-            let tag = tag.map_err(failed)?;
-            let name = String::from_utf8_lossy(tag.name.0.as_ref()).into_owned();
-            pins.push(Pin { name, content: content(tag.hash_and_format()) });
-        }
-        Ok(pins)
     }
 
     /// How much of some content is here. A folder's files count once each time they are listed.
@@ -313,6 +278,8 @@ impl Blobs {
     pub async fn gc(&self) -> Result<Collected, StoreFailed> {
         // Fails at once when the store is closed, where the collector would never answer.
         self.sync().await?;
+        // Those that have ended keep nothing any more.
+        self.pins().await?;
         let before = self.list().await?;
         self.collector.run().await?;
         let after = self.list().await?;
@@ -348,21 +315,29 @@ impl Blobs {
             }
         }
     }
+}
 
-    /// The blobs that pins keep, as far as they are known: those of a folder once its list is here.
-    async fn pinned(&self) -> Result<BTreeSet<BlobHash>, StoreFailed> {
-        let mut pinned = BTreeSet::new();
-        for pin in self.pins().await? {
-            pinned.insert(pin.content.hash);
-            if pin.content.kind == ContentKind::Collection {
-                match self.folder_blobs(pin.content.hash).await {
-                    Ok(blobs) => pinned.extend(blobs),
-                    Err(FolderError::Store(error)) => return Err(error),
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(pinned)
+impl Default for BlobsConfig {
+    /// Collections that come only when they are asked for, and a clock that stands still.
+    fn default() -> Self {
+        Self { gc_interval: Duration::from_secs(100_000), clock: Clock::new(|| Time(0)) }
+    }
+}
+
+impl Clock {
+    /// A clock that is read with `now`.
+    pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    fn now(&self) -> Time {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({:?})", self.now())
     }
 }
 
@@ -418,8 +393,4 @@ fn iroh(hash: BlobHash) -> Hash {
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> StoreFailed {
     StoreFailed(Box::new(error))
-}
-
-fn check_pin(name: &str) -> Result<(), PinError> {
-    if (1..=MAX_NAME_BYTES).contains(&name.len()) { Ok(()) } else { Err(PinError::Name(name.into())) }
 }

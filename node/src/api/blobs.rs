@@ -23,7 +23,8 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Sent;
-use crate::views::{BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
+use crate::views::time::rfc3339;
+use crate::views::{BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
 
 /// Pieces of an upload that may wait for the store.
 const MAX_PIECES: usize = 8;
@@ -63,9 +64,10 @@ async fn compose(State(api): State<Api>, Sent(files): Sent<Vec<EntryView>>) -> R
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<BlobRow>>, ApiError> {
     let blobs = api.node().blobs();
-    let mut pins: BTreeMap<BlobHash, Vec<String>> = BTreeMap::new();
+    let mut pins: BTreeMap<BlobHash, Vec<BlobPin>> = BTreeMap::new();
     for pin in blobs.pins().await? {
-        pins.entry(pin.content.hash).or_default().push(pin.name);
+        let until = pin.until.map(rfc3339);
+        pins.entry(pin.content.hash).or_default().push(BlobPin { name: pin.name, until });
     }
     let row = |(hash, status): (BlobHash, Status)| BlobRow {
         hash,

@@ -13,6 +13,7 @@ use super::Api;
 use super::error::ApiError;
 use super::extract::Sent;
 use crate::views::PinView;
+use crate::views::time::rfc3339;
 
 /// Where a person's pins are.
 const USER: &str = "user/";
@@ -38,9 +39,14 @@ async fn pin(
         let message = format!("{} is not complete here: add it, or fetch it with `shoal blob get`", content.hash);
         return Err(ApiError::not_found(message));
     }
-    blobs.pin(&format!("{USER}{name}"), content).await?;
+    let full_name = format!("{USER}{name}");
+    let until = request.for_seconds.map(|seconds| blobs.now() + seconds.saturating_mul(1_000));
+    match until {
+        Some(until) => blobs.pin_until(&full_name, content, until).await?,
+        None => blobs.pin(&full_name, content).await?,
+    }
     blobs.sync().await?;
-    Ok(Json(PinView { name, ..request }))
+    Ok(Json(view(&Pin { name: full_name, content, until })))
 }
 
 async fn unpin(State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
@@ -54,5 +60,6 @@ async fn unpin(State(api): State<Api>, Path(name): Path<String>) -> Result<Statu
 
 fn view(pin: &Pin) -> PinView {
     let name = pin.name.strip_prefix(USER).unwrap_or(&pin.name).to_owned();
-    PinView { name, hash: pin.content.hash, kind: pin.content.kind.into() }
+    let until = pin.until.map(rfc3339);
+    PinView { name, hash: pin.content.hash, kind: pin.content.kind.into(), for_seconds: None, until }
 }

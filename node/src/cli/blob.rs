@@ -12,11 +12,15 @@ mod unpin;
 
 mod gc;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use shoal_protocol::id::BlobHash;
 
 use super::{Global, Status};
+use crate::client::Client;
+use crate::views::{KindView, PinView};
 
 /// `shoal blob`.
 #[derive(Debug, Args)]
@@ -51,6 +55,26 @@ impl Blob {
             Command::Unpin(command) => command.run(global).await,
             Command::Gc(command) => command.run(global).await,
         }
+    }
+}
+
+/// For how long something is kept.
+#[derive(Debug, Args)]
+struct Keep {
+    /// Keep it under this name rather than its hash
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Keep it for this long, for example 7d or 12h, rather than until it is unpinned
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+}
+
+impl Keep {
+    async fn pin(self, client: &Client, hash: BlobHash, kind: KindView) -> Result<PinView> {
+        let name = self.name.unwrap_or_else(|| hash.to_string());
+        // Less than a second is still some time.
+        let seconds = self.duration.map(|duration| duration.as_secs().max(1));
+        Ok(client.pin(&name, hash, kind, seconds).await?)
     }
 }
 

@@ -111,8 +111,7 @@ mod tests {
 
     async fn store() -> (tempfile::TempDir, Blobs) {
         let dir = tempfile::tempdir().unwrap();
-        let config = BlobsConfig { gc_interval: std::time::Duration::from_secs(3_600) };
-        let blobs = Blobs::open(&dir.path().join("blobs"), config).await.unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs"), BlobsConfig::default()).await.unwrap();
         (dir, blobs)
     }
 

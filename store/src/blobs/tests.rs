@@ -1,6 +1,6 @@
 //! What a caller of the store may rely on, shown on real stores in temporary folders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,10 +9,9 @@ use iroh_blobs::protocol::{ChunkRanges, ChunkRangesExt};
 use super::*;
 
 mod folders;
+mod pinning;
 mod results;
 
-/// So long that no run comes by itself.
-const NEVER: Duration = Duration::from_secs(100_000);
 /// More than the store keeps in its database, so that files are involved.
 const LARGE: usize = 100_000;
 
@@ -24,19 +23,23 @@ struct Home {
 
 impl Home {
     async fn new() -> Self {
-        Self::collecting_every(NEVER).await
+        Self::with(BlobsConfig::default()).await
     }
 
     async fn collecting_every(gc_interval: Duration) -> Self {
+        Self::with(BlobsConfig { gc_interval, ..BlobsConfig::default() }).await
+    }
+
+    async fn with(config: BlobsConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&dir.path().join("blobs"), BlobsConfig { gc_interval }).await.unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs"), config).await.unwrap();
         Self { dir, blobs }
     }
 
     /// Closes and opens the store.
     async fn again(self) -> Self {
         self.blobs.shutdown().await.unwrap();
-        let blobs = Blobs::open(&self.dir.path().join("blobs"), BlobsConfig { gc_interval: NEVER }).await.unwrap();
+        let blobs = Blobs::open(&self.dir.path().join("blobs"), BlobsConfig::default()).await.unwrap();
         Self { dir: self.dir, blobs }
     }
 
@@ -253,34 +256,6 @@ async fn what_has_arrived_and_what_is_pinned_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn pins_are_listed_replaced_and_removed_by_name_and_prefix() {
-    let home = Home::new().await;
-    let (one, two) = (raw(BlobHash::of(b"1")), folder(BlobHash::of(b"2")));
-    for (name, content) in [("job/a/module", one), ("job/a/input", two), ("job/ab/module", one), ("user/x", two)] {
-        home.blobs.pin(name, content).await.unwrap();
-    }
-    home.blobs.pin("user/x", one).await.unwrap();
-    let pin = |name: &str, content| Pin { name: name.into(), content };
-    let all = [pin("job/a/input", two), pin("job/a/module", one), pin("job/ab/module", one), pin("user/x", one)];
-    assert_eq!(home.blobs.pins().await.unwrap(), all);
-    assert_eq!(home.blobs.pins_with_prefix("job/a/").await.unwrap(), all[..2]);
-
-    assert_eq!(home.blobs.unpin_prefix("job/a/").await.unwrap(), 2);
-    assert!(home.blobs.unpin("user/x").await.unwrap());
-    assert!(!home.blobs.unpin("user/x").await.unwrap());
-    assert_eq!(home.blobs.pins().await.unwrap(), all[2..3]);
-}
-
-#[tokio::test]
-async fn no_mistake_removes_every_pin() {
-    let home = Home::new().await;
-    home.blobs.pin("user/x", raw(BlobHash::of(b"1"))).await.unwrap();
-    assert!(matches!(home.blobs.unpin_prefix("").await, Err(PinError::Name(_))));
-    assert!(matches!(home.blobs.pin("", raw(BlobHash::of(b"1"))).await, Err(PinError::Name(_))));
-    assert_eq!(home.blobs.pins().await.unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn usage_counts_what_is_held_and_what_is_pinned() {
     let home = Home::new().await;
     assert_eq!(home.blobs.usage().await.unwrap(), Usage::default());
@@ -305,7 +280,7 @@ async fn a_closed_store_answers_with_errors() {
 #[tokio::test]
 async fn a_store_that_is_open_is_not_opened_twice() {
     let home = Home::new().await;
-    let second = Blobs::open(&home.path("blobs"), BlobsConfig { gc_interval: NEVER }).await;
+    let second = Blobs::open(&home.path("blobs"), BlobsConfig::default()).await;
     assert!(second.is_err());
 }
 

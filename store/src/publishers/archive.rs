@@ -114,7 +114,7 @@ mod tests {
     use crate::blobs::{BlobsConfig, Imported};
 
     async fn store(dir: &std::path::Path) -> Blobs {
-        let config = BlobsConfig { gc_interval: std::time::Duration::from_secs(3_600) };
+        let config = BlobsConfig::default();
         Blobs::open(&dir.join("blobs"), config).await.unwrap()
     }
 

@@ -187,7 +187,6 @@ fn is_only_here(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use shoal_protocol::id::{ExecutionId, PeerId};
     use shoal_protocol::job::spec::Publisher;
@@ -205,7 +204,7 @@ mod tests {
     impl World {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let config = BlobsConfig { gc_interval: Duration::from_secs(3_600) };
+            let config = BlobsConfig::default();
             let blobs = Blobs::open(&dir.path().join("blobs"), config).await.unwrap();
             let part = |text: &'static str| ResultPart::Bytes(text.into());
             let result = blobs.collect(ResultFiles::new(0, part("said"), part(""))).await.unwrap();

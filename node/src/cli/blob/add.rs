@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::Keep;
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect, upload};
 
@@ -14,11 +15,10 @@ pub(super) struct Add {
     /// The file or folder
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Keep it under this name rather than its hash
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    #[command(flatten)]
+    keep: Keep,
     /// Do not keep it: without a job that uses it, it goes at a later collection
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with_all = ["name", "duration"])]
     no_pin: bool,
     #[command(flatten)]
     output: OutputFlag,
@@ -29,8 +29,7 @@ impl Add {
         let client = connect::running(global).await?;
         let blob = upload::upload(&client, &self.path).await?;
         if !self.no_pin {
-            let name = self.name.unwrap_or_else(|| blob.hash.to_string());
-            client.pin(&name, blob.hash, blob.kind).await?;
+            self.keep.pin(&client, blob.hash, blob.kind).await?;
         }
         output::show(self.output.format(global.format), &blob, |blob| blob.hash.to_string())?;
         Ok(Status::Done)

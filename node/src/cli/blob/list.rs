@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect};
-use crate::views::BlobRow;
+use crate::views::{BlobPin, BlobRow};
 
 /// Flags of `shoal blob list`.
 #[derive(Debug, Args)]
@@ -25,7 +25,15 @@ impl List {
 fn table(blobs: &[BlobRow]) -> String {
     let row = |blob: &BlobRow| {
         let here = if blob.complete { "complete" } else { "partial" };
-        [blob.hash.to_string(), output::size(blob.bytes), here.into(), blob.pins.join(" ")]
+        [blob.hash.to_string(), output::size(blob.bytes), here.into(), pins(&blob.pins)]
     };
     output::table(["hash", "size", "here", "pins"], blobs.iter().map(row))
+}
+
+fn pins(pins: &[BlobPin]) -> String {
+    let named = |pin: &BlobPin| match &pin.until {
+        Some(until) => format!("{} (until {until})", pin.name),
+        None => pin.name.clone(),
+    };
+    pins.iter().map(named).collect::<Vec<_>>().join(" ")
 }

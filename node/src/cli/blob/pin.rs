@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::Keep;
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect, progress};
 use crate::views::{FetchRequest, KindView};
@@ -13,9 +14,8 @@ pub(super) struct Pin {
     /// The hash
     #[arg(value_name = "HASH")]
     hash: String,
-    /// Keep it under this name rather than its hash
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    #[command(flatten)]
+    keep: Keep,
     /// The hash is that of a folder (the node knows if it has the folder)
     #[arg(long)]
     folder: bool,
@@ -30,9 +30,11 @@ impl Pin {
         let is_folder = self.folder || client.entries(hash).await.is_ok();
         let kind = if is_folder { KindView::Folder } else { KindView::File };
         progress::fetch(&client, &FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() }).await?;
-        let name = self.name.unwrap_or_else(|| hash.to_string());
-        let pin = client.pin(&name, hash, kind).await?;
-        output::show(self.output.format(global.format), &pin, |pin| format!("{} is kept as {}", pin.hash, pin.name))?;
+        let pin = self.keep.pin(&client, hash, kind).await?;
+        output::show(self.output.format(global.format), &pin, |pin| {
+            let end = pin.until.as_ref().map(|until| format!(" until {until}")).unwrap_or_default();
+            format!("{} is kept as {}{end}", pin.hash, pin.name)
+        })?;
         Ok(Status::Done)
     }
 }
