@@ -17,7 +17,7 @@ use shoal_protocol::job::Job;
 use crate::api::PREFIX;
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
+    FetchedView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
 };
 
 pub use self::sse::Events;
@@ -213,11 +213,11 @@ impl Client {
         self.get(&format!("/blobs/{hash}/entries")).await
     }
 
-    /// Has the node fetch content from the mesh; it may have it already. `progress` hears how many bytes it has.
+    /// Has the node fetch content from the mesh; it may have it already. `progress` hears how far it is.
     pub async fn fetch(
         &self,
         request: &FetchRequest,
-        progress: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(FetchedView) + Send),
     ) -> Result<BlobView, ClientError> {
         sse::fetched(self, self.request(Method::POST, "/blobs/fetch").json(request), progress).await
     }

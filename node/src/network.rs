@@ -23,6 +23,8 @@ mod fetch;
 
 mod serve;
 
+mod shaper;
+
 mod known;
 
 mod book;
@@ -39,6 +41,7 @@ mod identity;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,13 +49,14 @@ use ed25519_dalek::SigningKey;
 use iroh::Endpoint;
 use iroh::protocol::Router;
 use iroh_blobs::api::Store;
+use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use shoal_protocol::time::Millis;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
-pub use self::fetch::FetchError;
+pub use self::fetch::{FetchError, Progress};
 pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
 use self::task::Command;
@@ -88,8 +92,19 @@ pub struct NetworkConfig {
     pub serve: Option<ServePolicy>,
     /// How much a single peer may ask for.
     pub rates: RateLimits,
+    /// How many bytes of blobs may pass.
+    pub bandwidth: Bandwidth,
     /// For tests and a mesh in one process: no port mapping and no relays.
     pub loopback_only: bool,
+}
+
+/// How many bytes of blobs may pass in a second; none: as many as can.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// To all peers together, who share it fairly.
+    pub upload: Option<u64>,
+    /// From all peers together, which fetches share fairly.
+    pub download: Option<u64>,
 }
 
 /// How much a single peer may ask of this node.
@@ -127,6 +142,7 @@ impl NetworkConfig {
             store,
             serve: None,
             rates: RateLimits::default(),
+            bandwidth: Bandwidth::default(),
             loopback_only: false,
         }
     }
@@ -260,6 +276,20 @@ pub struct PeerInfo {
     pub relayed: bool,
 }
 
+/// What blobs have travelled since the start. A request counts when it has ended.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Traffic {
+    /// Bytes of blobs that were sent to peers.
+    pub served_bytes: u64,
+    /// Requests for them.
+    pub served_requests: u64,
+    /// Requests and connections that were refused: not allowed, or too many.
+    pub refused_requests: u64,
+    /// Bytes of blobs that came from peers.
+    pub fetched_bytes: u64,
+}
+
 /// A handle to the network. Clones share it; it ends with [`shutdown`](Self::shutdown) or its last handle.
 #[derive(Clone)]
 pub struct Network {
@@ -277,6 +307,8 @@ struct Shared {
     links: links::Links,
     connected: Mutex<BTreeMap<PeerId, Instant>>,
     mesh_size: watch::Sender<u32>,
+    served: Arc<serve::Served>,
+    fetched: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -301,15 +333,13 @@ impl Network {
         let endpoint = shared.endpoint.clone();
         let (transport, incoming) =
             transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone());
-        let router = Router::builder(endpoint)
-            .accept(&alpn, incoming)
-            .accept(iroh_blobs::ALPN, serve::Serve::new(&config.store, config.serve.clone(), shared.links.clone()))
-            .spawn();
+        let router =
+            Router::builder(endpoint).accept(&alpn, incoming).accept(iroh_blobs::ALPN, shared.serve(&config)).spawn();
         let swarm = swarm::swarm(transport, identity::libp2p_keypair(&config.key).public(), &names);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
-        let fetcher = fetch::Fetcher::new(config.store, &shared.endpoint, shared.links.clone());
+        let fetcher = fetch::Fetcher::new(&shared, config.store, config.bandwidth.download);
         let known = named.into_iter().map(|(peer, _)| peer).filter(|peer| *peer != shared.own);
         tokio::spawn(task::Task::run(task::Parts {
             swarm,
@@ -417,6 +447,17 @@ impl Network {
         *self.shared.mesh_size.borrow()
     }
 
+    /// What blobs have travelled since the start.
+    pub fn traffic(&self) -> Traffic {
+        let served = &self.shared.served;
+        Traffic {
+            served_bytes: served.bytes.load(Ordering::Relaxed),
+            served_requests: served.requests.load(Ordering::Relaxed),
+            refused_requests: served.refused.load(Ordering::Relaxed),
+            fetched_bytes: self.shared.fetched.load(Ordering::Relaxed),
+        }
+    }
+
     /// How long a message takes to a peer: half the median round-trip time, 0 with nobody connected.
     pub fn delay_ms(&self) -> Millis {
         let connected: Vec<PeerId> = self.shared.connected().keys().copied().collect();
@@ -482,7 +523,14 @@ impl Shared {
             links: links::Links::default(),
             connected: Mutex::default(),
             mesh_size: watch::Sender::new(1),
+            served: Arc::default(),
+            fetched: Arc::default(),
         })
+    }
+
+    fn serve(&self, config: &NetworkConfig) -> serve::Serve {
+        let upload = shaper::Shaper::new(config.bandwidth.upload);
+        serve::Serve::new(&config.store, config.serve.clone(), self.links.clone(), upload, Arc::clone(&self.served))
     }
 }
 

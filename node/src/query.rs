@@ -11,7 +11,7 @@ use shoal_store::state::StateError;
 use tokio::sync::broadcast;
 
 use crate::direct::{self, LogPiece, LogRequest, MAX_LOG_BYTES, Request, Stream};
-use crate::network::FetchError;
+use crate::network::{FetchError, Progress};
 use crate::node::Node;
 use crate::records::{self, LookupError};
 use crate::{logs, pins};
@@ -175,13 +175,13 @@ impl Node {
     }
 
     /// Fetches content from `providers` or whoever the mesh knows, at most `max_bytes`; returns its size.
-    /// `progress` hears how many bytes are here, often.
+    /// `progress` hears how far it has come, often.
     pub async fn fetch_blob(
         &self,
         content: Content,
         providers: Vec<PeerId>,
         max_bytes: u64,
-        progress: impl Fn(u64) + Send + Sync,
+        progress: impl Fn(Progress) + Send + Sync,
     ) -> Result<u64, FetchError> {
         self.0.network.fetch(content, providers, max_bytes, progress).await
     }

@@ -129,11 +129,21 @@ pub struct FetchRequest {
 }
 
 /// How far a fetch has come.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct FetchedView {
     /// Bytes that are here.
     pub bytes: u64,
+    /// Bytes in all, once that is known of every file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Bytes that arrived in a second, lately.
+    pub bytes_per_second: u64,
+    /// Seconds until it is here, if it goes on like that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+    /// Peers that are sending now.
+    pub providers: u32,
 }
 
 /// A pin: a name that keeps content.

@@ -5,18 +5,21 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shoal_protocol::id::{ExecutionId, PeerId};
 use shoal_protocol::record::Step;
 
 use super::output;
 use crate::client::{Client, ClientError};
-use crate::views::{BlobView, EventView, FetchRequest};
+use crate::views::{BlobView, EventView, FetchRequest, FetchedView};
 
 /// Executions that the board shows a line for; more are counted.
 const MAX_LINES: usize = 12;
 /// Pause between two pictures of a spinner.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Pause between two lines about a fetch, where there is no bar.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Whether a person is watching.
 fn is_watched() -> bool {
@@ -53,16 +56,39 @@ impl Drop for Waiting {
     }
 }
 
-/// Has the node fetch content, and counts the bytes for whoever is watching.
+/// Has the node fetch content, and shows how far it is: a bar on a terminal, a line now and then elsewhere.
 pub(super) async fn fetch(client: &Client, request: &FetchRequest) -> Result<BlobView, ClientError> {
     let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {binary_bytes_per_sec}");
     let bar = ProgressBar::with_draw_target(None, target).with_message("fetching from the mesh");
+    let style = ProgressStyle::with_template("{spinner} {msg}");
     let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
     bar.enable_steady_tick(TICK);
-    let fetched = client.fetch(request, &mut |bytes| bar.set_position(bytes)).await;
+    let mut said = Instant::now();
+    let shown = &mut |view| {
+        bar.set_message(format!("fetching from the mesh: {}", fetched(&view)));
+        if bar.is_hidden() && said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            output::note(format_args!("fetching from the mesh: {}", fetched(&view)));
+        }
+    };
+    let result = client.fetch(request, shown).await;
     bar.finish_and_clear();
-    fetched
+    result
+}
+
+/// How far a fetch has come, in words.
+fn fetched(view: &FetchedView) -> String {
+    let mut text = output::size(view.bytes);
+    if let Some(total) = view.total_bytes {
+        let percent = view.bytes.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+        let _ = write!(text, " of {} ({percent} %)", output::size(total));
+    }
+    let _ = write!(text, ", {}/s", output::size(view.bytes_per_second));
+    if let Some(seconds) = view.seconds_left {
+        let _ = write!(text, ", {} left", HumanDuration(Duration::from_secs(seconds)));
+    }
+    let _ = write!(text, ", {}", output::count(view.providers.into(), "provider"));
+    text
 }
 
 /// Shows a job's events as they come.
@@ -247,6 +273,20 @@ mod tests {
         let peer_id = execution.map(|letter| PeerId([letter; 32]));
         let execution_id = execution.map(|letter| ExecutionId([letter; 16]));
         EventView { sequence, time: String::new(), step, execution_id, peer_id, detail: detail.into() }
+    }
+
+    #[test]
+    fn a_fetch_tells_how_far_how_fast_how_long_and_from_how_many() {
+        let start = FetchedView { bytes: 512, ..FetchedView::default() };
+        assert_eq!(fetched(&start), "512 B, 0 B/s, 0 providers");
+        let view = FetchedView {
+            bytes: 3 << 20,
+            total_bytes: Some(4 << 20),
+            bytes_per_second: 1 << 20,
+            seconds_left: Some(1),
+            providers: 1,
+        };
+        assert_eq!(fetched(&view), "3.0 MiB of 4.0 MiB (75 %), 1.0 MiB/s, 1 second left, 1 provider");
     }
 
     #[test]

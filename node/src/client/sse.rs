@@ -78,18 +78,18 @@ impl Events {
     }
 }
 
-/// Waits for the end of a fetch, and tells `progress` how many bytes the node has.
+/// Waits for the end of a fetch, and tells `progress` how far the node has come.
 pub(super) async fn fetched(
     client: &Client,
     request: RequestBuilder,
-    progress: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(FetchedView) + Send),
 ) -> Result<BlobView, ClientError> {
     let mut stream = FrameStream::open(client, request).await?;
     while let Some(frame) = stream.next().await? {
         if frame.kind != "progress" {
             return client.read_frame(&frame);
         }
-        progress(client.read_frame::<FetchedView>(&frame)?.bytes);
+        progress(client.read_frame(&frame)?);
     }
     Err(ClientError::Broken { url: client.url.clone(), reason: "the stream ended before the fetch".into() })
 }

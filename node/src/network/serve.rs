@@ -1,7 +1,10 @@
-//! Blobs for others: iroh-blobs, bounded in connections and requests, and asking a policy first.
+//! Blobs for others: iroh-blobs, bounded in connections, requests and bytes per second, and asking a policy first.
+//!
+//! All that is sent passes one limit, in which the peers take turns: who opens many streams gets no more for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use iroh::endpoint::Connection;
 use iroh::protocol::{AcceptError, ProtocolHandler};
@@ -9,24 +12,39 @@ use iroh_blobs::BlobsProtocol;
 use iroh_blobs::api::Store;
 use iroh_blobs::provider::events::{
     AbortReason, ConnectMode, EventMask, EventResult, EventSender, ObserveMode, ProviderMessage, RequestMode,
+    RequestUpdate, ThrottleMode,
 };
 use shoal_protocol::id::{BlobHash, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::identity::peer_of_endpoint;
 use super::links::Links;
+use super::shaper::Shaper;
 
 /// Connections that blobs are served on.
 const MAX_CONNECTIONS: usize = 128;
+/// Connections of one peer: old ones of a node that came back.
+const MAX_CONNECTIONS_PER_PEER: usize = 4;
 /// Requests that are served at once.
 const MAX_REQUESTS: usize = 1_024;
 /// Requests of one connection that are served at once.
-const MAX_REQUESTS_PER_CONNECTION: usize = 256;
+const MAX_REQUESTS_PER_CONNECTION: usize = 512;
 /// Events that may wait for the gate. Requests wait with them.
 const MAX_WAITING: usize = 64;
 
 /// Says whether a peer may have a blob. It is asked for the root of each request and must not block.
 pub type ServePolicy = Arc<dyn Fn(PeerId, BlobHash) -> bool + Send + Sync>;
+
+/// What was served since the start.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// Bytes of blobs.
+    pub(super) bytes: AtomicU64,
+    /// Requests that were answered.
+    pub(super) requests: AtomicU64,
+    /// Requests and connections that were refused.
+    pub(super) refused: AtomicU64,
+}
 
 /// Serves the store's blobs.
 #[derive(Debug, Clone)]
@@ -37,17 +55,25 @@ pub(super) struct Serve {
 
 impl Serve {
     /// A handler for blob connections. Its gate runs until the handler is dropped.
-    pub(super) fn new(store: &Store, policy: Option<ServePolicy>, links: Links) -> Self {
+    pub(super) fn new(
+        store: &Store,
+        policy: Option<ServePolicy>,
+        links: Links,
+        upload: Shaper<PeerId>,
+        served: Arc<Served>,
+    ) -> Self {
         let mask = EventMask {
             connected: ConnectMode::Intercept,
-            get: RequestMode::Intercept,
+            get: RequestMode::InterceptLog,
+            // Costs a message to the gate for each piece that is sent.
+            throttle: if upload.is_limited() { ThrottleMode::Intercept } else { ThrottleMode::None },
             get_many: RequestMode::Disabled,
             push: RequestMode::Disabled,
             observe: ObserveMode::Intercept,
-            ..EventMask::DEFAULT
         };
         let (sender, events) = EventSender::channel(MAX_WAITING, mask);
-        let gate = Gate { policy, clients: HashMap::new(), requests: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+        let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
+        let gate = Gate { policy, clients: HashMap::new(), requests, upload, served };
         tokio::spawn(gate.run(events));
         Self { blobs: BlobsProtocol::new(store, Some(sender)), links }
     }
@@ -67,6 +93,8 @@ struct Gate {
     policy: Option<ServePolicy>,
     clients: HashMap<u64, Client>,
     requests: Arc<Semaphore>,
+    upload: Shaper<PeerId>,
+    served: Arc<Served>,
 }
 
 struct Client {
@@ -95,11 +123,25 @@ impl Gate {
                 let hash = BlobHash(*event.inner.request.hash.as_bytes());
                 let permits = self.allow(event.inner.connection_id, hash);
                 event.tx.send(permits.as_ref().map(|_| ()).map_err(|reason| *reason)).await.ok();
+                let Ok(permits) = permits else { return self.count_refusal() };
                 // The permits are held until the request is over, which closes its updates.
-                let mut updates = event.rx;
+                let (mut updates, served) = (event.rx, Arc::clone(&self.served));
                 tokio::spawn(async move {
-                    while let Ok(Some(_)) = updates.recv().await {}
+                    while let Ok(Some(update)) = updates.recv().await {
+                        served.count(&update);
+                    }
                     drop(permits);
+                });
+            }
+            ProviderMessage::Throttle(event) => {
+                let peer = self.clients.get(&event.inner.connection_id).and_then(|client| client.peer);
+                let upload = self.upload.clone();
+                // There is one at a time for each request, so these are bounded like requests.
+                tokio::spawn(async move {
+                    if let Some(peer) = peer {
+                        upload.pass(peer, event.inner.size).await;
+                    }
+                    event.tx.send(Ok(())).await.ok();
                 });
             }
             ProviderMessage::ObserveRequestReceived(event) => {
@@ -110,7 +152,9 @@ impl Gate {
     }
 
     fn admit(&mut self, connection: u64, peer: Option<PeerId>) -> EventResult {
-        if self.clients.len() >= MAX_CONNECTIONS {
+        let of_peer = self.clients.values().filter(|client| client.peer == peer).count();
+        if self.clients.len() >= MAX_CONNECTIONS || of_peer >= MAX_CONNECTIONS_PER_PEER {
+            self.count_refusal();
             return Err(AbortReason::RateLimited);
         }
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS_PER_CONNECTION));
@@ -128,5 +172,21 @@ impl Gate {
         }
         let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().map_err(|_| AbortReason::RateLimited);
         Ok([take(&client.requests)?, take(&self.requests)?])
+    }
+
+    fn count_refusal(&self) {
+        self.served.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Served {
+    fn count(&self, update: &RequestUpdate) {
+        let stats = match update {
+            RequestUpdate::Completed(ended) => &ended.stats,
+            RequestUpdate::Aborted(ended) => &ended.stats,
+            RequestUpdate::Started(_) | RequestUpdate::Progress(_) => return,
+        };
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(stats.payload_bytes_sent, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,7 @@
 //! Networks of real nodes on loopback.
 
+mod transfer;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -170,8 +172,8 @@ async fn a_dead_provider_does_not_stop_a_fetch() {
     nodes[1].network.learn(dead, &contact);
     let content = nodes[0].add(noise(8 << 20, 3)).await;
     let most = std::sync::atomic::AtomicU64::new(0);
-    let progress = |bytes| {
-        most.fetch_max(bytes, std::sync::atomic::Ordering::Relaxed);
+    let progress = |progress: Progress| {
+        most.fetch_max(progress.bytes, std::sync::atomic::Ordering::Relaxed);
     };
     let started = Instant::now();
     let size = within(nodes[1].network.fetch(content, vec![dead, nodes[0].id()], 8 << 20, progress)).await;
