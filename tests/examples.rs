@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{Mesh, example, text};
 
 /// Runs an example's job and compares what it leaves.
-fn runs_as_expected(mesh: &Mesh, name: &str, job: &str) {
+pub fn runs_as_expected(mesh: &Mesh, name: &str, job: &str) {
     let got = mesh.dir.path().join("got");
     let run = mesh.nodes[0].run(&["--format", "json", "job", "run", job, "--download", got.to_str().unwrap()]);
     let described: Value =

@@ -9,6 +9,7 @@ mod devnet;
 mod ephemeral;
 mod examples;
 mod inspect;
+mod ipfs;
 mod jobs;
 mod keeping;
 mod liars;

@@ -223,7 +223,6 @@ pub fn text(output: &Output) -> String {
 
 /// Says that a test is skipped for want of something on this machine. Where everything must be there
 /// (`SHOAL_REQUIRE_ALL` is set, as in CI), it fails instead.
-#[allow(dead_code, reason = "the tests that need something of others come")]
 pub fn skipped(why: &str) {
     assert!(std::env::var_os("SHOAL_REQUIRE_ALL").is_none(), "required, but {why}");
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
@@ -302,18 +301,21 @@ fn finish(child: Child, arguments: &[&str]) -> Output {
 }
 
 fn first_line(child: &mut Child, dir: &Path) -> String {
+    let log = || std::fs::read_to_string(log_path(dir)).unwrap_or_default();
+    first_line_of(child).unwrap_or_else(|| panic!("the node did not start: {}", log()))
+}
+
+/// The first line that a process prints, if it prints one.
+pub fn first_line_of(child: &mut Child) -> Option<String> {
     let stdout = child.stdout.take().expect("it is piped");
     let (send, line) = mpsc::channel();
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stdout).lines();
         let _ = send.send(lines.next());
-        // Whatever follows is read, so that the node never waits for us.
+        // Whatever follows is read, so that the process never waits for us.
         lines.for_each(drop);
     });
-    match line.recv_timeout(DEADLINE) {
-        Ok(Some(Ok(line))) => line,
-        _ => panic!("the node did not start: {}", std::fs::read_to_string(log_path(dir)).unwrap_or_default()),
-    }
+    line.recv_timeout(DEADLINE).ok()??.ok()
 }
 
 fn log_path(dir: &Path) -> PathBuf {

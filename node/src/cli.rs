@@ -84,7 +84,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node, or ask about the running one
-    Node(node::Node),
+    Node(Box<node::Node>),
     /// Print the running node's join ticket
     Ticket(ticket::Ticket),
     /// Run several nodes in one process, on loopback

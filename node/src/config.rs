@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::job::units::{Bytes, Cpu};
 use shoal_protocol::message::{ExecutorKind, Resources};
+use shoal_store::sources::IpfsConfig;
 
 use crate::network::ticket::{Ticket, TicketError};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Who operates the node: its bids are not independent of those of other nodes with this name.
     pub operator: Option<String>,
+    /// Where content of IPFS comes from and goes to.
+    pub ipfs: IpfsConfig,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
     /// The program that compiles modules within limits; none to compile them in this process.
@@ -92,6 +95,10 @@ pub struct Settings {
     pub labels: Option<BTreeMap<String, String>>,
     /// Who operates the node.
     pub operator: Option<String>,
+    /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
+    pub ipfs_api: Option<String>,
+    /// Trustless gateways of IPFS, asked in order.
+    pub ipfs_gateways: Option<Vec<String>>,
 }
 
 /// Where a value came from.
@@ -171,6 +178,8 @@ impl Loaded {
         let (disk, disk_from) = setting!(max_disk, format!("{}", machine.disk_bytes));
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
+        let (ipfs_api, _) = setting!(ipfs_api, String::new());
+        let (ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         let capacity = Resources {
             cpu_millis: amount::<Cpu>("max_cpu", cpu_from, &cpu)?.0,
             memory_bytes: amount::<Bytes>("max_memory", memory_from, &memory)?.0,
@@ -188,6 +197,7 @@ impl Loaded {
             capacity,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
+            ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             loopback_only: false,
             compiler: None,
             #[cfg(debug_assertions)]
@@ -240,6 +250,8 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         max_disk: get("SHOAL_MAX_DISK"),
         labels,
         operator: get("SHOAL_OPERATOR"),
+        ipfs_api: get("SHOAL_IPFS_API"),
+        ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
     })
 }
 

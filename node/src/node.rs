@@ -164,7 +164,7 @@ impl Node {
         let state = Arc::new(State::open(&dir.state())?);
         let clock = Clock::start();
         let blobs = Blobs::open(&dir.blobs(), blobs_config(clock)).await?;
-        let sources = Sources::new(blobs.clone(), Arc::clone(&state), SourcesConfig::default())?;
+        let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
         let publishers = PublishersConfig { folder: dir.published(), ..PublishersConfig::default() };
         let publishers = Publishers::new(blobs.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
@@ -429,6 +429,10 @@ fn save_peers(network: &Network, state: &State) {
 fn known_peers(state: &State) -> Result<Vec<(PeerId, Contact)>, StateError> {
     let saved = state.get(Table::Peers, b"connected")?;
     Ok(saved.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default())
+}
+
+fn sources_config(config: &Config) -> SourcesConfig {
+    SourcesConfig { ipfs: config.ipfs.clone(), ..SourcesConfig::default() }
 }
 
 /// Compiling a module may take no more memory than all executions together.

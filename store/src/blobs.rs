@@ -27,6 +27,7 @@ use tokio::sync::Mutex;
 
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub use import::{ImportError, Imported};
+pub(crate) use names::check_name;
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
 pub use pins::{Pin, PinError};

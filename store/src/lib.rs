@@ -10,6 +10,8 @@ pub mod state;
 
 pub mod blobs;
 
+mod ipfs;
+
 pub mod sources;
 
 pub mod publishers;

@@ -61,6 +61,12 @@ pub(super) struct NodeFlags {
     /// Who operates the node: results of one operator's nodes are not independent
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
+    /// Kubo node that gives content of IPFS and takes what is published there, for example http://127.0.0.1:5001
+    #[arg(long, value_name = "URL")]
+    ipfs_api: Option<String>,
+    /// Trustless gateway that gives content of IPFS (repeatable: asked in order)
+    #[arg(long = "ipfs-gateway", value_name = "URL")]
+    ipfs_gateways: Vec<String>,
 }
 
 /// What a node says when it is ready.
@@ -99,6 +105,8 @@ impl From<NodeFlags> for Settings {
             max_disk: flags.max_disk,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
             operator: flags.operator,
+            ipfs_api: flags.ipfs_api,
+            ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
         }
     }
 }

@@ -27,7 +27,9 @@ pub enum InputError {
         example: &'static str,
     },
     /// A source's scheme is unknown.
-    #[error("{0} has an unknown scheme: use a path, blob://, ipfs://, s3://, http://, https://, file:// or data:")]
+    #[error(
+        "{0} has an unknown scheme: use a path, blob://, ipfs://, ipns://, s3://, http://, https://, file:// or data:"
+    )]
     Scheme(String),
     /// The source has no such option.
     #[error("'{key}' is no option of {source_kind} inputs; known are {known}")]
@@ -208,6 +210,10 @@ fn source(text: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
         "ipfs" => {
             no_options(options, "ipfs")?;
             Ok(Source::Ipfs(IpfsSource { cid: rest.into() }))
+        }
+        "ipns" => {
+            no_options(options, "ipns")?;
+            Ok(Source::Ipfs(IpfsSource { cid: format!("ipns://{rest}") }))
         }
         "http" | "https" => {
             no_options(options, "urlDownload")?;

@@ -35,7 +35,7 @@ pub enum NameError {
 }
 
 /// Checks one name.
-pub(super) fn check_name(name: &str) -> Result<(), NameError> {
+pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     match flaw(name) {
         None => Ok(()),
         Some(reason) => Err(NameError::Bad { name: name.chars().take(80).collect(), reason }),

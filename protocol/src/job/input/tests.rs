@@ -33,6 +33,8 @@ fn inputs_are_read_in_short_and_long_form() {
         ("file:///etc/hosts", file("/etc/hosts"), "/inputs"),
         ("ipfs://bafy", ipfs("bafy"), "/inputs"),
         ("ipfs://bafy:/data", ipfs("bafy"), "/data"),
+        ("ipfs://bafy/a/b c:/data", ipfs("bafy/a/b c"), "/data"),
+        ("ipns://docs.example/intro:/data", ipfs("ipns://docs.example/intro"), "/data"),
         ("https://x.org/a.txt", web("https://x.org/a.txt"), "/inputs"),
         ("https://x.org:8080/a", web("https://x.org:8080/a"), "/inputs"),
         ("http://x.org:8080/a:/in", web("http://x.org:8080/a"), "/in"),
