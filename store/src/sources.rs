@@ -10,6 +10,7 @@ mod cache;
 mod inline;
 mod ipfs;
 mod local;
+mod reach;
 mod s3;
 mod url;
 
@@ -23,7 +24,7 @@ pub use ipfs::IpfsConfig;
 pub use local::{AllowList, AllowListError};
 
 use crate::blobs::{Blobs, Imported};
-use crate::state::State;
+use crate::state::{State, StateError};
 
 /// What an operator may choose.
 #[derive(Debug, Default, Clone)]
@@ -106,9 +107,12 @@ struct Inner {
 impl Sources {
     /// Sources that become blobs of `blobs`; what they were is remembered in `state`.
     pub fn new(blobs: Blobs, state: Arc<State>, config: SourcesConfig) -> Result<Self, DataError> {
-        let cache = Cache::new(blobs.clone(), state);
+        let unreadable = |error: StateError| {
+            DataError::new("what is known of sources", error.to_string(), "see that the node's data directory is whole")
+        };
+        let cache = Cache::new(blobs.clone(), state).map_err(unreadable)?;
         Ok(Self(Arc::new(Inner {
-            url: url::Reader::new(config.private_addresses)?,
+            url: url::Reader::new(config.private_addresses),
             s3: s3::Reader::default(),
             ipfs: ipfs::Reader::new(config.ipfs)?,
             local: local::Reader::new(config.local),

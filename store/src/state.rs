@@ -4,6 +4,7 @@
 //! makes them where it may block. After an error of the disk every further call fails too: what a node cannot save
 //! it must not do, so it ends and starts again, and what [`State::apply`] had confirmed is there.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Bound;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableDefinition,
+    TableHandle,
 };
 
 #[cfg(test)]
@@ -50,6 +52,8 @@ pub enum Table {
     Publications,
     /// Peers to return to.
     Peers,
+    /// What sources of inputs were when they were read.
+    Sources,
     /// Anything there is one of.
     Meta,
 }
@@ -152,7 +156,7 @@ pub enum StateError {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Jobs,
         Table::JobsByTime,
         Table::Executions,
@@ -161,6 +165,7 @@ impl Table {
         Table::Standings,
         Table::Publications,
         Table::Peers,
+        Table::Sources,
         Table::Meta,
     ];
 
@@ -175,6 +180,7 @@ impl Table {
             Table::Standings => "standings/1",
             Table::Publications => "publications/1",
             Table::Peers => "peers/1",
+            Table::Sources => "sources/1",
             Table::Meta => "meta/1",
         }
     }
@@ -274,17 +280,17 @@ impl State {
         count().map_err(at(&self.path))
     }
 
-    /// Makes the tables of a new file, so that reading finds them, and refuses a later build's file.
+    /// Makes the tables that are not there yet, so that reading finds them, and refuses a later build's file.
     fn prepare(db: Database, path: &Path) -> Result<Self, StateError> {
         let state = Self { db, path: path.into() };
         match state.version().map_err(|error| unreadable(path, error))? {
-            Some(SCHEMA_VERSION) => Ok(state),
+            Some(SCHEMA_VERSION) if state.is_complete().map_err(|error| unreadable(path, error))? => Ok(state),
             Some(found) if found > SCHEMA_VERSION => Err(StateError::Newer { path: path.into(), found }),
-            Some(found) => {
+            Some(found) if found < SCHEMA_VERSION => {
                 let reason = format!("records version {found} never was");
                 Err(StateError::Damaged { path: path.into(), reason })
             }
-            None => {
+            Some(_) | None => {
                 state.make_tables().map_err(at(path))?;
                 Ok(state)
             }
@@ -297,6 +303,13 @@ impl State {
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the file has all tables: one of an earlier build has fewer.
+    fn is_complete(&self) -> Result<bool, redb::Error> {
+        let transaction = self.db.begin_read()?;
+        let found: BTreeSet<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+        Ok(Table::ALL.iter().all(|table| found.contains(table.name())))
     }
 
     fn make_tables(&self) -> Result<(), redb::Error> {

@@ -132,7 +132,7 @@ impl Modules {
     }
 }
 
-/// A module is an input that is a file, a file in a folder, or the one `.wasm` file of a folder.
+/// A module is an input that is a file, a file in a folder, the one `.wasm` file of a folder, or its only file.
 fn module(path: &str, inputs: &[Pair<'_>]) -> Result<Module, CompileError> {
     let missing = || CompileError::NoModule(path.to_owned());
     let wanted = normalised(path).ok_or_else(missing)?;
@@ -151,7 +151,9 @@ fn module(path: &str, inputs: &[Pair<'_>]) -> Result<Module, CompileError> {
 }
 
 fn only_module(path: &str, folder: &ResolvedInput) -> Result<Module, CompileError> {
-    let mut modules = folder.files.iter().filter(|(name, _)| name.ends_with(".wasm"));
+    // What a URL gives is a folder with one file, which may be called anything.
+    let alone = folder.files.len() == 1;
+    let mut modules = folder.files.iter().filter(|(name, _)| alone || name.ends_with(".wasm"));
     match (modules.next(), modules.next()) {
         (Some((_, module)), None) => Ok(*module),
         (None, _) => Err(CompileError::NoModule(path.to_owned())),

@@ -216,8 +216,14 @@ fn source(text: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
             Ok(Source::Ipfs(IpfsSource { cid: format!("ipns://{rest}") }))
         }
         "http" | "https" => {
-            no_options(options, "urlDownload")?;
-            Ok(Source::UrlDownload(UrlSource { url: text.into() }))
+            let mut url = UrlSource { url: text.into(), ..UrlSource::default() };
+            for &(key, value) in options {
+                match key.to_ascii_lowercase().as_str() {
+                    "checksum-256" | "checksum256" => url.checksum_sha256 = value.into(),
+                    _ => return Err(unknown_option(key, "urlDownload", "checksum-256")),
+                }
+            }
+            Ok(Source::UrlDownload(url))
         }
         _ => Err(InputError::Scheme(quoted(text))),
     }

@@ -66,6 +66,16 @@ impl Blobs {
         Ok(files)
     }
 
+    /// Guards content that is all here; none if it is not, or if a collection might be removing it just now.
+    pub(crate) async fn guard_complete(&self, content: Content) -> Result<Option<Imported>, FolderError> {
+        let mut parts = vec![content.hash];
+        if content.kind == ContentKind::Collection {
+            parts.extend(self.folder_blobs(content.hash).await?);
+        }
+        let Some(guard) = self.guard_known(content, parts).await? else { return Ok(None) };
+        Ok(self.size(content).await?.map(|bytes| Imported { content, bytes, guard }))
+    }
+
     /// Makes a folder of blobs that are here.
     pub async fn compose(&self, files: Vec<(String, BlobHash)>) -> Result<Imported, ComposeError> {
         let mut parts = Vec::with_capacity(files.len());

@@ -70,7 +70,7 @@ impl Reader {
         let walked = Walk::new(blobs, fetcher, request).import(root, &exact.path).await;
         let imported = walked.map_err(|error| explain(&exact, &error))?;
         let obtained = Obtained::one(imported, origin(&address, &exact));
-        slot.remember(&obtained.parts, "");
+        slot.remember(&obtained.parts, "").await;
         Ok(obtained)
     }
 

@@ -9,7 +9,7 @@ fn file(path: &str) -> Source {
 }
 
 fn web(url: &str) -> Source {
-    Source::UrlDownload(UrlSource { url: url.into() })
+    Source::UrlDownload(UrlSource { url: url.into(), ..UrlSource::default() })
 }
 
 fn ipfs(cid: &str) -> Source {

@@ -170,10 +170,11 @@ impl Reader {
     }
 
     fn source(&mut self, path: String, node: Option<Node>) -> Option<Source> {
-        const KINDS: [(&str, SourceKind); 7] = [
+        const KINDS: [(&str, SourceKind); 8] = [
             ("blob", SourceKind::Blob),
             ("inline", SourceKind::Inline),
             ("urlDownload", SourceKind::Url),
+            ("url", SourceKind::Url),
             ("s3", SourceKind::S3),
             ("ipfs", SourceKind::Ipfs),
             ("localDirectory", SourceKind::Local),
@@ -184,7 +185,7 @@ impl Reader {
         let source = match kind? {
             SourceKind::Blob => self.blob(&mut params).map(Source::Blob),
             SourceKind::Inline => self.url(&mut params).map(|url| Source::Inline(InlineSource { url })),
-            SourceKind::Url => self.url(&mut params).map(|url| Source::UrlDownload(UrlSource { url })),
+            SourceKind::Url => Some(Source::UrlDownload(self.url_source(&mut params))),
             SourceKind::S3 => Some(Source::S3(Box::new(self.s3_source(&mut params)))),
             SourceKind::Ipfs => {
                 Some(Source::Ipfs(IpfsSource { cid: self.text(&mut params, "CID").unwrap_or_default() }))
@@ -197,6 +198,11 @@ impl Reader {
 
     fn url(&mut self, params: &mut Fields) -> Option<String> {
         Some(self.text(params, "URL").unwrap_or_default())
+    }
+
+    fn url_source(&mut self, params: &mut Fields) -> UrlSource {
+        let mut text = |name| self.text(params, name).unwrap_or_default();
+        UrlSource { url: text("URL"), checksum_sha256: text("ChecksumSHA256") }
     }
 
     fn blob(&mut self, params: &mut Fields) -> Option<BlobSource> {

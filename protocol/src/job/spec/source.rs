@@ -55,11 +55,14 @@ pub struct InlineSource {
 }
 
 /// A file on the web.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct UrlSource {
     /// An `http:` or `https:` URL.
     #[serde(rename = "URL")]
     pub url: String,
+    /// What the file must hash to, in hexadecimal or base64.
+    #[serde(rename = "ChecksumSHA256", skip_serializing_if = "String::is_empty")]
+    pub checksum_sha256: String,
 }
 
 /// Content of IPFS.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+
 use crate::job::data_url;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::{Problems, nearest, quoted};
@@ -17,6 +19,8 @@ use super::{meta, unique};
 const RESERVED_VARIABLES: &str = "BACALHAU_";
 /// Names that a result collection has already.
 const RESERVED_RESULTS: [&str; 3] = ["stdout", "stderr", "exitCode"];
+/// Size of a SHA-256, in bytes.
+const SHA256_BYTES: usize = 32;
 /// Ports below belong to the system.
 const FIRST_PORT: u16 = 1_024;
 
@@ -106,15 +110,25 @@ fn source(path: &str, source: &Source, problems: &mut Problems) {
         Source::UrlDownload(source) => {
             let scheme = source.url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
             if !matches!(scheme.as_deref(), Some("http" | "https")) {
-                let reason = format!("is {}", quoted(&source.url));
+                // The rest of it may hold a password.
+                let reason =
+                    scheme.map_or("has no scheme".into(), |scheme| format!("has the scheme {}", quoted(&scheme)));
                 problems.push(path("URL"), reason, "write a URL that starts with http:// or https://");
             }
+            checksum(&path("ChecksumSHA256"), &source.checksum_sha256, problems);
         }
         Source::Inline(source) => {
             if let Err(why) = data_url::parse(&source.url) {
                 problems.push(path("URL"), why.to_string(), "write 'data:TYPE;base64,DATA'");
             }
         }
+    }
+}
+
+fn checksum(path: &str, checksum: &str, problems: &mut Problems) {
+    let bytes = HEXLOWER_PERMISSIVE.decode(checksum.as_bytes()).or_else(|_| BASE64.decode(checksum.as_bytes()));
+    if !checksum.is_empty() && bytes.map_or(true, |bytes| bytes.len() != SHA256_BYTES) {
+        problems.push(path, format!("is {}", quoted(checksum)), "write a SHA-256 as 64 hex digits or in base64");
     }
 }
 

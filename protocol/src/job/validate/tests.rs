@@ -105,7 +105,7 @@ fn sources_need_what_finds_them() {
         ("{Type: ipfs}", "field 'CID'"),
         ("{Type: s3}", "field 'Bucket'"),
         ("{Type: localDirectory}", "field 'SourcePath'"),
-        ("{Type: urlDownload, Params: {URL: ftp://x}}", "is 'ftp://x'; write a URL that starts with http://"),
+        ("{Type: urlDownload, Params: {URL: ftp://x}}", "has the scheme 'ftp'; write a URL that starts with http://"),
         ("{Type: inline, Params: {URL: 'data:;base64,?'}}", "is marked ';base64' but its data is not base64"),
         ("{Type: s3, Params: {Bucket: b, Partition: {Type: regex}}}", "field 'Pattern'"),
         ("{Type: s3, Params: {Bucket: b, Partition: {Type: date}}}", "field 'DateFormat'"),
