@@ -140,6 +140,50 @@ fn nobody_who_can_is_said_with_reasons() {
 }
 
 #[test]
+fn a_part_of_another_nodes_folder_is_an_input() {
+    let mesh = Mesh::start(4);
+    let folder = mesh.dir.path().join("folder");
+    std::fs::create_dir_all(folder.join("sub/deep")).unwrap();
+    std::fs::write(folder.join("large.bin"), vec![7; 3 << 20]).unwrap();
+    std::fs::write(folder.join("sub/a.txt"), "one\n").unwrap();
+    std::fs::write(folder.join("sub/deep/b.txt"), "two\n").unwrap();
+    let added = mesh.nodes[1].json(&["blob", "add", folder.to_str().unwrap()]);
+    let (hash, ticket) = (added["Hash"].as_str().unwrap(), added["Ticket"].as_str().unwrap());
+    let cat = example("cat/cat.wasm");
+    let node = &mesh.nodes[0];
+
+    // The submitting node has nothing of it, and the ticket says who has.
+    let part = format!("{ticket}/sub/deep/b.txt:/in.txt");
+    let job = node.json(&["wasm", "run", "-i", &part, &cat, "/in.txt"]);
+    assert_eq!(job["Verification"]["Verified"], true, "{job:#}");
+    let input = &job["Inputs"][0];
+    assert_eq!((&input["Target"], &input["Type"], &input["Bytes"]), (&"/in.txt".into(), &"blob".into(), &4.into()));
+    assert_eq!(input["Origin"], format!("{hash}/sub/deep/b.txt"), "{job:#}");
+    let printed = node.run(&["job", "cat", &format!("{}/stdout", job["JobID"].as_str().unwrap())]);
+    assert_eq!(printed.stdout, b"two\n", "{}", text(&printed));
+    let blobs = node.json(&["blob", "list"]);
+    let whole = blobs.as_array().unwrap().iter().any(|blob| blob["Bytes"].as_u64() >= Some(3 << 20));
+    assert!(!whole, "only the part has travelled: {blobs:#}");
+
+    // The same in a job file, of a folder, by hash: what the node has is not asked for again.
+    let spec = mesh.dir.path().join("part.yaml");
+    let source = format!("{{Type: blob, Params: {{Ticket: {ticket}, Path: sub}}}}");
+    let inputs = format!(
+        "[{{Target: /sub, Source: {source}}}, {{Target: /m, Source: {{Type: localDirectory, Params: {{SourcePath: {cat}}}}}}}]"
+    );
+    let task = format!(
+        "{{Name: main, Engine: {{Type: wasm, Params: {{EntryModule: /m, Parameters: [/sub/a.txt, /sub/deep/b.txt]}}}}, InputSources: {inputs}}}"
+    );
+    std::fs::write(&spec, format!("Type: batch\nTasks: [{task}]\n")).unwrap();
+    let job = node.json(&["job", "run", spec.to_str().unwrap()]);
+    let printed = node.run(&["job", "cat", &format!("{}/stdout", job["JobID"].as_str().unwrap())]);
+    assert_eq!(printed.stdout, b"one\ntwo\n", "{}", text(&printed));
+
+    let wrong = node.run(&["wasm", "run", "-i", &format!("{ticket}/sub/c.txt"), &cat]);
+    refused(&wrong, &["sub/c.txt in blob", "sub has: a.txt, deep/"]);
+}
+
+#[test]
 fn a_blob_goes_from_node_to_node_by_its_ticket() {
     let mesh = Mesh::start(3);
     let folder = mesh.dir.path().join("folder");

@@ -103,7 +103,7 @@ fn cpu_time() -> Duration {
 /// Returns how many rounds of bidding it took.
 async fn verified(node: &Node, job: &Job) -> u32 {
     let mut events = node.subscribe();
-    let id: JobId = node.submit(job.clone(), Placement::Mesh).await.expect("the job is valid");
+    let id: JobId = node.submit(job.clone(), Placement::Mesh, &|_, _, _| {}).await.expect("the job is valid");
     loop {
         match events.recv().await {
             Ok(event) if event.job == id && event.step == Step::End => break,

@@ -20,6 +20,8 @@ mod blobs;
 
 mod fetch;
 
+mod progress;
+
 mod pins;
 
 mod mesh;

@@ -17,7 +17,8 @@ use shoal_protocol::job::Job;
 use crate::api::PREFIX;
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    FetchedView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView,
+    FetchedView, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply,
+    SubmitRequest, TicketView,
 };
 
 pub use self::sse::Events;
@@ -121,11 +122,16 @@ impl Client {
         self.get("/peers").await
     }
 
-    /// Submits a job, or has it checked.
-    pub async fn submit(&self, job: &Job, local: bool, dry_run: bool) -> Result<SubmitReply, ClientError> {
-        // Modules may have to be compiled first, so this one takes its time.
+    /// Submits a job, or has it checked. `progress` hears how far its inputs are.
+    pub async fn submit(
+        &self,
+        job: &Job,
+        local: bool,
+        dry_run: bool,
+        progress: &mut (dyn FnMut(InputProgressView) + Send),
+    ) -> Result<SubmitReply, ClientError> {
         let request = self.request(Method::POST, "/jobs").json(&SubmitRequest { job, local, dry_run });
-        self.json(request).await
+        sse::answered(self, request, progress).await
     }
 
     /// The newest jobs.
@@ -219,7 +225,8 @@ impl Client {
         request: &FetchRequest,
         progress: &mut (dyn FnMut(FetchedView) + Send),
     ) -> Result<BlobView, ClientError> {
-        sse::fetched(self, self.request(Method::POST, "/blobs/fetch").json(request), progress).await
+        let request = self.request(Method::POST, "/blobs/fetch").json(request);
+        sse::answered(self, request, progress).await
     }
 
     /// A person's pins.

@@ -68,7 +68,7 @@ fn needed(record: &Record) -> Option<(Owner, Vec<Content>)> {
     match record {
         Record::Job(job) if !job.state.is_over() => {
             let work = wire::parse::<Work>(&job.submission.work).ok()?;
-            Some((Owner::Job(job.job), work.invocation.contents()))
+            Some((Owner::Job(job.job), work.contents()))
         }
         Record::Held(held) => {
             let hash = held.answer.as_ref()?.claim.result;

@@ -10,6 +10,8 @@ pub mod config;
 
 mod submit;
 
+mod inputs;
+
 mod query;
 
 mod driver;
@@ -29,6 +31,8 @@ mod replay;
 mod diff;
 
 mod pins;
+
+mod tickets;
 
 mod kept;
 
@@ -54,6 +58,7 @@ pub use config::Config;
 pub use diff::{Diff, DiffError};
 pub use direct::Stream;
 pub use driver::TooManyJobs;
+pub use inputs::Watcher;
 pub use node::{Node, NodeInfo, StartError, StopError};
 pub use query::{ListError, LogChunk, LogsError, ResultError, ResultInfo};
 pub use records::LookupError;

@@ -1,6 +1,5 @@
 //! What a person asks of a node: jobs, their executions, history, logs and results.
 
-use iroh_blobs::ticket::BlobTicket;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Publication};
 use shoal_protocol::task::{Content, ContentKind};
@@ -14,7 +13,7 @@ use crate::direct::{self, LogPiece, LogRequest, MAX_LOG_BYTES, Request, Stream};
 use crate::network::{FetchError, Progress};
 use crate::node::Node;
 use crate::records::{self, LookupError};
-use crate::{logs, pins};
+use crate::{logs, pins, tickets};
 
 /// The result of a job, where all of it is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,8 +150,7 @@ impl Node {
             [(_, only)] => *only,
             _ => self.join_results(job, parts).await?,
         };
-        let address = self.0.network.endpoint_addr();
-        let ticket = BlobTicket::new(address, hash.0.into(), iroh_blobs::BlobFormat::HashSeq).to_string();
+        let ticket = tickets::write(&self.0.network, Content { hash, kind: ContentKind::Collection });
         let published = records::publications(&self.0.state, job)?;
         Ok(Some(ResultInfo { hash, ticket, published }))
     }

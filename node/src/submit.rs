@@ -1,29 +1,27 @@
 //! From a specification to a job: sources become blobs, the modules are checked, and everything is guarded before
 //! the protocol hears of it. A job that is refused leaves nothing behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use shoal_executors::{CheckError, Executor};
-use shoal_protocol::id::{BlobHash, JobId};
-use shoal_protocol::job::spec::{Job, Source};
+use shoal_protocol::id::JobId;
+use shoal_protocol::job::spec::Job;
 use shoal_protocol::job::{self, CompileError, resolve};
 use shoal_protocol::message::Needs;
-use shoal_protocol::record::{Placement, Policy, Submission};
-use shoal_protocol::task::{Content, ContentKind, Work};
+use shoal_protocol::record::{InputRecord, Placement, Policy, Submission};
+use shoal_protocol::task::{Content, Work};
 use shoal_protocol::wire::canonical;
-use shoal_store::blobs::{Guard, Status};
-use shoal_store::sources::{Asker, DataError, Request};
+use shoal_store::blobs::Guard;
+use shoal_store::sources::DataError;
 use tokio::sync::oneshot;
 
 use crate::driver::{Event, TooManyJobs};
+use crate::inputs::{Inputs, Watcher};
 use crate::kept::Owner;
 use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
 use crate::publish;
 use crate::runner::Modules;
-
-/// The most that one input blob may hold, in bytes.
-const MAX_INPUT_BYTES: u64 = 1 << 42;
 
 /// Why a job was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +66,27 @@ pub enum SubmitError {
 struct Ready {
     work: Work,
     needs: Needs,
+    inputs: Vec<InputRecord>,
     guards: Vec<Guard>,
 }
 
 impl Node {
-    /// Takes a job. Returns once it is durable.
-    pub async fn submit(&self, job: Job, placement: Placement) -> Result<JobId, SubmitError> {
-        let ready = self.prepare(&job).await?;
-        let submission = submission(&job, &ready, placement, u64::from_le_bytes(random()?));
+    /// Takes a job. Returns once it is durable; `watch` hears how far its inputs are.
+    pub async fn submit(&self, job: Job, placement: Placement, watch: Watcher<'_>) -> Result<JobId, SubmitError> {
+        let ready = self.prepare(&job, watch).await?;
+        let node = self.clone();
+        // Whoever asked may go away: from here on the job is either taken with all that it needs, or not at all.
+        let take = tokio::spawn(async move { node.take(&job, ready, placement).await });
+        take.await.map_err(store)?
+    }
+
+    /// Does all that submitting does, and keeps nothing.
+    pub async fn validate(&self, job: &Job, watch: Watcher<'_>) -> Result<(), SubmitError> {
+        self.prepare(job, watch).await.map(drop)
+    }
+
+    async fn take(&self, job: &Job, ready: Ready, placement: Placement) -> Result<JobId, SubmitError> {
+        let submission = submission(job, &ready, placement, u64::from_le_bytes(random()?));
         let id = submission.job(self.peer_id());
         let owner = Owner::Job(id);
         self.0.kept.begin(owner);
@@ -92,69 +103,18 @@ impl Node {
         Ok(taken?)
     }
 
-    /// Does all that submitting does, and keeps nothing.
-    pub async fn validate(&self, job: &Job) -> Result<(), SubmitError> {
-        self.prepare(job).await.map(drop)
-    }
-
-    async fn prepare(&self, job: &Job) -> Result<Ready, SubmitError> {
+    async fn prepare(&self, job: &Job, watch: Watcher<'_>) -> Result<Ready, SubmitError> {
         job::validate(job).map_err(CompileError::from)?;
         job::check_support(job).map_err(CompileError::from)?;
-        let mut guards = Vec::new();
-        let mut inputs = Vec::new();
-        let folders = resolve::module_folders(job);
-        for (index, input) in job.task.input_sources.iter().enumerate() {
-            let (content, guard) = self.obtain(&input.source, &input.target).await?;
-            guards.push(guard);
-            let bytes = self.blobs().size(content).await.map_err(store)?.unwrap_or_default();
-            let listed = content.kind == ContentKind::Collection && folders.contains(&index);
-            let files = if listed { self.files(content.hash).await? } else { BTreeMap::new() };
-            inputs.push(resolve::ResolvedInput { content, bytes, files });
-        }
-        let resolved = resolve::Resolved { profile: self.0.executor.profile().to_owned(), inputs };
+        let Inputs { resolved, records, mut guards } = self.inputs(job, watch).await?;
+        let resolved = resolve::Resolved { profile: self.0.executor.profile().to_owned(), inputs: resolved };
         let (work, needs) = job::compile(job, &resolved)?;
         let guarded: BTreeSet<Content> = guards.iter().map(Guard::content).collect();
-        for content in work.invocation.contents().into_iter().filter(|content| !guarded.contains(content)) {
+        for content in work.contents().into_iter().filter(|content| !guarded.contains(content)) {
             guards.push(self.blobs().protect(content).await.map_err(store)?);
         }
         self.0.executor.check(&work.invocation.engine, &Modules(self.blobs().clone())).await?;
-        Ok(Ready { work, needs, guards })
-    }
-
-    /// Makes sure that a source's content is here.
-    async fn obtain(&self, source: &Source, target: &str) -> Result<(Content, Guard), SubmitError> {
-        match source {
-            Source::Blob(blob) => {
-                let content = Content { hash: blob.hash, kind: blob.kind };
-                let guard = self.blobs().protect(content).await.map_err(store)?;
-                if !matches!(self.blobs().status(content).await, Ok(Status::Complete { .. })) {
-                    let missing = |reason| SubmitError::Missing { target: target.to_owned(), reason };
-                    self.fetch_blob(content, Vec::new(), MAX_INPUT_BYTES, |_| {}).await.map_err(missing)?;
-                }
-                Ok((content, guard))
-            }
-            source => {
-                let unreadable = |reason| SubmitError::Source { target: target.to_owned(), reason };
-                let request = Request {
-                    source,
-                    asker: Asker::Owner,
-                    max_bytes: MAX_INPUT_BYTES,
-                    partitions: 1,
-                    progress: &|_| {},
-                };
-                let mut obtained = self.0.sources.obtain(&request).await.map_err(unreadable)?;
-                let imported = obtained.parts.remove(0);
-                Ok((imported.content, imported.guard))
-            }
-        }
-    }
-
-    async fn files(&self, folder: BlobHash) -> Result<BTreeMap<String, (BlobHash, u64)>, SubmitError> {
-        let mut files = BTreeMap::new();
-        for file in self.blobs().files(folder).await.map_err(store)? {
-            files.insert(file.name, (file.hash, file.status.bytes()));
-        }
-        Ok(files)
+        Ok(Ready { work, needs, inputs: records, guards })
     }
 }
 
@@ -173,9 +133,10 @@ fn submission(job: &Job, ready: &Ready, placement: Placement, nonce: u64) -> Sub
         output_bytes: ready.work.invocation.limits.output_bytes,
         placement,
         publishes: publish::leaves_mesh(&job.task.publisher),
+        inputs: ready.inputs.clone(),
     }
 }
 
-fn store(error: impl std::fmt::Display) -> SubmitError {
+pub(crate) fn store(error: impl std::fmt::Display) -> SubmitError {
     SubmitError::Store(error.to_string())
 }

@@ -19,7 +19,8 @@ use crate::network::PeerInfo;
 
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use job::{
-    EventView, ExecutionView, JobSummary, JobView, PartitionView, PublishedView, ResultView, VerificationView,
+    EventView, ExecutionView, InputView, JobSummary, JobView, PartitionView, PublishedView, ResultView,
+    VerificationView,
 };
 pub use replay::{ComparedView, DifferenceView, ReplayView};
 
@@ -44,6 +45,21 @@ pub struct SubmitReply {
     /// The job's id; none after a dry run.
     #[serde(rename = "JobID", skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
+}
+
+/// How far the inputs of a job are that is being submitted.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InputProgressView {
+    /// Which input, from 0.
+    pub index: usize,
+    /// Where the program will find it.
+    pub target: String,
+    /// Bytes of it that were read.
+    pub bytes: u64,
+    /// All its bytes, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
 }
 
 /// A blob or folder, named.

@@ -5,7 +5,7 @@
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;
@@ -117,6 +117,8 @@ pub const MAX_COLLECTS: u32 = 8;
 pub const MAX_PUBLISHES: u32 = 6;
 /// The address that a published result has, in bytes: a key of S3 has up to 1,024, escaped three times as many.
 pub const MAX_URI_BYTES: usize = 4_096;
+/// What is kept of the description of an input's origin, in bytes.
+pub const MAX_ORIGIN_BYTES: usize = 1_024;
 /// Details of a published result.
 pub const MAX_PUBLISHED_DETAILS: usize = 32;
 /// Runs of one partition that end in a failure of the worker's machine, after which the job fails.

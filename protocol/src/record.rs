@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
-use crate::job::spec::{Verification, VerificationKind};
-use crate::limits::{MAX_PUBLISHED_DETAILS, MAX_TEXT_BYTES, MAX_URI_BYTES};
+use crate::job::spec::{InputSource, Verification, VerificationKind};
+use crate::limits::{MAX_ORIGIN_BYTES, MAX_PUBLISHED_DETAILS, MAX_TEXT_BYTES, MAX_URI_BYTES};
 use crate::message::{Contact, Needs, Resources};
-use crate::task::{Account, Claim, Failure};
+use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
 
 /// Something to save; it replaces what was saved under the same key.
@@ -80,6 +80,25 @@ pub struct Submission {
     pub placement: Placement,
     /// Whether results go somewhere else once they are here.
     pub publishes: bool,
+    /// What the inputs turned out to be, in the order of the specification: for people.
+    pub inputs: Vec<InputRecord>,
+}
+
+/// What an input of a job turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// Where the program finds it.
+    pub target: String,
+    /// The type of its source.
+    pub kind: String,
+    /// What exactly was read, for a person; at most [`MAX_ORIGIN_BYTES`] bytes.
+    pub origin: String,
+    /// The content; none if it differs between partitions.
+    pub content: Option<Content>,
+    /// Bytes of all its parts together.
+    pub bytes: u64,
+    /// Number of parts: one, or one for each partition.
+    pub parts: u32,
 }
 
 /// Who runs a job.
@@ -327,6 +346,21 @@ impl Record {
             Record::Held(held) => held.execution.to_string(),
             Record::Publication(publication) => format!("{}/{}", publication.job, publication.partition),
             Record::Standing(peer, _) => peer.short(),
+        }
+    }
+}
+
+impl InputRecord {
+    /// Notes what `input` holds.
+    pub fn new(input: &InputSource, origin: &str, parts: &[(Content, u64)]) -> Self {
+        let end = (0..=origin.len().min(MAX_ORIGIN_BYTES)).rev().find(|end| origin.is_char_boundary(*end));
+        Self {
+            target: input.target.clone(),
+            kind: input.source.kind().to_owned(),
+            origin: origin[..end.unwrap_or(0)].to_owned(),
+            content: if let [(only, _)] = parts { Some(*only) } else { None },
+            bytes: parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes)),
+            parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
         }
     }
 }

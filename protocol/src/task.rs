@@ -16,6 +16,8 @@ use crate::time::Millis;
 pub struct Work {
     /// The computation, without its partition.
     pub invocation: Invocation,
+    /// Inputs that differ between partitions, in target order.
+    pub divided: Vec<Divided>,
     /// How many partitions there are, at least 1; each is verified on its own.
     pub partitions: u32,
     /// Wall-clock limit of one run, in milliseconds. Reaching it is no vote.
@@ -75,6 +77,15 @@ pub struct Mount {
     pub target: String,
     /// What is mounted there: a file or a folder.
     pub content: Content,
+}
+
+/// An input that differs between partitions, and where the program finds its part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divided {
+    /// Absolute path, normalised, without `..`.
+    pub target: String,
+    /// The parts, one for each partition.
+    pub parts: Vec<Content>,
 }
 
 /// A blob or a collection of blobs.
@@ -198,13 +209,30 @@ pub struct Account {
 }
 
 impl Work {
-    /// The invocation of one partition: the common one, told which part it is.
+    /// The invocation of one partition: the common one, told which part it is, with its parts of what is divided.
     pub fn partition(&self, index: u32) -> Invocation {
         let mut invocation = self.invocation.clone();
+        let part = |divided: &Divided| {
+            let content = *divided.parts.get(index as usize)?;
+            Some(Mount { target: divided.target.clone(), content })
+        };
+        invocation.inputs.extend(self.divided.iter().filter_map(part));
+        invocation.inputs.sort_by(|a, b| a.target.cmp(&b.target));
         let environment = &mut invocation.environment;
         environment.insert("BACALHAU_PARTITION_INDEX".into(), index.to_string());
         environment.insert("BACALHAU_PARTITION_COUNT".into(), self.partitions.to_string());
         invocation
+    }
+
+    /// Every blob that some partition needs.
+    pub fn contents(&self) -> Vec<Content> {
+        let parts = self.divided.iter().flat_map(|divided| &divided.parts).copied();
+        self.invocation.contents().into_iter().chain(parts).collect()
+    }
+
+    /// Whether everything that is divided has a part for each partition.
+    pub fn is_sound(&self) -> bool {
+        self.partitions > 0 && self.divided.iter().all(|divided| divided.parts.len() == self.partitions as usize)
     }
 }
 

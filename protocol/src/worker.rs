@@ -288,6 +288,9 @@ impl Worker {
     /// Checks that an award is its requester's, and one that this node could run.
     fn check(&self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
         let work: Work = wire::parse(&award.work).map_err(|_| "the work is malformed")?;
+        if !work.is_sound() {
+            return Err("the work is malformed");
+        }
         let job = JobId::derive(from, BlobHash::of(&award.work), award.nonce);
         let execution = ExecutionId::derive(job, award.partition, award.attempt);
         if (job, execution) != (award.job, award.execution) || award.attempt >= MAX_EXECUTIONS {

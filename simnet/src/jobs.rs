@@ -45,7 +45,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         limits: Limits { memory_bytes: MEMORY_BYTES, fuel: 1 << 40, output_bytes: OUTPUT_BYTES },
     };
     let execution_timeout_ms = (load.run_ms * TIMEOUT_FACTOR).max(60_000);
-    let work = canonical(&Work { invocation, partitions: load.partitions, execution_timeout_ms });
+    let work = canonical(&Work { invocation, divided: Vec::new(), partitions: load.partitions, execution_timeout_ms });
     let resources = Resources {
         cpu_millis: load.cpu_millis,
         memory_bytes: MEMORY_BYTES,
@@ -72,6 +72,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         output_bytes: OUTPUT_BYTES,
         placement: Placement::Mesh,
         publishes: load.published > 0.0 && chance.happens(load.published),
+        inputs: Vec::new(),
     }
 }
 

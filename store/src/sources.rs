@@ -130,9 +130,8 @@ impl Sources {
             Source::S3(source) => s3.obtain(blobs, cache, source, request).await,
             Source::Ipfs(source) => ipfs.obtain(blobs, cache, source, request).await,
             Source::LocalDirectory(source) => local.obtain(blobs, source, request).await,
-            Source::Blob(source) => {
-                let thing = format!("blob {}", source.hash);
-                Err(DataError::new(thing, "is not a source outside of the mesh", "fetch it from peers"))
+            Source::Blob(_) => {
+                Err(DataError::new("a blob", "is not a source outside of the mesh", "fetch it from peers"))
             }
         }
     }

@@ -172,11 +172,11 @@ impl Table {
     /// Its name in the file.
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Jobs => "jobs/2",
+            Table::Jobs => "jobs/3",
             Table::JobsByTime => "jobs-by-time/1",
             Table::Executions => "executions/2",
             Table::Events => "events/2",
-            Table::Held => "held/2",
+            Table::Held => "held/3",
             Table::Standings => "standings/1",
             Table::Publications => "publications/1",
             Table::Peers => "peers/1",

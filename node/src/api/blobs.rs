@@ -10,12 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::StreamExt;
-use iroh_blobs::HashAndFormat;
-use iroh_blobs::ticket::BlobTicket;
 use shoal_protocol::id::{BlobHash, PeerId};
-use shoal_protocol::message::Contact;
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::{Imported, Status, content, hash_and_format};
+use shoal_store::blobs::{Imported, Status};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
@@ -23,6 +20,7 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Sent;
+use crate::tickets;
 use crate::views::time::rfc3339;
 use crate::views::{BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
 
@@ -112,28 +110,20 @@ async fn collect(State(api): State<Api>) -> Result<Json<CollectedView>, ApiError
 pub(super) fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<PeerId>), ApiError> {
     match (request.ticket, request.hash) {
         (Some(ticket), None) => {
-            let wrong = |_| ApiError::malformed("this is not a blob ticket: `shoal job describe` shows a result's");
-            let ticket: BlobTicket = ticket.trim().parse().map_err(wrong)?;
-            let provider = PeerId(*ticket.addr().id.as_bytes());
-            api.node().network().learn(provider, &contact(ticket.addr()));
-            Ok((content(ticket.hash_and_format()), vec![provider]))
+            let wrong = || ApiError::malformed("this is not a blob ticket: `shoal job describe` shows a result's");
+            let (content, provider) = tickets::read(api.node().network(), &ticket).ok_or_else(wrong)?;
+            Ok((content, vec![provider]))
         }
         (None, Some(hash)) => Ok((request.kind.content(hash), request.providers)),
         _ => Err(ApiError::malformed("give either a Ticket or a Hash")),
     }
 }
 
-fn contact(address: &iroh::EndpointAddr) -> Contact {
-    let addresses = address.ip_addrs().copied().take(shoal_protocol::limits::MAX_ADDRESSES).collect();
-    Contact { addresses, relay: address.relay_urls().next().map(ToString::to_string) }
-}
-
 /// Keeps what is here for a while, so that its name can be used.
 pub(super) fn keep(api: &Api, imported: Imported) -> BlobView {
     let Imported { content, bytes, guard } = imported;
     api.leases().keep(guard);
-    let HashAndFormat { hash, format } = hash_and_format(content);
-    let ticket = BlobTicket::new(api.node().network().endpoint_addr(), hash, format).to_string();
+    let ticket = tickets::write(api.node().network(), content);
     BlobView { hash: content.hash, kind: content.kind.into(), bytes, ticket }
 }
 

@@ -5,37 +5,27 @@
 //! Who goes away stops the fetch; what has arrived is not fetched again.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{Event as Frame, KeepAlive, Sse};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt, stream};
 use shoal_store::blobs::Imported;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::Api;
 use super::blobs::{keep, wanted};
 use super::error::ApiError;
-use super::events::{KEEP_ALIVE, failure};
 use super::extract::Sent;
+use super::progress::{self, Work};
 use crate::network::Progress;
 use crate::views::{BlobView, FetchRequest, FetchedView};
 
 /// The most that is fetched for one request, in bytes.
 const MAX_FETCH_BYTES: u64 = 1 << 42;
-/// Pause between two reports of progress.
-const REPORT_EVERY: Duration = Duration::from_millis(100);
-
 /// The time over which the rate is taken.
 const PACE_WINDOW: Duration = Duration::from_secs(5);
-
-/// A fetch that is under way.
-type Fetch = BoxFuture<'static, Result<BlobView, ApiError>>;
 
 pub(super) async fn fetch(
     State(api): State<Api>,
@@ -43,14 +33,13 @@ pub(super) async fn fetch(
     Sent(request): Sent<FetchRequest>,
 ) -> Result<Response, ApiError> {
     let (told, progress) = watch::channel(Progress::default());
-    let stopping = api.stopping();
-    let slot = api.stream_slot()?;
-    let fetch: Fetch = Box::pin(have(api, request, told));
-    if !wants_events(&headers) {
-        return Ok(Json(fetch.await?).into_response());
+    let fetch: Work<BlobView> = Box::pin(have(api.clone(), request, told));
+    if progress::is_wanted(&headers) {
+        let mut pace = Pace::default();
+        return progress::answer(&api, fetch, progress, move |progress| pace.view(progress, Instant::now()));
     }
-    let frames = frames(fetch, progress, slot).take_until(stopping);
-    Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let _slot = api.stream_slot()?;
+    Ok(Json(fetch.await?).into_response())
 }
 
 async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) -> Result<BlobView, ApiError> {
@@ -74,38 +63,6 @@ async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) ->
     Ok(keep(&api, Imported { content, bytes, guard }))
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
-fn frames(
-    fetch: Fetch,
-    progress: watch::Receiver<Progress>,
-    slot: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<Frame, Infallible>> + Send {
-    stream::unfold(Some((fetch, progress, Pace::default(), slot)), async |state| {
-        let (mut fetch, mut progress, mut pace, slot) = state?;
-        tokio::select! {
-            biased;
-            ended = &mut fetch => Some((Ok(last(&ended)), None)),
-            progressed = next(&mut progress) => {
-                let frame = Frame::default().event("progress").json_data(pace.view(progressed, Instant::now()));
-                Some((Ok(frame.unwrap_or_default()), Some((fetch, progress, pace, slot))))
-            }
-        }
-    })
-}
-
-/// Waits for progress that was not reported yet; for ever, if there will be none.
-async fn next(progress: &mut watch::Receiver<Progress>) -> Progress {
-    tokio::time::sleep(REPORT_EVERY).await;
-    match progress.changed().await {
-        Ok(()) => *progress.borrow_and_update(),
-        Err(_) => std::future::pending().await,
-    }
-}
-
 /// How fast a fetch goes, lately.
 #[derive(Debug, Default)]
 struct Pace(VecDeque<(Instant, u64)>);
@@ -125,55 +82,9 @@ impl Pace {
     }
 }
 
-fn last(ended: &Result<BlobView, ApiError>) -> Frame {
-    match ended {
-        Ok(blob) => Frame::default().json_data(blob).unwrap_or_else(|error| failure(&ApiError::internal(error))),
-        Err(error) => failure(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use axum::body::BodyDataStream;
-    use shoal_protocol::id::BlobHash;
-    use tokio::sync::{Semaphore, oneshot};
-
     use super::*;
-    use crate::views::KindView;
-
-    async fn read(body: &mut BodyDataStream) -> String {
-        String::from_utf8(body.next().await.unwrap().unwrap().to_vec()).unwrap()
-    }
-
-    async fn fetching(ended: Result<BlobView, ApiError>) -> (String, String) {
-        let (told, progress) = watch::channel(Progress::default());
-        let (end, waiting) = oneshot::channel();
-        let fetch: Fetch = Box::pin(async move {
-            told.send_replace(Progress { bytes: 1_000, total: Some(9_000), providers: 2 });
-            waiting.await.map_err(ApiError::internal)?
-        });
-        let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let mut body = Sse::new(frames(fetch, progress, slot)).into_response().into_body().into_data_stream();
-        let first = read(&mut body).await;
-        end.send(ended).unwrap();
-        let second = read(&mut body).await;
-        assert!(body.next().await.is_none());
-        (first, second)
-    }
-
-    #[tokio::test]
-    async fn progress_is_told_before_the_blob_or_the_failure() {
-        let blob = BlobView { hash: BlobHash([7; 32]), kind: KindView::File, bytes: 2_000, ticket: "blobx".into() };
-        let (first, second) = fetching(Ok(blob)).await;
-        let told = r#"{"Bytes":1000,"TotalBytes":9000,"BytesPerSecond":0,"Providers":2}"#;
-        assert_eq!(first, format!("event: progress\ndata: {told}\n\n"));
-        assert!(second.starts_with("data: {\"Hash\":\"0707") && second.contains("\"Bytes\":2000"), "{second}");
-
-        let (_, second) = fetching(Err(ApiError::not_found("no peer has it"))).await;
-        assert!(second.starts_with("event: error\n") && second.contains("no peer has it"), "{second}");
-    }
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {

@@ -1,20 +1,25 @@
 //! Jobs: submit, list, describe, stop, and what happened to them.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::Job;
 use shoal_protocol::record::Placement;
+use shoal_store::sources::Progress;
+use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::extract::{Asked, Sent};
+use super::progress::{self, Work};
 use super::{Api, events, logs};
 use crate::node::Node;
 use crate::views::{
-    DiffView, EventView, ExecutionView, JobSummary, JobView, ReplayView, ResultView, SubmitReply, SubmitRequest,
+    DiffView, EventView, ExecutionView, InputProgressView, JobSummary, JobView, ReplayView, ResultView, SubmitReply,
+    SubmitRequest,
 };
 
 /// Jobs that one list has at most, and how many it has unless told otherwise.
@@ -52,17 +57,36 @@ struct Partition {
     execution: Option<String>,
 }
 
+/// Answers once the job is durable. Reading its inputs can take its time, so whoever wants to hears how far that is;
+/// whoever goes away before ends it.
 async fn submit(
     State(api): State<Api>,
+    headers: HeaderMap,
     Sent(request): Sent<SubmitRequest<Job>>,
-) -> Result<(StatusCode, Json<SubmitReply>), ApiError> {
+) -> Result<Response, ApiError> {
+    let (told, progress) = watch::channel(InputProgressView::default());
+    let taken = if request.dry_run { StatusCode::OK } else { StatusCode::CREATED };
+    let work: Work<SubmitReply> = Box::pin(take(api.clone(), request, told));
+    if progress::is_wanted(&headers) {
+        return progress::answer(&api, work, progress, |view| view);
+    }
+    Ok((taken, Json(work.await?)).into_response())
+}
+
+async fn take(
+    api: Api,
+    request: SubmitRequest<Job>,
+    told: watch::Sender<InputProgressView>,
+) -> Result<SubmitReply, ApiError> {
+    let watcher = |index, target: &str, Progress { bytes, total }| {
+        told.send_replace(InputProgressView { index, target: target.to_owned(), bytes, total_bytes: total });
+    };
     if request.dry_run {
-        api.node().validate(&request.job).await?;
-        return Ok((StatusCode::OK, Json(SubmitReply { job_id: None })));
+        api.node().validate(&request.job, &watcher).await?;
+        return Ok(SubmitReply { job_id: None });
     }
     let placement = if request.local { Placement::Here } else { Placement::Mesh };
-    let job = api.node().submit(request.job, placement).await?;
-    Ok((StatusCode::CREATED, Json(SubmitReply { job_id: Some(job) })))
+    Ok(SubmitReply { job_id: Some(api.node().submit(request.job, placement, &watcher).await?) })
 }
 
 async fn list(State(api): State<Api>, Asked(query): Asked<Limit>) -> Result<Json<Vec<JobSummary>>, ApiError> {

@@ -11,14 +11,14 @@ use shoal_protocol::record::Step;
 
 use super::output;
 use crate::client::{Client, ClientError};
-use crate::views::{BlobView, EventView, FetchRequest, FetchedView};
+use crate::views::{BlobView, EventView, FetchRequest, FetchedView, InputProgressView};
 
 /// Executions that the board shows a line for; more are counted.
 const MAX_LINES: usize = 12;
 /// Pause between two pictures of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Pause between two lines about a fetch, where there is no bar.
+/// Pause between two lines about a transfer, where there is no terminal.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Whether a person is watching.
@@ -89,6 +89,48 @@ fn fetched(view: &FetchedView) -> String {
     }
     let _ = write!(text, ", {}", output::count(view.providers.into(), "provider"));
     text
+}
+
+/// Shows how far the inputs of a job are that is being submitted, until it is dropped: a line that changes on a
+/// terminal, a line now and then elsewhere.
+pub(super) struct Inputs {
+    bar: ProgressBar,
+    quiet: bool,
+    said: Instant,
+}
+
+impl Inputs {
+    /// Nothing is shown before the first progress.
+    pub(super) fn new(quiet: bool) -> Self {
+        let target = if quiet || !is_watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{spinner} {msg}");
+        let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
+        Self { bar, quiet, said: Instant::now() }
+    }
+
+    /// Shows how far one of them is.
+    pub(super) fn show(&mut self, view: &InputProgressView) {
+        let text = output::clean(&input_line(view));
+        if self.bar.is_hidden() && !self.quiet && self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            output::note(&text);
+        }
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+}
+
+impl Drop for Inputs {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How far an input is, in words.
+fn input_line(view: &InputProgressView) -> String {
+    let total = view.total_bytes.map(|total| format!(" of {}", output::size(total))).unwrap_or_default();
+    format!("reading input {} ({}): {}{total}", view.index, view.target, output::size(view.bytes))
 }
 
 /// Shows a job's events as they come.
@@ -287,6 +329,14 @@ mod tests {
             providers: 1,
         };
         assert_eq!(fetched(&view), "3.0 MiB of 4.0 MiB (75 %), 1.0 MiB/s, 1 second left, 1 provider");
+    }
+
+    #[test]
+    fn an_input_tells_where_it_goes_and_how_far_it_is() {
+        let view = InputProgressView { index: 2, target: "/data".into(), bytes: 3 << 20, total_bytes: None };
+        assert_eq!(input_line(&view), "reading input 2 (/data): 3.0 MiB");
+        let view = InputProgressView { total_bytes: Some(4 << 20), ..view };
+        assert_eq!(input_line(&view), "reading input 2 (/data): 3.0 MiB of 4.0 MiB");
     }
 
     #[test]

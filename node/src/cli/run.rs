@@ -13,12 +13,12 @@ use shoal_protocol::record::JobState;
 
 use super::connect::{self, JoinFlags, Session};
 use super::output::{self, Format};
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::signal::Stop;
 use super::spec::Described;
 use super::{Global, Status, download, upload};
 use crate::client::{Client, LogQuery};
-use crate::views::JobView;
+use crate::views::{JobView, SubmitReply};
 
 /// The most of a program's output that is shown without being asked for, in bytes.
 const SHOWN_BYTES: usize = 8 << 10;
@@ -114,15 +114,20 @@ impl Run<'_> {
             alone(&mut job);
         }
         if self.flags.dry_run {
-            self.client().submit(&job, local, true).await?;
+            self.submit(&job, local, true).await?;
             return self.show_spec(&job);
         }
-        let id = self.client().submit(&job, local, false).await?.job_id.context("the node gave the job no id")?;
+        let id = self.submit(&job, local, false).await?.job_id.context("the node gave the job no id")?;
         let _ = self.submitted.set(id);
         if self.flags.id_only {
             output::print(&id.to_string())?;
         }
         if self.flags.detach { self.detached(id).await } else { self.wait(id).await }
+    }
+
+    async fn submit(&self, job: &Job, local: bool, dry_run: bool) -> Result<SubmitReply> {
+        let mut inputs = progress::Inputs::new(self.flags.id_only);
+        Ok(self.client().submit(job, local, dry_run, &mut |view| inputs.show(&view)).await?)
     }
 
     fn show_spec(&self, job: &Job) -> Result<Status> {

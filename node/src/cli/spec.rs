@@ -10,9 +10,9 @@ use regex::Regex;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::job::parse::MAX_SPEC_BYTES;
 use shoal_protocol::job::resolve;
-use shoal_protocol::job::spec::{BlobSource, Job, Source};
+use shoal_protocol::job::spec::{Job, Source};
 use shoal_protocol::job::{self, input};
-use shoal_protocol::task::ContentKind;
+use shoal_protocol::task::{Content, ContentKind};
 
 use super::output;
 
@@ -111,8 +111,8 @@ pub(super) fn check(job: &Job) -> Result<()> {
     let mut job = job.clone();
     let local: Vec<usize> = resolve::local_paths(&job).iter().map(|local| local.input).collect();
     for input in local {
-        let blob = BlobSource { hash: BlobHash([0; 32]), kind: ContentKind::Raw };
-        resolve::replace_source(&mut job, input, Source::Blob(blob));
+        let blob = Content { hash: BlobHash([0; 32]), kind: ContentKind::Raw };
+        resolve::replace_source(&mut job, input, Source::Blob(blob.into()));
     }
     Ok(job::check_support(&job)?)
 }

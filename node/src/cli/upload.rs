@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use reqwest::Body;
 use shoal_protocol::job::resolve;
-use shoal_protocol::job::spec::{BlobSource, Job, Source};
+use shoal_protocol::job::spec::{Job, Source};
 use shoal_store::blobs::{LocalFile, local_files};
 use tokio_util::io::ReaderStream;
 
@@ -37,8 +37,7 @@ pub(super) fn local_inputs(job: &Job, base: &Path) -> Result<Vec<(usize, PathBuf
 pub(super) async fn replace_inputs(client: &Client, job: &mut Job, inputs: Vec<(usize, PathBuf)>) -> Result<()> {
     for (input, path) in inputs {
         let blob = upload(client, &path).await?;
-        let kind = blob.kind.content(blob.hash).kind;
-        resolve::replace_source(job, input, Source::Blob(BlobSource { hash: blob.hash, kind }));
+        resolve::replace_source(job, input, Source::Blob(blob.kind.content(blob.hash).into()));
     }
     Ok(())
 }

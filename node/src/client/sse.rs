@@ -1,4 +1,5 @@
-//! Server-sent events: those of a job, whose stream is taken up again where it broke, and those of a fetch.
+//! Server-sent events: those of a job, whose stream is taken up again where it broke, and those of an
+//! answer that takes its time.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use shoal_protocol::id::JobId;
 use shoal_protocol::record::Step;
 
 use super::{Client, ClientError};
-use crate::views::{BlobView, ErrorView, EventView, FetchedView};
+use crate::views::{ErrorView, EventView};
 
 /// Largest frame, in bytes; an event's texts are short.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -78,12 +79,12 @@ impl Events {
     }
 }
 
-/// Waits for the end of a fetch, and tells `progress` how far the node has come.
-pub(super) async fn fetched(
+/// Waits for an answer that takes its time, and tells `progress` how far it is.
+pub(super) async fn answered<T: DeserializeOwned, P: DeserializeOwned>(
     client: &Client,
     request: RequestBuilder,
-    progress: &mut (dyn FnMut(FetchedView) + Send),
-) -> Result<BlobView, ClientError> {
+    progress: &mut (dyn FnMut(P) + Send),
+) -> Result<T, ClientError> {
     let mut stream = FrameStream::open(client, request).await?;
     while let Some(frame) = stream.next().await? {
         if frame.kind != "progress" {
@@ -91,7 +92,7 @@ pub(super) async fn fetched(
         }
         progress(client.read_frame(&frame)?);
     }
-    Err(ClientError::Broken { url: client.url.clone(), reason: "the stream ended before the fetch".into() })
+    Err(ClientError::Broken { url: client.url.clone(), reason: "the stream ended before the answer".into() })
 }
 
 impl Client {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{
-    Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Placement, Publication, Step,
+    Event, ExecutionRecord, ExecutionState, InputRecord, JobRecord, JobState, Placement, Publication, Step,
 };
 use shoal_protocol::time::Time;
 
@@ -37,6 +37,8 @@ pub struct JobView {
     pub modify_time: u64,
     /// What was submitted, complete with defaults.
     pub spec: Value,
+    /// What its inputs turned out to be.
+    pub inputs: Vec<InputView>,
     /// Its executions, by partition and attempt.
     pub executions: Vec<ExecutionView>,
     /// What is believed, and why.
@@ -65,6 +67,25 @@ pub struct JobSummary {
     pub state_reason: String,
     /// When it was submitted, in nanoseconds.
     pub create_time: u64,
+}
+
+/// What an input turned out to be when the job was submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InputView {
+    /// Where the program finds it.
+    pub target: String,
+    /// The type of its source.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// What exactly was read.
+    pub origin: String,
+    /// Its hash; none if it differs between partitions.
+    pub hash: Option<BlobHash>,
+    /// Its bytes; those of all its parts, if it is divided.
+    pub bytes: u64,
+    /// Number of its parts: one, or one for each partition.
+    pub parts: u32,
 }
 
 /// An execution.
@@ -223,6 +244,7 @@ impl JobView {
             count: job.submission.partitions,
             create_time: nanos(job.created),
             modify_time: nanos(job.modified),
+            inputs: job.submission.inputs.iter().map(InputView::from).collect(),
             executions: executions.iter().map(ExecutionView::from).collect(),
             verification,
             result,
@@ -257,6 +279,19 @@ impl From<&JobRecord> for JobSummary {
             state: job.state,
             state_reason: job.reason.clone(),
             create_time: nanos(job.created),
+        }
+    }
+}
+
+impl From<&InputRecord> for InputView {
+    fn from(input: &InputRecord) -> Self {
+        Self {
+            target: input.target.clone(),
+            kind: input.kind.clone(),
+            origin: input.origin.clone(),
+            hash: input.content.map(|content| content.hash),
+            bytes: input.bytes,
+            parts: input.parts,
         }
     }
 }
@@ -427,6 +462,7 @@ mod tests {
             output_bytes: 0,
             placement,
             publishes: false,
+            inputs: Vec::new(),
         };
         JobRecord {
             job: JobId([1; 16]),
@@ -510,7 +546,7 @@ mod tests {
         let publication = Publication { job: JobId([1; 16]), partition: 0, execution: ExecutionId([1; 16]), published };
         let result = ResultInfo { hash: BlobHash([5; 32]), ticket: "blob…".into(), published: vec![publication] };
         let json = serde_json::to_value(JobView::new(&job(2, 1, Placement::Mesh), &[failed], Some(result))).unwrap();
-        let keys = ["JobID", "State", "StateReason", "Spec", "Executions", "Verification", "Result"];
+        let keys = ["JobID", "State", "StateReason", "Spec", "Inputs", "Executions", "Verification", "Result"];
         let of_execution = ["ExecutionID", "PeerID", "State", "ResultHash", "ExitCode", "PartitionIndex", "Failure"];
         let of_verification = ["Type", "Agreed", "Dissented", "ResultHash", "Verified"];
         let tables: [(&str, &[&str]); 5] = [

@@ -15,7 +15,7 @@ use crate::limits::{
     DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
 };
 use crate::message::{self, ExecutorKind, Needs};
-use crate::task::{self, Content, ContentKind, ImportModule, Invocation, Limits, Mount, ResultPath, Work};
+use crate::task::{self, Content, ContentKind, Divided, ImportModule, Invocation, Limits, Mount, ResultPath, Work};
 use crate::time::Millis;
 use crate::wire::canonical;
 
@@ -44,6 +44,16 @@ pub enum CompileError {
         /// The host's variable.
         host_name: String,
     },
+    /// A source divided its content into another number of parts than there are partitions.
+    #[error("input '{target}' has {parts} parts, but the job has {partitions} partitions")]
+    Parts {
+        /// The input's target.
+        target: String,
+        /// Its parts.
+        parts: usize,
+        /// The job's partitions.
+        partitions: u32,
+    },
     /// A module is a folder without a module, or is not in its folder.
     #[error("no module at '{0}': an input or a file in it must be the module")]
     NoModule(String),
@@ -52,7 +62,8 @@ pub enum CompileError {
     ManyModules(String),
     /// Arguments, environment and inputs are too long together.
     #[error(
-        "the job's arguments, environment and inputs take {0} bytes, more than {MAX_WORK_BYTES}: move data into input files"
+        "the job's arguments, environment and inputs take {0} bytes, more than {MAX_WORK_BYTES}: move data into input \
+         files; an input that is divided takes 33 bytes for each partition"
     )]
     WorkTooLarge(usize),
     /// Constraints are too long to announce.
@@ -67,7 +78,7 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
     validate::validate(job)?;
     support::check(job)?;
     let Engine::Wasm(wasm) = &job.task.engine else { unreachable!("support refuses every other engine") };
-    let inputs = pair(&job.task.input_sources, &resolved.inputs)?;
+    let inputs = pair(job, &resolved.inputs)?;
     let environment = environment(job)?;
     let modules = Modules::find(wasm, &inputs)?;
     let needs = needs(job, resolved, &inputs, &modules)?;
@@ -89,7 +100,7 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
         limits: limits(&job.task.resources),
     };
     let execution_timeout_ms = execution_timeout(job.task.timeouts);
-    let work = Work { invocation, partitions: job.count, execution_timeout_ms };
+    let work = Work { invocation, divided: divided(&inputs), partitions: job.count, execution_timeout_ms };
     let size = canonical(&work).len();
     if size > MAX_WORK_BYTES { Err(CompileError::WorkTooLarge(size)) } else { Ok((work, needs)) }
 }
@@ -97,11 +108,20 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
 /// An input as described and as found.
 type Pair<'a> = (&'a InputSource, &'a ResolvedInput);
 
-fn pair<'a>(inputs: &'a [InputSource], resolved: &'a [ResolvedInput]) -> Result<Vec<Pair<'a>>, CompileError> {
-    if inputs.len() == resolved.len() {
-        Ok(inputs.iter().zip(resolved).collect())
-    } else {
-        Err(CompileError::Unresolved { inputs: inputs.len(), resolved: resolved.len() })
+fn pair<'a>(job: &'a Job, resolved: &'a [ResolvedInput]) -> Result<Vec<Pair<'a>>, CompileError> {
+    let inputs = &job.task.input_sources;
+    if inputs.len() != resolved.len() {
+        return Err(CompileError::Unresolved { inputs: inputs.len(), resolved: resolved.len() });
+    }
+    let pairs: Vec<Pair<'a>> = inputs.iter().zip(resolved).collect();
+    let odd =
+        |resolved: &ResolvedInput| !matches!(resolved.parts.len(), parts if parts == 1 || parts == job.count as usize);
+    match pairs.iter().find(|(_, resolved)| odd(resolved)) {
+        None => Ok(pairs),
+        Some((input, resolved)) => {
+            let (target, parts) = (input.target.clone(), resolved.parts.len());
+            Err(CompileError::Parts { target, parts, partitions: job.count })
+        }
     }
 }
 
@@ -142,8 +162,10 @@ fn module(path: &str, inputs: &[Pair<'_>]) -> Result<Module, CompileError> {
     });
     // The longest target, so the least that remains, is the input that is meant.
     let (rest, resolved) = found.min_by_key(|(rest, _)| rest.len()).ok_or_else(missing)?;
-    match (resolved.content.kind, rest.as_str()) {
-        (ContentKind::Raw, "") => Ok((resolved.content.hash, resolved.bytes)),
+    // What differs between partitions is no program.
+    let (content, bytes) = resolved.common().ok_or_else(missing)?;
+    match (content.kind, rest.as_str()) {
+        (ContentKind::Raw, "") => Ok((content.hash, bytes)),
         (ContentKind::Raw, _) => Err(missing()),
         (ContentKind::Collection, "") => only_module(path, resolved),
         (ContentKind::Collection, rest) => resolved.files.get(rest).copied().ok_or_else(missing),
@@ -174,13 +196,24 @@ fn import_name(path: &str, inputs: &[Pair<'_>]) -> String {
 
 /// What the program reads, by target. Modules are not among it: the engine has them already.
 fn mounts(wasm: &Wasm, inputs: &[Pair<'_>]) -> Vec<Mount> {
-    let mounted = inputs
-        .iter()
-        .filter(|(input, _)| !wasm.is_module(input))
-        .filter_map(|(input, resolved)| Some(Mount { target: normalised(&input.target)?, content: resolved.content }));
+    let mounted = inputs.iter().filter(|(input, _)| !wasm.is_module(input)).filter_map(|(input, resolved)| {
+        Some(Mount { target: normalised(&input.target)?, content: resolved.common()?.0 })
+    });
     let mut mounts: Vec<Mount> = mounted.collect();
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
     mounts
+}
+
+/// What differs between partitions, by target.
+fn divided(inputs: &[Pair<'_>]) -> Vec<Divided> {
+    let divided = inputs.iter().filter(|(_, resolved)| resolved.common().is_none());
+    let divided = divided.filter_map(|(input, resolved)| {
+        let parts = resolved.parts.iter().map(|(content, _)| *content).collect();
+        Some(Divided { target: normalised(&input.target)?, parts })
+    });
+    let mut divided: Vec<Divided> = divided.collect();
+    divided.sort_by(|a, b| a.target.cmp(&b.target));
+    divided
 }
 
 fn result_paths(job: &Job) -> Vec<ResultPath> {
@@ -214,7 +247,11 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
         operator: constraint.operator,
         values: constraint.values.clone(),
     });
-    let input_bytes = contents.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
+    // Nobody knows yet which partition a worker will get: the largest one is the price, and none is named.
+    let largest = inputs.iter().filter(|(_, resolved)| resolved.common().is_none());
+    let largest = largest.map(|(_, resolved)| resolved.parts.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0));
+    let sizes = contents.iter().map(|(_, bytes)| *bytes).chain(largest);
+    let input_bytes = sizes.fold(0, u64::saturating_add);
     let mut needs = Needs {
         executor: ExecutorKind::Wasm,
         profile: resolved.profile.clone(),
@@ -238,9 +275,9 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
     Ok(needs)
 }
 
-/// Every file and folder that a worker fetches, once, the largest first.
+/// Every file and folder that each worker fetches, once, the largest first.
 fn contents(inputs: &[Pair<'_>], modules: &Modules) -> Vec<(Content, u64)> {
-    let mounted = inputs.iter().map(|(_, resolved)| (resolved.content, resolved.bytes));
+    let mounted = inputs.iter().filter_map(|(_, resolved)| resolved.common());
     let modules = std::iter::once(&modules.entry).chain(modules.imports.values());
     // A module in a folder is fetched with it, and costs nothing more.
     let in_folders =

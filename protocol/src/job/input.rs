@@ -2,11 +2,10 @@
 //!
 //! Local paths become `localDirectory` sources here; the command line makes blobs of them before it submits.
 
-use crate::id::BlobHash;
 use crate::job::problem::quoted;
 use crate::job::spec::{
-    BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, ResultPath, S3Publisher, S3Source,
-    Source, UrlSource,
+    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, ResultPath, S3Publisher,
+    S3Source, Source, UrlSource,
 };
 use crate::task::ContentKind;
 
@@ -201,7 +200,7 @@ fn source(text: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
         return Ok(Source::Inline(InlineSource { url: text.into() }));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return if is_hash(text) { blob(text, options) } else { local(text, options) };
+        return if is_blob(text) { blob(text, options) } else { local(text, options) };
     };
     match scheme.to_ascii_lowercase().as_str() {
         "blob" => blob(rest, options),
@@ -233,16 +232,18 @@ fn no_options(options: &[(&str, &str)], source_kind: &'static str) -> Result<(),
     options.first().map_or(Ok(()), |(key, _)| Err(unknown_option(key, source_kind, "none")))
 }
 
-/// Whether a text without scheme is a blob hash rather than a path. `./` before it makes it a path.
-fn is_hash(text: &str) -> bool {
-    text.trim_end_matches('/').parse::<BlobHash>().is_ok()
+/// Whether a text without scheme is content in the mesh rather than a path. `./` before it makes it a path.
+fn is_blob(text: &str) -> bool {
+    let root = text.split_once('/').map_or(text, |(root, _)| root);
+    BlobRoot::parse(root, ContentKind::Raw).is_some()
 }
 
-/// `HASH` is a file, `HASH/` a folder; `opt=kind=folder` says the same.
+/// `HASH` is a file, `HASH/` a folder; `opt=kind=folder` says the same. `HASH/PATH` is a part of a folder. A ticket,
+/// which knows what it is, can stand in the place of a hash.
 fn blob(text: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
-    let (digits, mut kind) = match text.strip_suffix('/') {
-        Some(digits) => (digits, ContentKind::Collection),
-        None => (text, ContentKind::Raw),
+    let (root, path, mut kind) = match text.split_once('/') {
+        Some((root, path)) => (root, path.trim_matches('/'), ContentKind::Collection),
+        None => (text, "", ContentKind::Raw),
     };
     for (key, value) in options {
         kind = match (key.to_ascii_lowercase().as_str(), value.to_ascii_lowercase().as_str()) {
@@ -251,8 +252,9 @@ fn blob(text: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
             _ => return Err(unknown_option(key, "blob", "kind=file, kind=folder")),
         };
     }
-    let hash = digits.parse().map_err(|_| form(text, "a blob", "blob://HASH, or blob://HASH/ for a folder"))?;
-    Ok(Source::Blob(BlobSource { hash, kind }))
+    let wrong = || form(text, "a blob", "blob://HASH, blob://HASH/ for a folder, blob://HASH/PATH or a blob ticket");
+    let root = BlobRoot::parse(root, kind).ok_or_else(wrong)?;
+    Ok(Source::Blob(BlobSource { root, path: path.to_owned() }))
 }
 
 fn local(path: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {

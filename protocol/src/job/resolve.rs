@@ -49,12 +49,19 @@ pub struct Resolved {
 /// What one input is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedInput {
-    /// The file or folder.
-    pub content: Content,
-    /// Its size, in bytes; of a folder, all its files together.
-    pub bytes: u64,
+    /// The file or folder and its size in bytes (of a folder, that of all its files together): one for all partitions,
+    /// or one for each.
+    pub parts: Vec<(Content, u64)>,
     /// Of a folder that [`module_folders`] names: its files by relative path, each with its size in bytes.
     pub files: BTreeMap<String, (BlobHash, u64)>,
+}
+
+impl ResolvedInput {
+    /// What it is, if that is the same for all partitions.
+    pub fn common(&self) -> Option<(Content, u64)> {
+        let first = self.parts.first().copied()?;
+        self.parts.iter().all(|part| *part == first).then_some(first)
+    }
 }
 
 /// The inputs that are paths of the submitting machine. Writable ones are not among them: no blob can replace them.

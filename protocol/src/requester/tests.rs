@@ -255,7 +255,7 @@ fn work() -> Work {
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
-    Work { invocation, partitions: 1, execution_timeout_ms: 60_000 }
+    Work { invocation, divided: Vec::new(), partitions: 1, execution_timeout_ms: 60_000 }
 }
 
 fn submission(policy: Policy) -> Submission {
@@ -280,6 +280,7 @@ fn submission(policy: Policy) -> Submission {
         output_bytes: 1 << 20,
         placement: Placement::Mesh,
         publishes: false,
+        inputs: Vec::new(),
     }
 }
 

@@ -71,7 +71,7 @@ impl Execution {
         ctx.out(Output::Learn(requester, record.contact.clone()));
         ctx.out(Output::Fetch {
             execution: record.execution,
-            contents: work.invocation.contents(),
+            contents: work.partition(record.partition).contents(),
             from: requester,
             max_bytes: record.resources.disk_bytes,
         });

@@ -76,12 +76,13 @@ impl Worker {
         again.tell(ctx);
         self.again = Some(again);
         ctx.out(Output::Learn(from, award.contact));
+        let invocation = work.partition(award.partition);
         ctx.out(Output::Rerun {
             execution: award.execution,
             requester: from,
-            contents: work.invocation.contents(),
+            contents: invocation.contents(),
             max_bytes: award.resources.disk_bytes,
-            invocation: work.partition(award.partition),
+            invocation,
             timeout_ms: work.execution_timeout_ms,
             request,
         });

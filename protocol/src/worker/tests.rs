@@ -35,7 +35,7 @@ fn work() -> Vec<u8> {
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
-    canonical(&Work { invocation, partitions: 1, execution_timeout_ms: 60_000 })
+    canonical(&Work { invocation, divided: Vec::new(), partitions: 1, execution_timeout_ms: 60_000 })
 }
 
 fn job() -> JobId {

@@ -117,7 +117,7 @@ impl Fleet {
     pub(super) async fn submit(&mut self, wanted: usize) -> Result<(), MeshError> {
         let after = self.up().find(|(index, _)| *index >= wanted).or_else(|| self.up().next());
         let (index, node) = after.expect("some nodes are always up");
-        let job = node.submit(self.job.clone(), Placement::Mesh).await;
+        let job = node.submit(self.job.clone(), Placement::Mesh, &|_, _, _| {}).await;
         let job = job.map_err(|error| MeshError::Submit(index, error))?;
         self.jobs.push((index, job));
         Ok(())

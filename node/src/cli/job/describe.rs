@@ -7,7 +7,7 @@ use shoal_protocol::record::ExecutionState;
 use super::executions;
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect};
-use crate::views::{JobView, PartitionView};
+use crate::views::{InputView, JobView, PartitionView};
 
 /// Flags of `shoal job describe`.
 #[derive(Debug, Args)]
@@ -29,6 +29,9 @@ impl Describe {
 
 fn text(job: &JobView) -> String {
     let mut parts = vec![output::pairs(head(job))];
+    if !job.inputs.is_empty() {
+        parts.push(inputs(&job.inputs));
+    }
     if job.verification.partitions.len() > 1 {
         parts.push(partitions(&job.verification.partitions));
     }
@@ -67,6 +70,14 @@ fn head(job: &JobView) -> Vec<(&'static str, String)> {
     }
     rows.retain(|(_, value)| !value.is_empty());
     rows
+}
+
+fn inputs(inputs: &[InputView]) -> String {
+    let row = |input: &InputView| {
+        let content = input.hash.map_or_else(|| format!("{} parts", input.parts), |hash| hash.short());
+        [input.target.clone(), input.kind.clone(), content, output::size(input.bytes), input.origin.clone()]
+    };
+    output::table(["input", "source", "content", "bytes", "origin"], inputs.iter().map(row))
 }
 
 fn partitions(partitions: &[PartitionView]) -> String {

@@ -9,7 +9,7 @@ use shoal_executors::wasm::profile::MAX_MODULE_BYTES;
 use shoal_executors::wasm::report::{self, FunctionShare, MemorySize, Report, Share};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::job::input;
-use shoal_protocol::job::spec::{DEFAULT_ENTRYPOINT, Source};
+use shoal_protocol::job::spec::{BlobRoot, BlobSource, DEFAULT_ENTRYPOINT, Source};
 
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect};
@@ -51,7 +51,9 @@ impl Inspect {
 async fn read(global: &Global, source: &Source) -> Result<Vec<u8>> {
     match source {
         Source::LocalDirectory(local) => read_file(Path::new(&local.source_path)),
-        Source::Blob(blob) => read_blob(global, blob.hash).await,
+        Source::Blob(BlobSource { root: BlobRoot::Content(content), path }) if path.is_empty() => {
+            read_blob(global, content.hash).await
+        }
         other => bail!("{} modules cannot be inspected: download it, and name the file", other.kind()),
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::id::BlobHash;
 use crate::job::parse::parse;
 use crate::job::resolve::{inline_data, local_paths, module_folders, replace_source, replace_variable};
-use crate::job::spec::{BlobSource, Source};
+use crate::job::spec::Source;
 use crate::message::{Announce, Contact, Message};
 use crate::time::Time;
 
@@ -12,13 +12,13 @@ fn hash(byte: u8) -> BlobHash {
 
 fn file(byte: u8, bytes: u64) -> ResolvedInput {
     let content = Content { hash: hash(byte), kind: ContentKind::Raw };
-    ResolvedInput { content, bytes, files: BTreeMap::new() }
+    ResolvedInput { parts: vec![(content, bytes)], files: BTreeMap::new() }
 }
 
 fn folder(byte: u8, bytes: u64, files: &[(&str, u8)]) -> ResolvedInput {
     let content = Content { hash: hash(byte), kind: ContentKind::Collection };
     let files = files.iter().map(|&(name, byte)| (name.to_owned(), (hash(byte), 10))).collect();
-    ResolvedInput { content, bytes, files }
+    ResolvedInput { parts: vec![(content, bytes)], files }
 }
 
 fn resolved(inputs: Vec<ResolvedInput>) -> Resolved {
@@ -168,13 +168,41 @@ fn local_and_inline_sources_are_found_and_replaced() {
     .job;
     assert_eq!(local_paths(&job).iter().map(|found| (found.input, found.path)).collect::<Vec<_>>(), [(0, "a.wasm")]);
     assert_eq!(inline_data(&job).iter().map(|found| (found.input, found.url)).collect::<Vec<_>>(), [(1, "data:,b")]);
-    let blob = Source::Blob(BlobSource { hash: hash(1), kind: ContentKind::Raw });
+    let blob = Source::Blob(Content { hash: hash(1), kind: ContentKind::Raw }.into());
     replace_source(&mut job, 0, blob.clone());
     replace_source(&mut job, 1, blob.clone());
     replace_source(&mut job, 99, blob);
     assert!(local_paths(&job).is_empty() && inline_data(&job).is_empty());
     let error = support::check(&job).unwrap_err().to_string();
     assert!(error.contains("is a writable local folder"), "{error}");
+}
+
+#[test]
+fn each_partition_gets_its_part_of_what_is_divided() {
+    let mut job = wasm_job("EntryModule: /m.wasm", &["/m.wasm", "/data", "/all"]);
+    job.count = 3;
+    let parts = (4..7).map(|byte| file(byte, u64::from(byte)).parts[0]).collect();
+    let same = vec![file(8, 50).parts[0]; 3];
+    let inputs = vec![
+        file(1, 10),
+        ResolvedInput { parts, files: BTreeMap::new() },
+        ResolvedInput { parts: same, files: BTreeMap::new() },
+    ];
+    let (work, needs) = compile(&job, &resolved(inputs.clone())).unwrap();
+    assert!(work.is_sound());
+    let mounted = |index| {
+        let mounts = work.partition(index).inputs.into_iter();
+        mounts.map(|mount| (mount.target, mount.content.hash)).collect::<Vec<_>>()
+    };
+    assert_eq!(mounted(0), [("/all".to_owned(), hash(8)), ("/data".to_owned(), hash(4))]);
+    assert_eq!(mounted(2)[1], ("/data".to_owned(), hash(6)));
+    assert_ne!(work.partition(0).id(), work.partition(1).id());
+    assert_eq!((needs.input_bytes, needs.inputs.len()), (10 + 50 + 6, 2), "a worker fetches one part at most");
+    assert_eq!(work.contents().len(), 5, "and the requester keeps them all");
+
+    job.count = 2;
+    let error = compile(&job, &resolved(inputs)).unwrap_err().to_string();
+    assert!(error.contains("input '/data' has 3 parts, but the job has 2 partitions"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::task::Content;
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -17,7 +18,7 @@ fn ipfs(cid: &str) -> Source {
 }
 
 fn content(kind: ContentKind) -> Source {
-    Source::Blob(BlobSource { hash: HASH.parse().unwrap(), kind })
+    Source::Blob(Content { hash: HASH.parse().unwrap(), kind }.into())
 }
 
 #[test]
@@ -74,6 +75,7 @@ fn wrong_inputs_say_what_to_write() {
         ("dst=/a", "is not an input"),
         ("src=a,what=b", "is not an input"),
         ("blob://12", "is not a blob"),
+        ("blob://12/a", "is not a blob"),
         ("src=ipfs://a,opt=x=y", "'x' is no option of ipfs inputs; known are none"),
         ("src=s3://a/b,opt=colour=red", "'colour' is no option of s3 inputs; known are endpoint"),
         ("src=a,opt=rw=perhaps", "'rw' is no option of file inputs; known are rw=true"),

@@ -1,13 +1,12 @@
 //! Reads a job's task: engine, inputs, publisher, resources, network, timeouts.
 
-use crate::id::BlobHash;
 use crate::job::node::Node;
 use crate::job::problem::quoted;
 use crate::job::read::{Fields, Reader};
 use crate::job::spec::{
-    BlobSource, CreateAs, DEFAULT_ENTRYPOINT, Docker, Engine, InlineSource, InputSource, IpfsSource, LocalSource,
-    Network, NetworkKind, Port, Publisher, Resources, ResultPath, S3Partition, S3PartitionBy, S3Publisher, S3Source,
-    Source, Task, Timeouts, UrlSource, Wasm,
+    BlobRoot, BlobSource, CreateAs, DEFAULT_ENTRYPOINT, Docker, Engine, InlineSource, InputSource, IpfsSource,
+    LocalSource, Network, NetworkKind, Port, Publisher, Resources, ResultPath, S3Partition, S3PartitionBy, S3Publisher,
+    S3Source, Source, Task, Timeouts, UrlSource, Wasm,
 };
 use crate::limits::MAX_EXECUTION_MS;
 use crate::task::ContentKind;
@@ -207,20 +206,21 @@ impl Reader {
 
     fn blob(&mut self, params: &mut Fields) -> Option<BlobSource> {
         const KINDS: [(&str, ContentKind); 2] = [("file", ContentKind::Raw), ("folder", ContentKind::Collection)];
-        let hash = self.text(params, "Hash");
-        let kind = self.choice(params, "Kind", &KINDS).unwrap_or(ContentKind::Raw);
-        let Some(text) = hash else {
-            self.missing(params, "Hash", "write a blob hash (64 hex digits)");
+        let given = ["Hash", "CID", "Ticket"].map(|name| Some((name, self.text(params, name)?)));
+        let kind = self.choice(params, "Kind", &KINDS);
+        let path = self.text(params, "Path").unwrap_or_default().trim_matches('/').to_owned();
+        let Some((name, text)) = given.into_iter().flatten().next() else {
+            self.missing(params, "Hash", "write a blob hash (64 hex digits), or a blob ticket");
             return None;
         };
-        match text.trim().parse::<BlobHash>() {
-            Ok(hash) => Some(BlobSource { hash, kind }),
-            Err(_) => {
-                let reason = format!("is {}, which is no blob hash", quoted(&text));
-                self.problems.push(params.path_of("Hash"), reason, "write 64 hex digits in lower case");
-                None
-            }
+        // What has parts is a folder.
+        let usual = if path.is_empty() { ContentKind::Raw } else { ContentKind::Collection };
+        let root = BlobRoot::parse(text.trim(), kind.unwrap_or(usual));
+        if root.is_none() {
+            let reason = format!("is {}, which is no blob hash and no blob ticket", quoted(&text));
+            self.problems.push(params.path_of(name), reason, "write 64 hex digits in lower case, or a ticket");
         }
+        Some(BlobSource { root: root?, path })
     }
 
     fn s3_source(&mut self, params: &mut Fields) -> S3Source {

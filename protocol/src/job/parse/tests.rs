@@ -5,12 +5,12 @@ use serde_json::json;
 
 use super::*;
 use crate::job::spec::{
-    BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, ResultPath, S3Publisher, S3Source,
-    Source, Task, Wasm,
+    BlobRoot, BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, ResultPath, S3Publisher,
+    S3Source, Source, Task, Wasm,
 };
 use crate::job::units::{Bytes, Cpu};
 use crate::message::Operator;
-use crate::task::ContentKind;
+use crate::task::{Content, ContentKind};
 
 fn job(text: &str) -> Job {
     parse(text).unwrap_or_else(|why| panic!("{why}\n{text}")).job
@@ -199,7 +199,7 @@ fn wrong_files_say_what_is_wrong() {
         ),
         (
             with_task("InputSources: [{Target: /m, Source: {Type: blob, Params: {Hash: xyz}}}]"),
-            "is 'xyz', which is no blob hash",
+            "is 'xyz', which is no blob hash and no blob ticket",
         ),
         (with_task("Timeouts: {TotalTimeout: soon}"), "expected a whole number"),
     ];
@@ -249,8 +249,11 @@ fn engine() -> impl Strategy<Value = Engine> {
 
 fn source() -> impl Strategy<Value = Source> {
     let kind = prop_oneof![Just(ContentKind::Raw), Just(ContentKind::Collection)];
-    let blob = (any::<[u8; 32]>(), kind)
-        .prop_map(|(hash, kind)| Source::Blob(BlobSource { hash: crate::id::BlobHash(hash), kind }));
+    let content = (any::<[u8; 32]>(), kind)
+        .prop_map(|(hash, kind)| BlobRoot::Content(Content { hash: crate::id::BlobHash(hash), kind }));
+    let ticket = "blob[a-z2-7]{120}".prop_map(BlobRoot::Ticket);
+    let blob = (prop_oneof![content, ticket], prop_oneof![Just(String::new()), name()])
+        .prop_map(|(root, path)| Source::Blob(BlobSource { root, path }));
     let s3 = (name(), name(), name()).prop_map(|(bucket, key, version_id)| {
         Source::S3(Box::new(S3Source { bucket, key, version_id, ..S3Source::default() }))
     });

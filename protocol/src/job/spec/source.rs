@@ -3,8 +3,12 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::id::BlobHash;
-use crate::task::ContentKind;
+use crate::task::{Content, ContentKind};
+
+/// The shortest blob ticket, in characters: a key and a hash take 103.
+const MIN_TICKET_BYTES: usize = 100;
+/// The longest, in characters: with a few addresses it has some 300.
+const MAX_TICKET_BYTES: usize = 2_048;
 
 /// An input and where the program finds it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,13 +41,22 @@ pub enum Source {
     LocalDirectory(LocalSource),
 }
 
-/// Content in the mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Content in the mesh, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobSource {
-    /// Its root hash.
-    pub hash: BlobHash,
-    /// Whether it is a file or a folder.
-    pub kind: ContentKind,
+    /// The whole.
+    pub root: BlobRoot,
+    /// A file or folder in it, by its relative path; all of it when empty.
+    pub path: String,
+}
+
+/// What names content in the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobRoot {
+    /// Its hash.
+    Content(Content),
+    /// A blob ticket, which also says who has it.
+    Ticket(String),
 }
 
 /// Content written into the job.
@@ -199,6 +212,29 @@ pub struct S3Publisher {
     pub encoding: String,
 }
 
+impl From<Content> for BlobSource {
+    /// All of some content.
+    fn from(content: Content) -> Self {
+        Self { root: BlobRoot::Content(content), path: String::new() }
+    }
+}
+
+impl BlobRoot {
+    /// Reads a hash or a ticket. Whether a ticket is sound shows when it is used.
+    pub fn parse(text: &str, kind: ContentKind) -> Option<Self> {
+        let is_ticket = |text: &str| {
+            let encoded = text.strip_prefix("blob").unwrap_or_default();
+            (MIN_TICKET_BYTES..=MAX_TICKET_BYTES).contains(&text.len())
+                && encoded.bytes().all(|byte| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte))
+                && !encoded.is_empty()
+        };
+        match text.parse() {
+            Ok(hash) => Some(Self::Content(Content { hash, kind })),
+            Err(_) => is_ticket(text).then(|| Self::Ticket(text.to_owned())),
+        }
+    }
+}
+
 impl Source {
     /// Its type in a job file.
     pub fn kind(&self) -> &'static str {
@@ -243,9 +279,17 @@ fn content_kind_name(kind: ContentKind) -> &'static str {
 
 impl Serialize for BlobSource {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut blob = serializer.serialize_struct("BlobSource", 2)?;
-        blob.serialize_field("Hash", &self.hash.to_string())?;
-        blob.serialize_field("Kind", content_kind_name(self.kind))?;
+        let mut blob = serializer.serialize_struct("BlobSource", 3)?;
+        match &self.root {
+            BlobRoot::Content(content) => {
+                blob.serialize_field("Hash", &content.hash.to_string())?;
+                blob.serialize_field("Kind", content_kind_name(content.kind))?;
+            }
+            BlobRoot::Ticket(ticket) => blob.serialize_field("Ticket", ticket)?,
+        }
+        if !self.path.is_empty() {
+            blob.serialize_field("Path", &self.path)?;
+        }
         blob.end()
     }
 }

@@ -100,7 +100,12 @@ fn source(path: &str, source: &Source, problems: &mut Problems) {
         }
     };
     match source {
-        Source::Blob(_) => {}
+        Source::Blob(source) => {
+            if !source.path.is_empty() && normalised(&source.path).is_none_or(|path| path[1..] != source.path) {
+                let reason = format!("is {}", quoted(&source.path));
+                problems.push(path("Path"), reason, "write the path of a file or folder, without '..'");
+            }
+        }
         Source::Ipfs(source) => required("CID", &source.cid, "write the content id"),
         Source::LocalDirectory(source) => required("SourcePath", &source.source_path, "write a path"),
         Source::S3(source) => {
