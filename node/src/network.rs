@@ -25,6 +25,8 @@ mod serve;
 
 mod shaper;
 
+mod ledger;
+
 mod known;
 
 mod book;

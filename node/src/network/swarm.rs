@@ -58,7 +58,7 @@ const REPLICATION: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// Keys that we provide.
 const MAX_PROVIDED: usize = 16_384;
 /// How long a provider is believed without news.
-const PROVIDER_TTL: Duration = Duration::from_secs(2 * 3_600);
+pub(super) const PROVIDER_TTL: Duration = Duration::from_secs(2 * 3_600);
 /// How often we say again what we provide.
 const PROVIDER_REPEAT: Duration = Duration::from_secs(40 * 60);
 /// How long a DHT query may take: also the longest that finding providers takes.

@@ -30,12 +30,16 @@ use super::addresses;
 use super::codec::Answer;
 use super::identity::libp2p_id;
 use super::known::Known;
+use super::ledger::Ledger;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{GossipId, NetworkEvent, RateLimits, RequestError, Shared, Validity};
 
 /// How often the swarm is looked after: peers to dial again, and the estimate of the mesh's size.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often records that have expired are removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// What a handle asks of the task.
 pub(super) enum Command {
@@ -98,6 +102,9 @@ pub(super) struct Task {
     request_rates: Buckets,
     gossip_rates: Buckets,
     record_rates: Buckets,
+    /// Records that are kept for others.
+    ledger: Ledger,
+    expire_at: Instant,
 }
 
 impl Task {
@@ -124,6 +131,8 @@ impl Task {
             request_rates: Buckets::new(parts.rates.requests),
             gossip_rates: Buckets::new(parts.rates.gossip),
             record_rates: Buckets::new(parts.rates.records),
+            ledger: Ledger::default(),
+            expire_at: Instant::now(),
         };
         let done = task.serve(&mut commands).await;
         task.close().await;
@@ -206,6 +215,10 @@ impl Task {
             self.dial(peer);
         }
         self.estimate_size();
+        if self.expire_at <= now {
+            self.expire_at = now + EXPIRE_EVERY;
+            self.expire_records(now);
+        }
     }
 
     fn dial(&mut self, peer: PeerId) {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::super::addresses;
 use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::super::size;
+use super::super::swarm::PROVIDER_TTL;
 use super::{RequestReply, Task};
 
 /// Queries that somebody waits for.
@@ -139,13 +140,25 @@ impl Task {
     /// Keeps what a peer says of itself: it provides a blob. libp2p has checked that it speaks for itself.
     fn on_record(&mut self, mut record: kad::ProviderRecord) {
         let Some(provider) = peer_of_libp2p(&record.provider) else { return };
-        let allowed = self.record_rates.take(provider, Instant::now());
-        if !allowed || record.key.as_ref().len() != size_of::<BlobHash>() {
-            return;
+        let now = Instant::now();
+        let Ok(hash) = record.key.as_ref().try_into().map(BlobHash) else { return };
+        let until = record.expires.unwrap_or(now + PROVIDER_TTL).min(now + PROVIDER_TTL);
+        if !self.record_rates.take(provider, now) || !self.ledger.admit(provider, hash, until) {
+            return tracing::debug!(%provider, "too many provider records of this peer");
         }
         record.addresses.truncate(MAX_RECORD_ADDRESSES);
+        record.expires = Some(until);
         if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
             tracing::debug!(%error, "provider record not kept");
+        }
+    }
+
+    /// Removes the records of others that have expired.
+    pub(super) fn expire_records(&mut self, now: Instant) {
+        for (peer, hash) in self.ledger.expire(now) {
+            if let Some(id) = libp2p_id(peer) {
+                self.swarm.behaviour_mut().kad.store_mut().remove_provider(&key(hash), &id);
+            }
         }
     }
 
