@@ -14,6 +14,7 @@ use shoal_protocol::job::units::{Bytes, Cpu};
 use shoal_protocol::message::{ExecutorKind, Resources};
 use shoal_store::sources::IpfsConfig;
 
+use crate::network::Bandwidth;
 use crate::network::ticket::{Ticket, TicketError};
 
 /// The mesh that a node joins when none is named.
@@ -40,6 +41,8 @@ pub struct Config {
     pub executors: BTreeSet<ExecutorKind>,
     /// What all executions may use together.
     pub capacity: Resources,
+    /// How many bytes of blobs may pass in a second.
+    pub bandwidth: Bandwidth,
     /// Labels, for constraints of jobs.
     pub labels: BTreeMap<String, String>,
     /// Who operates the node: its bids are not independent of those of other nodes with this name.
@@ -91,6 +94,10 @@ pub struct Settings {
     pub max_cpu: Option<String>,
     /// Disk for executions, for example `20GB`.
     pub max_disk: Option<String>,
+    /// Bytes of blobs a second to all peers together, for example `10MB`; nothing for no limit.
+    pub max_upload: Option<String>,
+    /// The same from all peers.
+    pub max_download: Option<String>,
     /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
     /// Who operates the node.
@@ -176,6 +183,8 @@ impl Loaded {
         let (memory, memory_from) = setting!(max_memory, format!("{}", machine.memory_bytes));
         let (cpu, cpu_from) = setting!(max_cpu, format!("{}m", machine.cpu_millis));
         let (disk, disk_from) = setting!(max_disk, format!("{}", machine.disk_bytes));
+        let (upload, upload_from) = setting!(max_upload, String::new());
+        let (download, download_from) = setting!(max_download, String::new());
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
@@ -186,6 +195,10 @@ impl Loaded {
             disk_bytes: amount::<Bytes>("max_disk", disk_from, &disk)?.0,
             gpus: 0,
         };
+        let bandwidth = Bandwidth {
+            upload: rate("max_upload", upload_from, &upload)?,
+            download: rate("max_download", download_from, &download)?,
+        };
         let tickets = join.iter().map(|word| word.parse::<Ticket>().and_then(|ticket| ticket.for_mesh(&mesh)));
         let config = Config {
             data_dir: data_dir.to_owned(),
@@ -195,6 +208,7 @@ impl Loaded {
             api_listen: Some(api_listen),
             executors: parse_executors(&executors, executors_from)?,
             capacity,
+            bandwidth,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
@@ -248,6 +262,8 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         max_memory: get("SHOAL_MAX_MEMORY"),
         max_cpu: get("SHOAL_MAX_CPU"),
         max_disk: get("SHOAL_MAX_DISK"),
+        max_upload: get("SHOAL_MAX_UPLOAD"),
+        max_download: get("SHOAL_MAX_DOWNLOAD"),
         labels,
         operator: get("SHOAL_OPERATOR"),
         ipfs_api: get("SHOAL_IPFS_API"),
@@ -283,6 +299,22 @@ fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &s
         origin: origin.as_str(),
         reason: error.to_string(),
     })
+}
+
+/// Bytes a second, with or without `/s` behind them.
+fn rate(name: &'static str, origin: Origin, text: &str) -> Result<Option<u64>, ConfigError> {
+    let text = text.trim().trim_end_matches("/s");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match amount::<Bytes>(name, origin, text)?.0 {
+        0 => Err(ConfigError::Value {
+            name,
+            origin: origin.as_str(),
+            reason: "nothing could pass at 0 bytes a second; write a rate like 10MB, or nothing for no limit".into(),
+        }),
+        bytes => Ok(Some(bytes)),
+    }
 }
 
 /// What a node offers unless told otherwise: most of the machine.
@@ -379,11 +411,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_bytes_a_second_and_none_is_no_limit() {
+        let loaded = merged("max_upload = '10MB/s'\nmax_download = '1MiB'", &[], Settings::default()).unwrap();
+        assert_eq!(loaded.config.bandwidth, Bandwidth { upload: Some(10_000_000), download: Some(1 << 20) });
+        assert_eq!(merged("", &[], Settings::default()).unwrap().config.bandwidth, Bandwidth::default());
+    }
+
+    #[test]
     fn a_wrong_value_names_itself_and_its_origin() {
         let table = [
             (merged("max_memory = 'lots'", &[], Settings::default()), "config.toml max_memory"),
             (merged("", &[("SHOAL_LISTEN", "here")], Settings::default()), "environment SHOAL_LISTEN"),
             (merged("executors = ['docker']", &[], Settings::default()), "no docker executor yet"),
+            (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
+            (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
             (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
         ];
         for (result, expected) in table {

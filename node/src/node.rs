@@ -28,7 +28,7 @@ use crate::hands::{Executors, Hands, Runs};
 use crate::ingress::Ingress;
 use crate::kept::Kept;
 use crate::network::ticket::Ticket;
-use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo};
+use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo, Traffic};
 use crate::outbox::Outbox;
 use crate::publish::Publishing;
 use crate::records;
@@ -151,6 +151,8 @@ pub struct NodeInfo {
     pub operator: Option<String>,
     /// Where it keeps its data.
     pub data_dir: String,
+    /// What blobs have travelled since it was started.
+    pub traffic: Traffic,
 }
 
 impl Node {
@@ -180,6 +182,7 @@ impl Node {
             join: config.join.clone(),
             known_peers: known_peers(&state)?,
             loopback_only: config.loopback_only,
+            bandwidth: config.bandwidth,
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
         let (network, heard) = listen_again(network, &state).await?;
@@ -292,6 +295,7 @@ impl Node {
             labels: config.labels.clone(),
             operator: config.operator.clone(),
             data_dir: config.data_dir.display().to_string(),
+            traffic: self.0.network.traffic(),
         }
     }
 

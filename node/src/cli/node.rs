@@ -55,6 +55,12 @@ pub(super) struct NodeFlags {
     /// Disk for all executions together, for example 20GB
     #[arg(long, value_name = "SIZE")]
     max_disk: Option<String>,
+    /// Bytes of blobs a second to all peers together, for example 10MB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    max_upload: Option<String>,
+    /// Bytes of blobs a second from all peers together, for example 10MB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    max_download: Option<String>,
     /// A label that jobs can ask for (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
@@ -103,6 +109,8 @@ impl From<NodeFlags> for Settings {
             max_memory: flags.max_memory,
             max_cpu: flags.max_cpu,
             max_disk: flags.max_disk,
+            max_upload: flags.max_upload,
+            max_download: flags.max_download,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
             operator: flags.operator,
             ipfs_api: flags.ipfs_api,
