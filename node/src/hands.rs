@@ -16,6 +16,7 @@ use shoal_store::blobs::{Blobs, ResultPart};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::announcer::Announcer;
 use crate::driver::Event;
 use crate::kept::{Kept, Owner};
 use crate::network::Network;
@@ -39,6 +40,7 @@ pub(crate) struct Hands {
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
+    pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
@@ -156,6 +158,7 @@ impl Hands {
                 hands.have(content, from, max_bytes).await?;
                 // On disk before the workers are told to let go of it.
                 hands.blobs.sync().await.map_err(|error| error.to_string())?;
+                hands.announcer.pinned(content).await;
                 hands.die_collecting();
                 Ok(())
             };
@@ -236,10 +239,11 @@ impl Hands {
     ) -> Result<Finished, Failure> {
         let executor = self.executor(&invocation)?;
         let invocation = self.diverge(invocation);
+        let requester = run.requester;
         let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, cancel: run.over.clone() };
         let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
         let runner::Ran { claim, account, run_ms, result, .. } = ran;
-        self.kept.keep(Owner::Execution(execution), result.guard);
+        self.kept.keep_result(Owner::Execution(execution), result.guard, requester, &self.blobs).await;
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;
         Ok(Finished { claim, result_bytes: result.bytes, run_ms, account })

@@ -1,16 +1,19 @@
 //! What must not be collected, and for whom: modules, inputs and results while a job or an execution needs them.
 //!
-//! Guards end with the process, and cost no write to the disk. After a restart the records tell what is still needed,
+//! What is kept like that may be fetched by anybody: workers are anybody. Guards end with the process, and cost no write to the disk. After a restart the records tell what is still needed,
 //! before anything is collected. What a person may want later is pinned instead.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shoal_protocol::id::{ExecutionId, JobId};
+use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::Record;
 use shoal_protocol::task::{Content, ContentKind, Work};
 use shoal_protocol::wire;
 use shoal_store::blobs::{Blobs, Guard, StoreFailed};
+
+use crate::announcer;
+use crate::offers::{Offer, Offers};
 
 /// Who needs something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,13 +26,27 @@ pub(crate) enum Owner {
 
 /// Guards by whom they are for. A clone is the same collection.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Kept(Arc<Mutex<BTreeMap<Owner, Vec<Guard>>>>);
+pub(crate) struct Kept {
+    kept: Arc<Mutex<ByOwner>>,
+    offers: Offers,
+}
+
+/// Guards, and the right of others to fetch what they guard.
+type ByOwner = BTreeMap<Owner, Vec<(Guard, Offer)>>;
 
 impl Kept {
     /// Guards what the records of an earlier run say is still needed.
-    pub(crate) async fn restore(blobs: &Blobs, saved: &[Record]) -> Result<Self, StoreFailed> {
-        let kept = Self::default();
+    pub(crate) async fn restore(blobs: &Blobs, saved: &[Record], offers: &Offers) -> Result<Self, StoreFailed> {
+        let kept = Self { offers: offers.clone(), ..Self::default() };
         for record in saved {
+            if let Record::Held(held) = record
+                && let Some(answer) = &held.answer
+            {
+                let guard = blobs.protect(collection(answer.claim.result)).await?;
+                kept.begin(Owner::Execution(held.execution));
+                kept.keep_result(Owner::Execution(held.execution), guard, held.requester, blobs).await;
+                continue;
+            }
             let Some((owner, contents)) = needed(record) else { continue };
             kept.begin(owner);
             for content in contents {
@@ -46,8 +63,19 @@ impl Kept {
 
     /// Keeps something until `owner` ends. What comes after that is let go at once.
     pub(crate) fn keep(&self, owner: Owner, guard: Guard) {
+        let offer = self.offers.offer([guard.content().hash]);
+        self.add(owner, guard, offer);
+    }
+
+    /// The same for a result, which only its requester may fetch.
+    pub(crate) async fn keep_result(&self, owner: Owner, guard: Guard, requester: PeerId, blobs: &Blobs) {
+        self.offers.offer_result(requester, announcer::hashes(blobs, guard.content()).await);
+        self.add(owner, guard, self.offers.offer([]));
+    }
+
+    fn add(&self, owner: Owner, guard: Guard, offer: Offer) {
         if let Some(guards) = self.lock().get_mut(&owner) {
-            guards.push(guard);
+            guards.push((guard, offer));
         }
     }
 
@@ -58,25 +86,28 @@ impl Kept {
         drop(guards);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Owner, Vec<Guard>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ByOwner> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a saved record needs. An execution without an answer is given up at the start.
+fn collection(hash: BlobHash) -> Content {
+    Content { hash, kind: ContentKind::Collection }
+}
+
+/// What a saved job needs.
 fn needed(record: &Record) -> Option<(Owner, Vec<Content>)> {
     match record {
         Record::Job(job) if !job.state.is_over() => {
             let work = wire::parse::<Work>(&job.submission.work).ok()?;
             Some((Owner::Job(job.job), work.contents()))
         }
-        Record::Held(held) => {
-            let hash = held.answer.as_ref()?.claim.result;
-            Some((Owner::Execution(held.execution), vec![Content { hash, kind: ContentKind::Collection }]))
-        }
-        Record::Job(_) | Record::Execution(_) | Record::Event(_) | Record::Publication(_) | Record::Standing(..) => {
-            None
-        }
+        Record::Job(_)
+        | Record::Held(_)
+        | Record::Execution(_)
+        | Record::Event(_)
+        | Record::Publication(_)
+        | Record::Standing(..) => None,
     }
 }
 

@@ -36,6 +36,10 @@ mod tickets;
 
 mod kept;
 
+mod offers;
+
+mod announcer;
+
 mod records;
 
 mod logs;

@@ -21,6 +21,7 @@ use shoal_store::state::{Change, State, StateError, Table};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::announcer::Announcer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::{self, Driver, Event};
@@ -29,6 +30,7 @@ use crate::ingress::Ingress;
 use crate::kept::Kept;
 use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo, Traffic};
+use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::publish::Publishing;
 use crate::records;
@@ -62,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) executor: Arc<WasmExecutor>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
+    pub(crate) offers: Offers,
+    pub(crate) announcer: Announcer,
     pub(crate) sources: Sources,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
@@ -173,7 +177,9 @@ impl Node {
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 
         let saved = records::load(&state)?;
-        let kept = Kept::restore(&blobs, &saved).await?;
+        let offers = Offers::default();
+        let kept = Kept::restore(&blobs, &saved, &offers).await?;
+        let policy = offers.clone();
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
         machine.restore(clock.now(), saved);
 
@@ -182,6 +188,7 @@ impl Node {
             join: config.join.clone(),
             known_peers: known_peers(&state)?,
             loopback_only: config.loopback_only,
+            serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
@@ -191,6 +198,7 @@ impl Node {
         let (inbox, events) = mpsc::channel(driver::MAX_EVENTS);
         let (happenings, _) = broadcast::channel(MAX_HAPPENINGS);
         let runs = Runs::default();
+        let announcer = Announcer::new(blobs.clone(), network.clone(), offers.clone());
         let hands = Hands {
             blobs: blobs.clone(),
             network: network.clone(),
@@ -199,6 +207,7 @@ impl Node {
             inbox: inbox.clone(),
             runs: runs.clone(),
             kept: kept.clone(),
+            announcer: announcer.clone(),
             publishing: Publishing::new(publishers, Arc::clone(&state)),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
@@ -225,6 +234,7 @@ impl Node {
             tokio::spawn(drive(driver, failed.clone())),
             tokio::spawn(ingress.run(heard)),
             tokio::spawn(observe(network.clone(), Arc::clone(&state), inbox.clone())),
+            tokio::spawn(announcer.clone().run()),
             tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
         ];
         let tasks = Mutex::new(tasks);
@@ -237,6 +247,8 @@ impl Node {
             executor,
             runs,
             kept,
+            offers,
+            announcer,
             sources,
             inbox,
             happenings,

@@ -169,6 +169,7 @@ impl Node {
         }
         let joined = self.0.blobs.compose(files).await?;
         self.0.blobs.pin(&pins::all_results(job), joined.content).await?;
+        self.0.announcer.pinned(joined.content).await;
         Ok(joined.content.hash)
     }
 

@@ -122,7 +122,8 @@ pub(super) fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<P
 /// Keeps what is here for a while, so that its name can be used.
 pub(super) fn keep(api: &Api, imported: Imported) -> BlobView {
     let Imported { content, bytes, guard } = imported;
-    api.leases().keep(guard);
+    let offer = api.node().0.offers.offer([content.hash]);
+    api.leases().keep(guard, offer);
     let ticket = tickets::write(api.node().network(), content);
     BlobView { hash: content.hash, kind: content.kind.into(), bytes, ticket }
 }

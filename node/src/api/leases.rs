@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use shoal_store::blobs::Guard;
 
+use crate::offers::Offer;
+
 /// How long an upload stays for sure.
 const LEASE: Duration = Duration::from_secs(3_600);
 /// Uploads that are kept at once; the oldest go first.
@@ -16,16 +18,16 @@ const MAX_LEASES: usize = 2 * shoal_store::blobs::MAX_FILES;
 
 /// Guards of recent uploads.
 #[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<VecDeque<(Instant, Guard)>>);
+pub(super) struct Leases(Mutex<VecDeque<(Instant, Guard, Offer)>>);
 
 impl Leases {
-    /// Keeps what `guard` covers for an hour.
-    pub(super) fn keep(&self, guard: Guard) {
+    /// Keeps what `guard` covers for an hour, and lets peers have it: whoever uploads gets a ticket.
+    pub(super) fn keep(&self, guard: Guard, offer: Offer) {
         let now = Instant::now();
         let mut leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expired = leases.iter().take_while(|(since, _)| now.duration_since(*since) > LEASE).count();
+        let expired = leases.iter().take_while(|(since, ..)| now.duration_since(*since) > LEASE).count();
         let surplus = (leases.len() + 1).saturating_sub(MAX_LEASES);
         drop(leases.drain(..expired.max(surplus)));
-        leases.push_back((now, guard));
+        leases.push_back((now, guard, offer));
     }
 }

@@ -46,6 +46,7 @@ async fn pin(
         None => blobs.pin(&full_name, content).await?,
     }
     blobs.sync().await?;
+    api.node().0.announcer.pinned(content).await;
     Ok(Json(view(&Pin { name: full_name, content, until })))
 }
 
@@ -55,6 +56,7 @@ async fn unpin(State(api): State<Api>, Path(name): Path<String>) -> Result<Statu
         return Err(ApiError::not_found(format!("there is no pin {name}; `shoal blob list` shows pins")));
     }
     blobs.sync().await?;
+    api.node().0.announcer.look().await;
     Ok(StatusCode::NO_CONTENT)
 }
 

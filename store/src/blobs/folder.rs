@@ -94,7 +94,7 @@ impl Blobs {
     }
 
     /// The blobs that belong to a folder, without its root.
-    pub(super) async fn folder_blobs(&self, root: BlobHash) -> Result<Vec<BlobHash>, FolderError> {
+    pub async fn folder_blobs(&self, root: BlobHash) -> Result<Vec<BlobHash>, FolderError> {
         Ok(self.links(root).await?.into_iter().map(|hash| BlobHash(*hash.as_bytes())).collect())
     }
 

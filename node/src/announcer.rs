@@ -1,0 +1,149 @@
+//! Pins are for others too: what is pinned may be had by anybody, and the DHT tells who has it.
+//!
+//! Records in the DHT last two hours and are renewed while the pin lasts; what is not pinned any more is not renewed.
+//! The newest are announced first and the oldest go when there are too many. Pins end by themselves and change by
+//! many hands, so the store is looked at now and then; who cannot wait for that says so.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shoal_protocol::id::BlobHash;
+use shoal_protocol::task::{Content, ContentKind};
+use shoal_store::blobs::Blobs;
+use tokio::sync::Notify;
+
+use crate::network::Network;
+use crate::offers::{MAX_FILES_BY_HASH, Offer, Offers};
+
+/// Pause between two looks at all pins.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// Blobs that are announced: fewer than others keep records of one peer.
+const MAX_ANNOUNCED: usize = 1_000;
+/// Blobs that wait to be announced.
+const MAX_WAITING: usize = 1_000;
+/// Pause between two announcements. Each costs messages to eight peers.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
+
+/// Offers what is pinned, and announces it. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct Announcer(Arc<Inner>);
+
+struct Inner {
+    blobs: Blobs,
+    network: Network,
+    offers: Offers,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    offered: BTreeMap<BlobHash, Offer>,
+    /// What is to be announced, the newest last.
+    waiting: VecDeque<BlobHash>,
+    /// What was announced, the newest last.
+    announced: VecDeque<BlobHash>,
+}
+
+impl Announcer {
+    pub(crate) fn new(blobs: Blobs, network: Network, offers: Offers) -> Self {
+        let (state, changed) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { blobs, network, offers, state, changed }))
+    }
+
+    /// Offers what was pinned just now and is here.
+    pub(crate) async fn pinned(&self, content: Content) {
+        if self.lock().offered.contains_key(&content.hash) || !self.is_here(content).await {
+            return;
+        }
+        let offer = self.0.offers.offer(hashes(&self.0.blobs, content).await);
+        let mut state = self.lock();
+        state.offered.insert(content.hash, offer);
+        state.waiting.push_back(content.hash);
+        if state.waiting.len() > MAX_WAITING {
+            state.waiting.pop_front();
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Looks after all pins, for ever.
+    pub(crate) async fn run(self) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                _ = look.tick() => self.look().await,
+                () = self.0.changed.notified() => {}
+            }
+            while let Some(hash) = self.next() {
+                self.0.network.provide(hash).await;
+                tokio::time::sleep(ANNOUNCE_EVERY).await;
+            }
+        }
+    }
+
+    /// Takes in what was pinned meanwhile, and lets go of what is not pinned any more.
+    pub(crate) async fn look(&self) {
+        let pins = match self.0.blobs.pins().await {
+            Ok(pins) => pins,
+            Err(error) => return tracing::debug!(%error, "pins were not looked at"),
+        };
+        let contents: BTreeSet<Content> = pins.into_iter().map(|pin| pin.content).collect();
+        let hashes: BTreeSet<BlobHash> = contents.iter().map(|content| content.hash).collect();
+        for hash in self.forget(&hashes) {
+            self.0.network.unprovide(hash).await;
+        }
+        for content in contents {
+            self.pinned(content).await;
+        }
+    }
+
+    /// The next blob to announce: the newest one.
+    fn next(&self) -> Option<BlobHash> {
+        let mut state = self.lock();
+        let hash = state.waiting.pop_back()?;
+        state.announced.push_back(hash);
+        if state.announced.len() > MAX_ANNOUNCED
+            && let Some(oldest) = state.announced.pop_front()
+        {
+            drop(state);
+            let network = self.0.network.clone();
+            tokio::spawn(async move { network.unprovide(oldest).await });
+        }
+        Some(hash)
+    }
+
+    /// Withdraws all but `pinned`, and returns what was announced of that.
+    fn forget(&self, pinned: &BTreeSet<BlobHash>) -> Vec<BlobHash> {
+        let mut state = self.lock();
+        state.waiting.retain(|hash| pinned.contains(hash));
+        let (stay, gone) = std::mem::take(&mut state.announced).into_iter().partition(|hash| pinned.contains(hash));
+        state.announced = stay;
+        let offered = std::mem::take(&mut state.offered);
+        let (stay, withdrawn) = offered.into_iter().partition(|(hash, _)| pinned.contains(hash));
+        state.offered = stay;
+        drop(state);
+        drop::<BTreeMap<BlobHash, Offer>>(withdrawn);
+        gone.into()
+    }
+
+    async fn is_here(&self, content: Content) -> bool {
+        matches!(self.0.blobs.size(content).await, Ok(Some(_)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The blobs of some content that may be asked for by their own hashes.
+pub(crate) async fn hashes(blobs: &Blobs, content: Content) -> Vec<BlobHash> {
+    let mut hashes = vec![content.hash];
+    if content.kind == ContentKind::Collection
+        && let Ok(files) = blobs.folder_blobs(content.hash).await
+    {
+        hashes.extend(files.into_iter().take(MAX_FILES_BY_HASH));
+    }
+    hashes
+}
