@@ -15,4 +15,5 @@ mod keeping;
 mod liars;
 mod mesh;
 mod results;
+mod transfer;
 mod wrong_input;
