@@ -1,4 +1,5 @@
-//! Pins are for others too: what is pinned may be had by anybody, and the DHT tells who has it.
+//! Pins are for others too: what is pinned may be had by anybody, and the DHT tells who has it. Large inputs of
+//! executions are announced as well, so that a job's workers fetch from each other and not from its requester alone.
 //!
 //! Records in the DHT last two hours and are renewed while the pin lasts; what is not pinned any more is not renewed.
 //! The newest are announced first and the oldest go when there are too many. Pins end by themselves and change by
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shoal_protocol::id::BlobHash;
+use shoal_protocol::id::{BlobHash, ExecutionId};
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_store::blobs::Blobs;
 use tokio::sync::Notify;
@@ -18,6 +19,8 @@ use crate::offers::{MAX_FILES_BY_HASH, Offer, Offers};
 
 /// Pause between two looks at all pins.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// Inputs of this size, in bytes, are announced: fetching them takes longer than asking the DHT.
+const LARGE_INPUT: u64 = 32 << 20;
 /// Blobs that are announced: fewer than others keep records of one peer.
 const MAX_ANNOUNCED: usize = 1_000;
 /// Blobs that wait to be announced.
@@ -40,6 +43,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     offered: BTreeMap<BlobHash, Offer>,
+    /// Large inputs of executions.
+    lent: BTreeMap<ExecutionId, BTreeSet<BlobHash>>,
     /// What is to be announced, the newest last.
     waiting: VecDeque<BlobHash>,
     /// What was announced, the newest last.
@@ -60,12 +65,25 @@ impl Announcer {
         let offer = self.0.offers.offer(hashes(&self.0.blobs, content).await);
         let mut state = self.lock();
         state.offered.insert(content.hash, offer);
-        state.waiting.push_back(content.hash);
-        if state.waiting.len() > MAX_WAITING {
-            state.waiting.pop_front();
-        }
+        state.wait(content.hash);
         drop(state);
         self.0.changed.notify_one();
+    }
+
+    /// Announces an input that an execution has fetched, if it is large. Its offer is its keeper's affair.
+    pub(crate) fn fetched(&self, execution: ExecutionId, hash: BlobHash, bytes: u64) {
+        if bytes >= LARGE_INPUT {
+            let mut state = self.lock();
+            state.lent.entry(execution).or_default().insert(hash);
+            state.wait(hash);
+            drop(state);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// The execution needs nothing any more. What nobody else needs is withdrawn at the next look.
+    pub(crate) fn released(&self, execution: ExecutionId) {
+        self.lock().lent.remove(&execution);
     }
 
     /// Looks after all pins, for ever.
@@ -114,11 +132,13 @@ impl Announcer {
         Some(hash)
     }
 
-    /// Withdraws all but `pinned`, and returns what was announced of that.
+    /// Withdraws all but `pinned` and what is lent, and returns what was announced of that.
     fn forget(&self, pinned: &BTreeSet<BlobHash>) -> Vec<BlobHash> {
         let mut state = self.lock();
-        state.waiting.retain(|hash| pinned.contains(hash));
-        let (stay, gone) = std::mem::take(&mut state.announced).into_iter().partition(|hash| pinned.contains(hash));
+        let lent: BTreeSet<BlobHash> = state.lent.values().flatten().copied().collect();
+        let is_needed = |hash: &BlobHash| pinned.contains(hash) || lent.contains(hash);
+        state.waiting.retain(is_needed);
+        let (stay, gone): (_, VecDeque<_>) = std::mem::take(&mut state.announced).into_iter().partition(is_needed);
         state.announced = stay;
         let offered = std::mem::take(&mut state.offered);
         let (stay, withdrawn) = offered.into_iter().partition(|(hash, _)| pinned.contains(hash));
@@ -134,6 +154,18 @@ impl Announcer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Lines a blob up, unless it is announced already.
+    fn wait(&mut self, hash: BlobHash) {
+        if !self.announced.contains(&hash) && !self.waiting.contains(&hash) {
+            self.waiting.push_back(hash);
+        }
+        if self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_front();
+        }
     }
 }
 

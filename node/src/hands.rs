@@ -143,6 +143,7 @@ impl Hands {
     pub(crate) fn release(&self, execution: ExecutionId) {
         self.runs.lock().remove(&execution);
         self.kept.end(Owner::Execution(execution));
+        self.announcer.released(execution);
         tokio::spawn(remove(self.dir(execution)));
     }
 
@@ -213,6 +214,7 @@ impl Hands {
             let guard = self.blobs.protect(content).await.map_err(|error| missing(error.to_string()))?;
             self.kept.keep(Owner::Execution(execution), guard);
             let size = self.have(content, vec![from], left).await.map_err(missing)?;
+            self.announcer.fetched(execution, content.hash, size);
             left = left.saturating_sub(size);
         }
         Ok(())
