@@ -1,7 +1,7 @@
 //! Inputs from IPFS. What others wrote (Helia) builds the trees, encodes them and serves them; gateways that misbehave
 //! and a Kubo node's RPC are our own, after their documentation.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,13 +60,24 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let request = lines.next().and_then(Result::ok).unwrap_or_default();
-            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
-            answer(&request, &mut stream);
+            let request = head(&mut stream);
+            answer(request.lines().next().unwrap_or_default(), &mut stream);
         }
     });
     address
+}
+
+/// The lines of a request before its body, which is left to be read.
+fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            break;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &[u8]) {
@@ -184,6 +195,51 @@ fn bad_input_names_the_thing_the_reason_and_the_remedy() {
     refused(&wrong, &["the Kubo node's address", "is no URL of http", "ipfs_api like http://127.0.0.1:5001"]);
 }
 
+/// What the example publishes, as Helia names it.
+const PUBLISHED: &str = "bafybeibdhx6zui6nshse3cdju4rw7k6v66wi5ovossfzmaevc64apt7k6e";
+
+#[test]
+fn a_published_result_has_the_name_that_others_give_it_and_is_an_input() {
+    let mesh = Mesh::start(4);
+    runs_as_expected(&mesh, "ipfs-publisher", &example("ipfs-publisher/job.yaml"));
+    let published = published(&mesh.nodes[0]);
+    assert_eq!(published["URI"], format!("ipfs://{PUBLISHED}"), "{published:#}");
+    assert_eq!(published["Details"]["Profile"], "unixfs-v1-2025", "{published:#}");
+    let poem = std::fs::read(example("ipfs-publisher/expected/stdout")).unwrap();
+    assert_eq!(printed(&mesh, &format!("ipfs://{PUBLISHED}:/in"), "/in/stdout"), poem);
+    if let Some(tools) = tools() {
+        let helia = Helia::serve(&tools, Path::new(&example("ipfs-publisher/expected")), &[]);
+        assert_eq!(helia.cid, PUBLISHED);
+    }
+}
+
+/// Where the newest job of a node published.
+fn published(node: &Daemon) -> Value {
+    let jobs = node.json(&["job", "list"]);
+    let described = node.describe(jobs[0]["JobID"].as_str().unwrap());
+    described["Result"]["Published"][0].clone()
+}
+
+#[test]
+fn a_kubo_node_takes_and_pins_what_is_published() {
+    let api: &'static str = kubo().leak();
+    let mesh = Mesh::start_with(4, |node| if node == 0 { vec![("SHOAL_IPFS_API", api)] } else { Vec::new() });
+    runs_as_expected(&mesh, "ipfs-publisher", &example("ipfs-publisher/job.yaml"));
+    assert_eq!(published(&mesh.nodes[0])["Details"]["PinnedBy"], format!("Kubo node {api}"));
+}
+
+/// The rest of a request's body in pieces, to its end.
+fn body(stream: &mut TcpStream) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut piece = [0; 4096];
+    while !body.ends_with(b"\r\n0\r\n\r\n") {
+        let length = stream.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "a body ends before its end");
+        body.extend_from_slice(&piece[..length]);
+    }
+    body
+}
+
 /// What a Kubo node answers, after its RPC documentation.
 fn kubo() -> String {
     serve(|request, stream| {
@@ -194,6 +250,13 @@ fn kubo() -> String {
             }
             ["POST", url, _] if url == format!("/api/v0/block/get?arg={}", BLOCK.0) => {
                 respond(stream, "200 OK", "application/vnd.ipld.raw", BLOCK.1.as_bytes());
+            }
+            ["POST", "/api/v0/dag/import?pin-roots=true", _] => {
+                let form = body(stream);
+                let holds = |text: &[u8]| form.windows(text.len()).any(|window| window == text);
+                assert!(holds(b"form-data; name=\"file\"") && holds(b"How doth the little"), "{form:?}");
+                let pinned = format!(r#"{{"Root":{{"Cid":{{"/":"{PUBLISHED}"}},"PinErrorMsg":""}}}}"#);
+                respond(stream, "200 OK", json, pinned.as_bytes());
             }
             ["POST", _, _] => {
                 let error = r#"{"Message":"could not resolve name","Code":0,"Type":"error"}"#;

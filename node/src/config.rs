@@ -188,7 +188,8 @@ impl Loaded {
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
-        let (ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
+        let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
+        ipfs_gateways.retain(|url| !url.is_empty());
         let capacity = Resources {
             cpu_millis: amount::<Cpu>("max_cpu", cpu_from, &cpu)?.0,
             memory_bytes: amount::<Bytes>("max_memory", memory_from, &memory)?.0,

@@ -18,6 +18,7 @@ use shoal_store::identity::{self, IdentityError};
 use shoal_store::publishers::{Publishers, PublishersConfig};
 use shoal_store::sources::{DataError, Sources, SourcesConfig};
 use shoal_store::state::{Change, State, StateError, Table};
+use shoal_store::trees::Trees;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -96,10 +97,10 @@ pub enum StartError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The readers of sources do not start.
-    #[error("cannot read sources: {0}")]
+    #[error("cannot read sources")]
     Sources(#[from] DataError),
     /// The publishers do not start.
-    #[error("cannot publish results: {0}")]
+    #[error("cannot publish results")]
     Publishers(#[source] DataError),
     /// The executor does not start.
     #[error("cannot start the wasm executor: {0}")]
@@ -171,8 +172,10 @@ impl Node {
         let clock = Clock::start();
         let blobs = Blobs::open(&dir.blobs(), blobs_config(clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
-        let publishers = PublishersConfig { folder: dir.published(), ..PublishersConfig::default() };
-        let publishers = Publishers::new(blobs.clone(), publishers).map_err(StartError::Publishers)?;
+        let publishers =
+            PublishersConfig { folder: dir.published(), ipfs: config.ipfs.clone(), ..PublishersConfig::default() };
+        let trees = Trees::new(blobs.clone(), Arc::clone(&state));
+        let publishers = Publishers::new(blobs.clone(), trees.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
 

@@ -26,6 +26,7 @@ use shoal_protocol::time::Time;
 use tokio::sync::Mutex;
 
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
+pub(crate) use import::blocking;
 pub use import::{ImportError, Imported};
 pub(crate) use names::check_name;
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};

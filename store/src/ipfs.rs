@@ -10,13 +10,7 @@ mod hamt;
 mod car;
 
 pub(crate) use address::{Address, Root};
-pub(crate) use block::{Cid, Hash, MAX_BLOCK_BYTES, RAW, inline, verify};
-#[cfg(test)]
-pub(crate) use block::{DAG_PB, cid_of};
-pub(crate) use car::CarReader;
-#[cfg(test)]
-pub(crate) use car::{header, section};
-pub(crate) use dag::{Link, Node, NodeError};
-#[cfg(test)]
-pub(crate) use dag::{encode_file, encode_folder, encode_shard};
+pub(crate) use block::{Cid, DAG_PB, Hash, MAX_BLOCK_BYTES, RAW, cid_of, inline, is_ours, verify};
+pub(crate) use car::{CarReader, header, section};
+pub(crate) use dag::{Link, Node, NodeError, encode_file, encode_folder, encode_shard};
 pub(crate) use hamt::place;

@@ -12,6 +12,8 @@ pub mod blobs;
 
 mod ipfs;
 
+pub mod trees;
+
 pub mod sources;
 
 pub mod publishers;

@@ -19,6 +19,7 @@ use shoal_protocol::time::Time;
 
 use crate::blobs::{Blobs, StoreFailed};
 use crate::sources::{DataError, IpfsConfig};
+use crate::trees::Trees;
 
 /// What an operator may choose.
 #[derive(Debug, Default, Clone)]
@@ -76,14 +77,16 @@ struct Inner {
 }
 
 impl Publishers {
-    /// Publishers of what is in `blobs`.
-    pub fn new(blobs: Blobs, config: PublishersConfig) -> Result<Self, DataError> {
+    /// Publishers of what is in `blobs`; what goes to IPFS is in `trees` from then on.
+    pub fn new(blobs: Blobs, trees: Trees, config: PublishersConfig) -> Result<Self, DataError> {
         let local = local::Writer::new(&config)?;
-        Ok(Self(Arc::new(Inner { blobs, local, s3: s3::Writer::default(), ipfs: ipfs::Writer::new(config.ipfs)? })))
+        let ipfs = ipfs::Writer::new(trees, &config.ipfs, config.base_url)?;
+        Ok(Self(Arc::new(Inner { blobs, local, s3: s3::Writer::default(), ipfs })))
     }
 
-    /// Removes local copies of results that are not kept any more, and tells how many bytes that freed.
+    /// Removes copies and trees of results that are not kept any more, and tells how many bytes that freed.
     pub async fn sweep(&self) -> Result<u64, StoreFailed> {
+        self.0.ipfs.sweep().await;
         self.0.local.sweep(&self.0.blobs).await
     }
 
@@ -94,7 +97,7 @@ impl Publishers {
             Publisher::Blob | Publisher::Noop => Ok(None),
             Publisher::Local => local.publish(blobs, publication).await.map(Some),
             Publisher::S3(to) => s3.publish(blobs, to, publication).await.map(Some),
-            Publisher::Ipfs => ipfs.publish(blobs, publication).await.map(Some),
+            Publisher::Ipfs => ipfs.publish(publication).await.map(Some),
             Publisher::S3Managed => {
                 let reason = "needs a bucket that the operator of this node has set up, and there is none";
                 Err(DataError::new("the publisher s3managed", reason, "use s3 with a bucket of your own"))

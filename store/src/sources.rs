@@ -21,10 +21,12 @@ use shoal_protocol::job::spec::Source;
 
 pub use cache::{Cache, Known, Slot};
 pub use ipfs::IpfsConfig;
+pub(crate) use ipfs::Kubo;
 pub use local::{AllowList, AllowListError};
 
 use crate::blobs::{Blobs, Imported};
 use crate::state::{State, StateError};
+use crate::trees::Trees;
 
 /// What an operator may choose.
 #[derive(Debug, Default, Clone)]
@@ -110,11 +112,11 @@ impl Sources {
         let unreadable = |error: StateError| {
             DataError::new("what is known of sources", error.to_string(), "see that the node's data directory is whole")
         };
-        let cache = Cache::new(blobs.clone(), state).map_err(unreadable)?;
+        let cache = Cache::new(blobs.clone(), Arc::clone(&state)).map_err(unreadable)?;
         Ok(Self(Arc::new(Inner {
             url: url::Reader::new(config.private_addresses),
             s3: s3::Reader::default(),
-            ipfs: ipfs::Reader::new(config.ipfs)?,
+            ipfs: ipfs::Reader::new(Trees::new(blobs.clone(), state), &config.ipfs)?,
             local: local::Reader::new(config.local),
             blobs,
             cache,

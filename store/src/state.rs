@@ -54,6 +54,8 @@ pub enum Table {
     Peers,
     /// What sources of inputs were when they were read.
     Sources,
+    /// Results as trees of IPFS, and where their blocks are.
+    Trees,
     /// Anything there is one of.
     Meta,
 }
@@ -156,7 +158,7 @@ pub enum StateError {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Jobs,
         Table::JobsByTime,
         Table::Executions,
@@ -166,6 +168,7 @@ impl Table {
         Table::Publications,
         Table::Peers,
         Table::Sources,
+        Table::Trees,
         Table::Meta,
     ];
 
@@ -181,6 +184,7 @@ impl Table {
             Table::Publications => "publications/1",
             Table::Peers => "peers/1",
             Table::Sources => "sources/1",
+            Table::Trees => "trees/1",
             Table::Meta => "meta/1",
         }
     }

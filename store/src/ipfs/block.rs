@@ -52,7 +52,11 @@ pub(crate) fn inline(cid: &Cid) -> Option<Bytes> {
     (cid.hash().code() == IDENTITY).then(|| Bytes::copy_from_slice(cid.hash().digest()))
 }
 
-#[cfg(test)]
+/// Whether this build may have given a block that name.
+pub(crate) fn is_ours(cid: &Cid) -> bool {
+    cid.hash().code() == u64::from(Code::Sha2_256)
+}
+
 /// The name that this build gives to a block: version 1, SHA-256.
 pub(crate) fn cid_of(codec: u64, bytes: &[u8]) -> Cid {
     let digest = Code::Sha2_256.digest(bytes);

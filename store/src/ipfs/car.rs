@@ -92,7 +92,6 @@ impl<R: AsyncRead + Unpin> CarReader<R> {
     }
 }
 
-#[cfg(test)]
 /// The beginning of an archive with one root.
 pub(crate) fn header(root: &Cid) -> Bytes {
     let root = root.to_bytes();
@@ -105,13 +104,11 @@ pub(crate) fn header(root: &Cid) -> Bytes {
     prefixed(&[&header])
 }
 
-#[cfg(test)]
 /// A block as it stands in an archive.
 pub(crate) fn section(cid: &Cid, block: &[u8]) -> Bytes {
     prefixed(&[&cid.to_bytes(), block])
 }
 
-#[cfg(test)]
 /// `parts` behind their length.
 fn prefixed(parts: &[&[u8]]) -> Bytes {
     let low = |number: usize| number.to_le_bytes()[0];

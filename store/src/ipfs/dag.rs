@@ -4,9 +4,7 @@
 //! (`UnixFS`). Times and modes are ignored: they are no content.
 
 use bytes::Bytes;
-use quick_protobuf::BytesReader;
-#[cfg(test)]
-use quick_protobuf::Writer;
+use quick_protobuf::{BytesReader, Writer};
 
 use super::block::{Cid, DAG_PB, RAW};
 
@@ -150,7 +148,6 @@ fn read_unixfs(bytes: &Bytes) -> Option<UnixFs> {
     Some(UnixFs { kind: kind?, ..fs })
 }
 
-#[cfg(test)]
 /// A node of a file whose content lies below; `links` with the bytes of content below each.
 pub(crate) fn encode_file(links: &[(Link, u64)]) -> Vec<u8> {
     let total = links.iter().map(|(_, bytes)| bytes).sum();
@@ -162,13 +159,11 @@ pub(crate) fn encode_file(links: &[(Link, u64)]) -> Vec<u8> {
     encode(links.iter().map(|(link, _)| link), &data)
 }
 
-#[cfg(test)]
 /// A folder; `links` are sorted by name.
 pub(crate) fn encode_folder(links: &[Link]) -> Vec<u8> {
     encode(links.iter(), &message(|writer| writer.write_with_tag(8, |w| w.write_uint64(kind::FOLDER))))
 }
 
-#[cfg(test)]
 /// A table of a sharded folder with 256 places; `places` has a bit for each that is taken, `links` are sorted by name.
 pub(crate) fn encode_shard(places: &[u8], links: &[Link]) -> Vec<u8> {
     let data = message(|writer| {
@@ -180,7 +175,6 @@ pub(crate) fn encode_shard(places: &[u8], links: &[Link]) -> Vec<u8> {
     encode(links.iter(), &data)
 }
 
-#[cfg(test)]
 fn encode<'a>(links: impl Iterator<Item = &'a Link>, data: &[u8]) -> Vec<u8> {
     message(|writer| {
         for link in links {
@@ -195,7 +189,6 @@ fn encode<'a>(links: impl Iterator<Item = &'a Link>, data: &[u8]) -> Vec<u8> {
     })
 }
 
-#[cfg(test)]
 fn message(write: impl FnOnce(&mut Writer<&mut Vec<u8>>) -> quick_protobuf::Result<()>) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut Writer::new(&mut bytes)).expect("a vector takes all that is written");

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use shoal_protocol::job::spec::IpfsSource;
 
 use self::fetch::{FetchError, Fetcher, Patience};
-use self::provider::{Gateway, Kubo, Provider};
+pub(crate) use self::provider::Kubo;
+use self::provider::{Gateway, Provider};
 use self::walk::{Walk, WalkError};
 use super::{Cache, DataError, Obtained, Request};
 use crate::blobs::Blobs;
 use crate::ipfs::{Address, Cid, Root};
+use crate::trees::Trees;
 
 /// Where content of IPFS comes from, and goes to.
 #[derive(Debug, Default, Clone)]
@@ -32,6 +34,8 @@ pub struct IpfsConfig {
 /// Reads `ipfs` sources.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// What this node published itself.
+    own: Trees,
     kubo: Option<Kubo>,
     /// The Kubo node, then the gateways.
     providers: Vec<Arc<dyn Provider>>,
@@ -39,14 +43,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(config: IpfsConfig) -> Result<Self, DataError> {
+    pub(super) fn new(own: Trees, config: &IpfsConfig) -> Result<Self, DataError> {
         let kubo = config.api.as_deref().map(Kubo::new).transpose()?;
         let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
         providers.extend(kubo.clone().map(|kubo| Arc::new(kubo) as _));
         for gateway in &config.gateways {
             providers.push(Arc::new(Gateway::new(gateway)?));
         }
-        Ok(Self { kubo, providers, patience: Patience::default() })
+        Ok(Self { own, kubo, providers, patience: Patience::default() })
     }
 
     pub(super) async fn obtain(
@@ -66,12 +70,20 @@ impl Reader {
         if let Some(known) = slot.known().await {
             return Ok(Obtained { parts: known.parts, origin: origin(&address, &exact) });
         }
-        let fetcher = Fetcher::new(self.providers.iter().cloned(), self.patience);
+        let fetcher = Fetcher::new(self.providers(&root).await, self.patience);
         let walked = Walk::new(blobs, fetcher, request).import(root, &exact.path).await;
         let imported = walked.map_err(|error| explain(&exact, &error))?;
         let obtained = Obtained::one(imported, origin(&address, &exact));
         slot.remember(&obtained.parts, "").await;
         Ok(obtained)
+    }
+
+    /// Whom to ask for a tree: nobody else if it is one of our own.
+    async fn providers(&self, root: &Cid) -> Vec<Arc<dyn Provider>> {
+        match self.own.has(root).await {
+            Ok(true) => vec![Arc::new(self.own.clone())],
+            _ => self.providers.clone(),
+        }
     }
 
     /// The CID where an address begins, and the path from there.

@@ -3,22 +3,28 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
+use data_encoding::HEXLOWER;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Body, Client, Response, StatusCode, Url};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
 use crate::ipfs::{Address, CarReader, Cid, MAX_BLOCK_BYTES, RAW};
 use crate::sources::DataError;
+use crate::trees::Trees;
 
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long an import may rest before it is given up: Kubo writes all to its disk in the end.
+const STALLED_AFTER: Duration = Duration::from_secs(120);
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 3;
 /// Most bytes that are read of what a node answers besides blocks.
@@ -123,6 +129,21 @@ impl Kubo {
             .map_err(|reason| format!("it answered {}, which {reason}", quote(&resolved.path)))
     }
 
+    /// Gives the node an archive, whose root it is to pin.
+    pub(crate) async fn import<S>(&self, root: &str, archive: S) -> Result<(), String>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let moved = Arc::new(AtomicU64::new(0));
+        let (kind, file) = form(archive, Arc::clone(&moved))?;
+        let url = self.url("dag/import", &[("pin-roots", "true")]);
+        let answer = async {
+            let request = self.http.post(url).header(CONTENT_TYPE, kind).body(file);
+            body(accepted(request.send().await.map_err(|error| describe(&error))?).await?, MAX_ANSWER_BYTES).await
+        };
+        check_import(root, &unless_stalled(answer, &moved).await?)
+    }
+
     async fn post(&self, command: &str, query: &[(&str, &str)]) -> Result<Response, String> {
         let response = self.http.post(self.url(command, query)).send().await.map_err(|error| describe(&error))?;
         accepted(response).await
@@ -151,6 +172,25 @@ impl Provider for Kubo {
         }
         let response = self.post("dag/export", &[("arg", &cid.to_string()), ("progress", "false")]).await?;
         Ok(Some(archive(response)))
+    }
+}
+
+/// This node, for what it published itself.
+#[async_trait]
+impl Provider for Trees {
+    async fn block(&self, cid: &Cid) -> Result<Bytes, String> {
+        let block = Trees::block(self, cid).await.map_err(|error| error.to_string())?;
+        block.ok_or_else(|| format!("it does not have block {cid}"))
+    }
+
+    async fn archive(&self, _: &Cid, _: &[String]) -> Result<Option<Archive>, String> {
+        Ok(None)
+    }
+}
+
+impl fmt::Display for Trees {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this node")
     }
 }
 
@@ -195,6 +235,60 @@ async fn accepted(response: Response) -> Result<Response, String> {
         Some(message) => Err(format!("it says: {}", quote(message))),
         None => Err(format!("it answered {status}")),
     }
+}
+
+/// An archive as a form with one file, which is how Kubo takes it: the form's type, and its body. Each piece that is
+/// taken is counted.
+fn form<S>(archive: S, moved: Arc<AtomicU64>) -> Result<(String, Body), String>
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+{
+    // Drawn by chance: a result must not be able to hold it.
+    let mut chance = [0; 16];
+    getrandom::fill(&mut chance).map_err(|error| format!("the system gives no randomness: {error}"))?;
+    let boundary = HEXLOWER.encode(&chance);
+    let file = r#"Content-Disposition: form-data; name="file"; filename="result.car""#;
+    let start = format!("--{boundary}\r\n{file}\r\nContent-Type: {CAR_TYPE}\r\n\r\n");
+    let end = format!("\r\n--{boundary}--\r\n");
+    let piece = |text: String| stream::iter([Ok(Bytes::from(text))]);
+    let counted = archive.inspect(move |_| {
+        moved.fetch_add(1, Ordering::Relaxed);
+    });
+    let body = Body::wrap_stream(piece(start).chain(counted).chain(piece(end)));
+    Ok((format!("multipart/form-data; boundary={boundary}"), body))
+}
+
+/// Waits for work that may take long, as long as something moves.
+async fn unless_stalled<T>(work: impl Future<Output = Result<T, String>>, moved: &AtomicU64) -> Result<T, String> {
+    let mut work = std::pin::pin!(work);
+    let mut before = 0;
+    loop {
+        if let Ok(done) = tokio::time::timeout(STALLED_AFTER, &mut work).await {
+            return done;
+        }
+        let now = moved.load(Ordering::Relaxed);
+        if now == before {
+            return Err(format!("nothing moved for {STALLED_AFTER:?}"));
+        }
+        before = now;
+    }
+}
+
+/// What Kubo says of an import: a line of JSON for each root.
+fn check_import(root: &str, answer: &[u8]) -> Result<(), String> {
+    let lines = answer.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    for line in lines.collect::<Vec<serde_json::Value>>() {
+        if let Some(message) = line["Message"].as_str() {
+            return Err(format!("it says: {}", quote(message)));
+        }
+        if line["Root"]["Cid"]["/"] == root {
+            return match line["Root"]["PinErrorMsg"].as_str() {
+                None | Some("") => Ok(()),
+                Some(message) => Err(format!("it does not pin it: {}", quote(message))),
+            };
+        }
+    }
+    Err("it does not confirm the import".into())
 }
 
 fn base(text: &str, what: &str, remedy: &str) -> Result<Url, DataError> {
@@ -283,5 +377,20 @@ mod tests {
         let url = gateway.url(&cid, &way, &[("format", "car")]);
         let expected = "http://gateway.example/base/ipfs/bafkqablimvwgy3y/a%20b/%3Fx=y%23z/%252e?format=car";
         assert_eq!(url.as_str(), expected);
+    }
+
+    #[test]
+    fn an_import_counts_when_kubo_says_that_it_pinned_the_root() {
+        let table = [
+            (r#"{"Root":{"Cid":{"/":"bafy"},"PinErrorMsg":""}}"#, Ok(())),
+            ("{\"Stats\":{\"BlockCount\":3}}\n{\"Root\":{\"Cid\":{\"/\":\"bafy\"}}}\n", Ok(())),
+            (r#"{"Root":{"Cid":{"/":"bafy"},"PinErrorMsg":"full"}}"#, Err("it does not pin it: full")),
+            (r#"{"Root":{"Cid":{"/":"other"},"PinErrorMsg":""}}"#, Err("it does not confirm the import")),
+            (r#"{"Message":"bad block","Code":0,"Type":"error"}"#, Err("it says: bad block")),
+            ("", Err("it does not confirm the import")),
+        ];
+        for (answer, expected) in table {
+            assert_eq!(check_import("bafy", answer.as_bytes()), expected.map_err(str::to_owned), "{answer}");
+        }
     }
 }
