@@ -1,8 +1,11 @@
 //! What a node keeps on its disk, for how long, and what makes way.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{Daemon, refused, text, until};
+use crate::support::{Daemon, module, refused, skipped, text, until};
 
 /// A node alone in a directory of its own.
 struct Home {
@@ -59,4 +62,106 @@ fn what_is_pinned_for_a_while_stays_that_long_and_across_a_restart() {
 
     let wrong = home.node.run(&["blob", "pin", &week, "--for", "a week"]);
     refused(&wrong, &["--for", "a week"]);
+}
+
+#[test]
+fn what_nobody_keeps_makes_way_and_what_is_pinned_does_not() {
+    let home = Home::start(&["--max-disk", "4MiB"]);
+    let mebibyte = |name: &str| home.file(name, name.repeat(1 << 20).as_bytes());
+    let pinned = home.add(&mebibyte("a"), &[]);
+    let oldest = home.add(&mebibyte("b"), &["--for", "1s"]);
+    until("the pin has ended", || home.pins(&oldest).is_some_and(|pins| pins.is_empty()).then_some(()));
+    home.add(&mebibyte("c"), &[]);
+    home.add(&mebibyte("d"), &[]);
+    home.add(&home.file("e", "e".repeat(1 << 19)), &[]);
+    assert!(home.pins(&pinned).is_some());
+    let large = home.node.run(&["blob", "add", &home.file("f", "f".repeat(2 << 20))]);
+    refused(&large, &["no room", "4.0 MiB that --max-disk allows", "are pinned or in use", "blob du"]);
+}
+
+/// A disk of its own, in memory.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn mount(at: &'a Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(at))
+    }
+
+    /// Leaves at most so many bytes free; with 0 it is full to the last.
+    fn fill(&self, but: u64) {
+        use std::io::Write;
+        let free = rustix::fs::statvfs(self.0).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+        let mut file = std::fs::File::options().create(true).append(true).open(self.0.join("filler")).unwrap();
+        let wanted = if but == 0 { u64::MAX } else { free.saturating_sub(but) };
+        let piece = vec![1; 1 << 16];
+        for _ in 0..wanted.div_ceil(piece.len() as u64) {
+            if file.write_all(&piece).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+const HELLO: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 16) "hello\n")
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 16))
+        (i32.store (i32.const 4) (i32.const 6))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+#[test]
+fn a_full_disk_fails_the_work_and_not_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    let Some(disk) = Disk::mount(&small, "192m") else { return skipped("a disk of its own needs the right to mount") };
+    let requester = Daemon::start(&dir.path().join("requester"), &["--executors", "none"]);
+    let worker = Daemon::start(&small.join("worker"), &["--join", &requester.ticket, "--max-disk", "10GB"]);
+    requester.connected(1);
+    let hello = module(dir.path(), "hello.wasm", HELLO);
+    let run = ["wasm", "run", &hello, "--executions", "1", "--disk", "10MB"];
+    let first = requester.json(&run);
+    assert_eq!(first["State"], "Completed", "{first:#}");
+    until("the reserve is set up", || small.join("worker/reserve").exists().then_some(()));
+
+    // Nearly full: refused before the first byte, with the disk's name.
+    disk.fill(30 << 20);
+    let large = dir.path().join("large");
+    std::fs::write(&large, vec![7; 20 << 20]).unwrap();
+    refused(
+        &worker.run(&["blob", "add", large.to_str().unwrap()]),
+        &["the disk of the data directory is full", "free"],
+    );
+
+    // Full: the execution fails as the machine's failure, which is no vote, and the node goes on.
+    disk.fill(0);
+    let other = module(dir.path(), "other.wasm", &HELLO.replace("hello", "adieu"));
+    let job =
+        requester.submit(&["wasm", "run", &other, "--executions", "1", "--disk", "10MB", "--queue-timeout", "600"]);
+    let failed = requester.execution_in(&job, "Failed");
+    let failure = failed.to_string();
+    assert!(failure.contains("the disk of the data directory is full"), "{failure}");
+
+    // There is room again, and nothing is broken.
+    disk.empty();
+    let last = requester.json(&["wasm", "run", &other, "--executions", "1", "--disk", "10MB"]);
+    assert_eq!(last["State"], "Completed", "{last:#}");
+    let added = worker.json(&["blob", "add", large.to_str().unwrap()]);
+    let worker = worker.restart();
+    let listed = worker.json(&["blob", "list"]);
+    assert!(listed.as_array().unwrap().iter().any(|blob| blob["Hash"] == added["Hash"] && blob["Complete"] == true));
 }

@@ -253,9 +253,9 @@ impl Client {
         self.send(request.timeout(ANSWER_TIMEOUT)).await.map(drop)
     }
 
-    /// Removes blobs that nobody wants.
-    pub async fn gc(&self) -> Result<CollectedView, ClientError> {
-        self.json(self.request(Method::POST, "/blobs/gc")).await
+    /// Removes blobs that nobody wants, or only tells what that would be.
+    pub async fn gc(&self, dry_run: bool) -> Result<CollectedView, ClientError> {
+        self.json(self.request(Method::POST, &format!("/blobs/gc?dry_run={dry_run}"))).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

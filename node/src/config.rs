@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::job::units::{Bytes, Cpu};
 use shoal_protocol::message::{ExecutorKind, Resources};
+use shoal_store::data_dir::DataDir;
 use shoal_store::sources::IpfsConfig;
 
 use crate::network::Bandwidth;
@@ -92,7 +93,7 @@ pub struct Settings {
     pub max_memory: Option<String>,
     /// CPU for executions, for example `1500m`.
     pub max_cpu: Option<String>,
-    /// Disk for executions, for example `20GB`.
+    /// Disk for blobs and executions together, for example `20GB`.
     pub max_disk: Option<String>,
     /// Bytes of blobs a second to all peers together, for example `10MB`; nothing for no limit.
     pub max_upload: Option<String>,
@@ -329,18 +330,16 @@ fn machine_size(data_dir: &Path) -> Resources {
         // A core is never split below one job of the default size.
         cpu_millis: u32::try_from(cores * 1_000).unwrap_or(u32::MAX),
         memory_bytes: memory / 100 * DEFAULT_SHARE,
-        disk_bytes: free_disk(data_dir) / 100 * DEFAULT_SHARE,
+        disk_bytes: room_on_disk(data_dir) / 100 * DEFAULT_SHARE,
         gpus: 0,
     }
 }
 
-/// Free space of the disk that `data_dir` is or will be on, in bytes.
-fn free_disk(data_dir: &Path) -> u64 {
-    let Ok(disks) = sysinfo::Disks::new_with_refreshed_list() else { return 0 };
+/// Room on the disk that `data_dir` is or will be on, in bytes: what is free and what the node's blobs have already.
+fn room_on_disk(data_dir: &Path) -> u64 {
     let existing = data_dir.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
-    let holding = disks.iter().filter(|disk| existing.starts_with(disk.mount_point()));
-    let nearest = holding.max_by_key(|disk| disk.mount_point().as_os_str().len());
-    nearest.map_or(0, sysinfo::Disk::available_space)
+    let free = rustix::fs::statvfs(&existing).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    free.saturating_add(DataDir::new(data_dir).blobs_bytes())
 }
 
 #[cfg(debug_assertions)]

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::announcer::Announcer;
 use crate::driver::Event;
 use crate::kept::{Kept, Owner};
-use crate::network::Network;
+use crate::network::{FetchError, Network};
 use crate::pins;
 use crate::publish::{Leaving, Publishing};
+use crate::room;
 use crate::runner::{self, host, reason, remove};
 
 /// What a program may leave beside what it wrote: names of files and the like, in bytes.
@@ -156,7 +157,7 @@ impl Hands {
             let collected = async {
                 // Pinned before the first byte, so that no collection of garbage takes what has arrived.
                 hands.blobs.pin(&pins::result(job, partition), content).await.map_err(|error| error.to_string())?;
-                hands.have(content, from, max_bytes).await?;
+                hands.have(content, from, max_bytes).await.map_err(|error| error.to_string())?;
                 // On disk before the workers are told to let go of it.
                 hands.blobs.sync().await.map_err(|error| error.to_string())?;
                 hands.announcer.pinned(content).await;
@@ -207,13 +208,18 @@ impl Hands {
         from: PeerId,
         max_bytes: u64,
     ) -> Result<(), Failure> {
+        // For inputs and outputs, until the execution lets go of its folder.
+        let room = self.blobs.reserve(max_bytes).await.map_err(host)?;
+        self.kept.hold(Owner::Execution(execution), room);
         let mut left = max_bytes;
         for content in contents {
             // Guarded before the first byte, so that no collection of garbage takes what has arrived.
-            let missing = |why: String| Failure::InputMissing(reason(why));
-            let guard = self.blobs.protect(content).await.map_err(|error| missing(error.to_string()))?;
+            let guard = self.blobs.protect(content).await.map_err(host)?;
             self.kept.keep(Owner::Execution(execution), guard);
-            let size = self.have(content, vec![from], left).await.map_err(missing)?;
+            let size = self.have(content, vec![from], left).await.map_err(|error| match error {
+                FetchError::Store { .. } => host(error),
+                _ => Failure::InputMissing(reason(error.to_string())),
+            })?;
             self.announcer.fetched(execution, content.hash, size);
             left = left.saturating_sub(size);
         }
@@ -221,7 +227,7 @@ impl Hands {
     }
 
     /// Fetches what is missing of some content that is guarded or pinned; returns its size.
-    async fn have(&self, content: Content, from: Vec<PeerId>, max_bytes: u64) -> Result<u64, String> {
+    async fn have(&self, content: Content, from: Vec<PeerId>, max_bytes: u64) -> Result<u64, FetchError> {
         // Mostly it is here, and the network need not be bothered.
         if let Ok(Some(size)) = self.blobs.size(content).await
             && size <= max_bytes
@@ -229,7 +235,7 @@ impl Hands {
             return Ok(size);
         }
         let others = from.into_iter().filter(|peer| *peer != self.network.peer_id()).collect();
-        self.network.fetch(content, others, max_bytes, |_| {}).await.map_err(|error| error.to_string())
+        room::fetch((&self.network, &self.blobs), content, others, max_bytes, |_| {}).await
     }
 
     async fn run(

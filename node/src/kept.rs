@@ -10,7 +10,7 @@ use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::Record;
 use shoal_protocol::task::{Content, ContentKind, Work};
 use shoal_protocol::wire;
-use shoal_store::blobs::{Blobs, Guard, StoreFailed};
+use shoal_store::blobs::{Blobs, Guard, Reservation, StoreFailed};
 
 use crate::announcer;
 use crate::offers::{Offer, Offers};
@@ -24,15 +24,20 @@ pub(crate) enum Owner {
     Execution(ExecutionId),
 }
 
-/// Guards by whom they are for. A clone is the same collection.
+/// What is kept, by whom it is for. A clone is the same collection.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Kept {
-    kept: Arc<Mutex<ByOwner>>,
+    kept: Arc<Mutex<BTreeMap<Owner, Things>>>,
     offers: Offers,
 }
 
-/// Guards, and the right of others to fetch what they guard.
-type ByOwner = BTreeMap<Owner, Vec<(Guard, Offer)>>;
+/// What is kept for one owner.
+#[derive(Debug, Default)]
+struct Things {
+    /// With the right of others to fetch what they guard.
+    guards: Vec<(Guard, Offer)>,
+    room: Vec<Reservation>,
+}
 
 impl Kept {
     /// Guards what the records of an earlier run say is still needed.
@@ -73,20 +78,27 @@ impl Kept {
         self.add(owner, guard, self.offers.offer([]));
     }
 
+    /// Holds room on the disk until `owner` ends.
+    pub(crate) fn hold(&self, owner: Owner, room: Reservation) {
+        if let Some(things) = self.lock().get_mut(&owner) {
+            things.room.push(room);
+        }
+    }
+
     fn add(&self, owner: Owner, guard: Guard, offer: Offer) {
-        if let Some(guards) = self.lock().get_mut(&owner) {
-            guards.push((guard, offer));
+        if let Some(things) = self.lock().get_mut(&owner) {
+            things.guards.push((guard, offer));
         }
     }
 
     /// Lets go of all that was kept for `owner`.
     pub(crate) fn end(&self, owner: Owner) {
         // Dropped without the lock: each guard tells the store.
-        let guards = self.lock().remove(&owner);
-        drop(guards);
+        let things = self.lock().remove(&owner);
+        drop(things);
     }
 
-    fn lock(&self) -> MutexGuard<'_, ByOwner> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Owner, Things>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,6 +26,8 @@ mod outbox;
 
 mod runner;
 
+mod room;
+
 mod replay;
 
 mod diff;

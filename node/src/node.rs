@@ -16,6 +16,7 @@ use shoal_store::blobs::{self, Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
 use shoal_store::publishers::{Publishers, PublishersConfig};
+use shoal_store::reserve::Reserve;
 use shoal_store::sources::{DataError, Sources, SourcesConfig};
 use shoal_store::state::{Change, State, StateError, Table};
 use shoal_store::trees::Trees;
@@ -36,7 +37,7 @@ use crate::outbox::Outbox;
 use crate::publish::Publishing;
 use crate::records;
 
-/// Pause between two collections of blobs that nobody wants.
+/// Pause between two looks whether blobs have to make way.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
 /// Pause between two looks whether the blob store still works.
 const CHECK_BLOBS_EVERY: Duration = Duration::from_secs(5);
@@ -168,9 +169,9 @@ impl Node {
         let lock = dir.lock()?;
         let key = identity::load_or_create(&dir.identity_key())?;
         let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
-        let state = Arc::new(State::open(&dir.state())?);
+        let state = Arc::new(State::open_insured(&dir.state(), Reserve::new(dir.reserve()))?);
         let clock = Clock::start();
-        let blobs = Blobs::open(&dir.blobs(), blobs_config(clock)).await?;
+        let blobs = Blobs::open(&dir.blobs(), blobs_config(&config, &dir, clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
         let publishers =
             PublishersConfig { folder: dir.published(), ipfs: config.ipfs.clone(), ..PublishersConfig::default() };
@@ -463,8 +464,13 @@ fn wasm_config(config: &Config, dir: &DataDir) -> WasmConfig {
     WasmConfig { cache_dir: Some(dir.modules()), compiler, ..WasmConfig::default() }
 }
 
-fn blobs_config(clock: Clock) -> BlobsConfig {
-    BlobsConfig { gc_interval: GC_INTERVAL, clock: blobs::Clock::new(move || clock.now()) }
+fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> BlobsConfig {
+    BlobsConfig {
+        gc_interval: GC_INTERVAL,
+        clock: blobs::Clock::new(move || clock.now()),
+        quota: config.capacity.disk_bytes,
+        reserve: Some(Reserve::new(dir.reserve())),
+    }
 }
 
 fn offering(config: &Config, executor: &WasmExecutor) -> Offering {

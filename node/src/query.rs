@@ -13,7 +13,7 @@ use crate::direct::{self, LogPiece, LogRequest, MAX_LOG_BYTES, Request, Stream};
 use crate::network::{FetchError, Progress};
 use crate::node::Node;
 use crate::records::{self, LookupError};
-use crate::{logs, pins, tickets};
+use crate::{logs, pins, room, tickets};
 
 /// The result of a job, where all of it is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Node {
         max_bytes: u64,
         progress: impl Fn(Progress) + Send + Sync,
     ) -> Result<u64, FetchError> {
-        self.0.network.fetch(content, providers, max_bytes, progress).await
+        room::fetch((&self.0.network, &self.0.blobs), content, providers, max_bytes, progress).await
     }
 
     /// Fetches the names and hashes of a folder's files, not the files. Returns what keeps them, and their size in

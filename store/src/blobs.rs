@@ -1,7 +1,7 @@
 //! Blobs by hash: imported, pinned, fetched into, staged for executions, and swept when nobody wants them.
 //!
-//! A blob stays while a [`Guard`] or a pin covers it; the rest goes at the next collection. So the order is always:
-//! guard, write or fetch, pin, drop the guard. Guards end with the process, pins do not.
+//! A blob stays while a [`Guard`] or a pin covers it; the rest is a cache, and may go at any time. So the order is
+//! always: guard, write or fetch, pin, drop the guard. Guards end with the process, pins do not.
 //!
 //! Adding and pinning return before the store's own database is on disk (it commits at least twice a second);
 //! [`Blobs::sync`] waits for that, for callers who are about to tell somebody that they have something.
@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +25,25 @@ use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_protocol::time::Time;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub(crate) use import::blocking;
 pub use import::{ImportError, Imported};
+pub use keep::Usage;
 pub(crate) use names::check_name;
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
 pub use pins::{Pin, PinError};
 pub use result::{ResultFiles, ResultPart};
+pub use room::{FREE_FLOOR_BYTES, NoRoom, Reservation};
 pub use stage::StageError;
+
+use room::Room;
+use uses::Uses;
+
+use crate::reserve::Reserve;
 
 mod names;
 
@@ -49,6 +59,12 @@ mod stage;
 
 mod pins;
 
+mod keep;
+
+mod uses;
+
+mod room;
+
 mod gc;
 
 #[cfg(test)]
@@ -60,10 +76,14 @@ const MAX_LOOKED_UP: usize = 16 << 10;
 /// What an operator may choose.
 #[derive(Debug, Clone)]
 pub struct BlobsConfig {
-    /// Pause between two collections of what nobody wants.
+    /// Pause between two looks whether something has to make way.
     pub gc_interval: Duration,
     /// What time it is, for pins that expire.
     pub clock: Clock,
+    /// What blobs and executions may use together, in bytes.
+    pub quota: u64,
+    /// The reserve for a disk that is full, if there is to be one.
+    pub reserve: Option<Reserve>,
 }
 
 /// Tells the time. The store has no clock of its own.
@@ -76,8 +96,17 @@ pub struct Blobs {
     store: FsStore,
     collector: gc::Collector,
     clock: Clock,
+    dir: Arc<Path>,
+    uses: Arc<Uses>,
+    room: Room,
+    reserve: Option<Reserve>,
     /// Whose turn it is to change pins.
     pinning: Arc<Mutex<()>>,
+    /// Whose turn it is to make room.
+    making_room: Arc<Mutex<()>>,
+    /// Held by each import, so that its temporary files are left alone.
+    importing: Arc<RwLock<()>>,
+    closed: CancellationToken,
 }
 
 /// Keeps content from being collected, present or not, until dropped.
@@ -86,6 +115,7 @@ pub struct Blobs {
 pub struct Guard {
     _tag: TempTag,
     content: Content,
+    uses: Arc<Uses>,
 }
 
 /// How much of some content is here.
@@ -105,19 +135,6 @@ pub enum Status {
     },
 }
 
-/// How much the store holds.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Blobs, complete or not. A folder is several.
-    pub blobs: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Blobs that pins keep.
-    pub pinned_blobs: u64,
-    /// Their bytes.
-    pub pinned_bytes: u64,
-}
-
 /// What a collection removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Collected {
@@ -127,10 +144,16 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// The store itself failed: its disk, its database, or it was shut down.
+/// The store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the blob store failed: {0}")]
-pub struct StoreFailed(Box<dyn std::error::Error + Send + Sync>);
+pub enum StoreFailed {
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// It failed itself: its disk, its database, or it was shut down.
+    #[error("the blob store failed: {0}")]
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// Why a blob was not read into memory.
 #[derive(Debug, thiserror::Error)]
@@ -157,12 +180,29 @@ impl Blobs {
     /// Opens the store in the folder `dir`, which is made if it is not there.
     pub async fn open(dir: &Path, config: BlobsConfig) -> Result<Self, StoreFailed> {
         let dir = std::path::absolute(dir).map_err(failed)?;
-        let (collector, gc) = gc::collector(config.gc_interval);
+        let (collector, gc) = gc::collector();
         let mut options = Options::new(&dir);
         options.gc = Some(gc);
         let opened = FsStore::load_with_opts(dir.join("blobs.db"), options).await;
-        let store = opened.map_err(|error| StoreFailed(error.to_string().into()))?;
-        Ok(Self { store, collector, clock: config.clock, pinning: Arc::default() })
+        let store = opened.map_err(|error| failed(io::Error::other(error.to_string())))?;
+        collector.attach(store.deref().clone());
+        let BlobsConfig { gc_interval, clock, quota, reserve } = config;
+        let blobs = Self {
+            store,
+            collector,
+            uses: Arc::new(Uses::load(&dir.join("uses"), clock.clone())),
+            room: Room::new(&dir, quota),
+            reserve,
+            clock,
+            dir: dir.into(),
+            pinning: Arc::default(),
+            making_room: Arc::default(),
+            importing: Arc::default(),
+            closed: CancellationToken::new(),
+        };
+        blobs.clear_leftovers().await?;
+        tokio::spawn(blobs.clone().keep_house(gc_interval, blobs.closed.clone()));
+        Ok(blobs)
     }
 
     /// The store underneath: what the network serves and fetches with.
@@ -192,7 +232,7 @@ impl Blobs {
         }
         let format = hash_and_format(Content { hash: BlobHash([0; 32]), kind }).format;
         let tag = self.store.blobs().add_bytes_with_opts((bytes, format)).temp_tag().await.map_err(failed)?;
-        Ok(Imported::new(tag, size))
+        Ok(self.imported(tag, size))
     }
 
     /// Guards content of which all `parts` are here, and cannot go; none if that is not sure.
@@ -214,7 +254,7 @@ impl Blobs {
     /// Guards content. Call it before the first byte is fetched: what no guard or pin covers may go at any time.
     pub async fn protect(&self, content: Content) -> Result<Guard, StoreFailed> {
         let tag = self.store.tags().temp_tag(hash_and_format(content)).await.map_err(failed)?;
-        Ok(Guard { _tag: tag, content })
+        Ok(self.guard(tag))
     }
 
     /// How much of some content is here. A folder's files count once each time they are listed.
@@ -261,37 +301,6 @@ impl Blobs {
         Ok(blobs)
     }
 
-    /// How much the store holds, and how much of it pins keep.
-    pub async fn usage(&self) -> Result<Usage, StoreFailed> {
-        let (blobs, pinned) = (self.list().await?, self.pinned().await?);
-        let mut usage = Usage::default();
-        for (hash, status) in blobs {
-            usage.blobs += 1;
-            usage.bytes += status.bytes();
-            if pinned.contains(&hash) {
-                usage.pinned_blobs += 1;
-                usage.pinned_bytes += status.bytes();
-            }
-        }
-        Ok(usage)
-    }
-
-    /// Removes now what neither guards nor pins keep, instead of at the next interval.
-    pub async fn gc(&self) -> Result<Collected, StoreFailed> {
-        // Fails at once when the store is closed, where the collector would never answer.
-        self.sync().await?;
-        // Those that have ended keep nothing any more.
-        self.pins().await?;
-        let before = self.list().await?;
-        self.collector.run().await?;
-        let after = self.list().await?;
-        let gone = before.iter().filter(|(hash, _)| !after.contains_key(hash));
-        Ok(gone.fold(Collected::default(), |sum, (_, status)| Collected {
-            blobs: sum.blobs + 1,
-            bytes: sum.bytes + status.bytes(),
-        }))
-    }
-
     /// Waits until all that was added and pinned before is on disk.
     pub async fn sync(&self) -> Result<(), StoreFailed> {
         self.store.sync_db().await.map_err(failed)
@@ -304,7 +313,21 @@ impl Blobs {
 
     /// Closes the store, so that it can be opened again. Every clone is closed with it.
     pub async fn shutdown(&self) -> Result<(), StoreFailed> {
+        self.closed.cancel();
+        if let Err(error) = self.uses.tidy(|_| true) {
+            tracing::debug!(%error, "last uses were not remembered");
+        }
         self.store.shutdown().await.map_err(failed)
+    }
+
+    fn guard(&self, tag: TempTag) -> Guard {
+        let content = content(tag.hash_and_format());
+        Guard { _tag: tag, content, uses: Arc::clone(&self.uses) }
+    }
+
+    fn imported(&self, tag: TempTag, bytes: u64) -> Imported {
+        let guard = self.guard(tag);
+        Imported { content: guard.content, bytes, guard }
     }
 
     async fn blob_status(&self, hash: BlobHash) -> Result<Status, StoreFailed> {
@@ -320,9 +343,10 @@ impl Blobs {
 }
 
 impl Default for BlobsConfig {
-    /// Collections that come only when they are asked for, and a clock that stands still.
+    /// No bound but the disk, and a clock that stands still.
     fn default() -> Self {
-        Self { gc_interval: Duration::from_secs(100_000), clock: Clock::new(|| Time(0)) }
+        let clock = Clock::new(|| Time(0));
+        Self { gc_interval: Duration::from_secs(100_000), clock, quota: u64::MAX, reserve: None }
     }
 }
 
@@ -350,10 +374,10 @@ impl Guard {
     }
 }
 
-impl From<TempTag> for Guard {
-    fn from(tag: TempTag) -> Self {
-        let content = content(tag.hash_and_format());
-        Self { _tag: tag, content }
+/// What is let go of was wanted until now.
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.uses.note(self.content);
     }
 }
 
@@ -394,5 +418,5 @@ fn iroh(hash: BlobHash) -> Hash {
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> StoreFailed {
-    StoreFailed(Box::new(error))
+    StoreFailed::Broken(Box::new(error))
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -92,6 +92,18 @@ impl DataDir {
     /// The node's records.
     pub fn state(&self) -> PathBuf {
         self.root.join("state.redb")
+    }
+
+    /// What is given up when the disk is full.
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
+    /// How much the blob store has on the disk, in bytes.
+    pub fn blobs_bytes(&self) -> u64 {
+        let files = [self.blobs(), self.blobs().join("data")].into_iter().flat_map(fs::read_dir);
+        let metadata = files.flatten().flatten().filter_map(|entry| entry.metadata().ok());
+        metadata.filter(fs::Metadata::is_file).map(|file| file.blocks() * 512).sum()
     }
 
     /// Compiled modules.

@@ -11,10 +11,13 @@ use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableDefinition,
     TableHandle,
 };
+
+use crate::reserve::{Insured, Reserve};
 
 #[cfg(test)]
 mod crash;
@@ -211,6 +214,18 @@ impl State {
             Self::make(path)?;
         }
         Self::open_file(path, path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// The same; on a disk that turns out to be full, `reserve` is given up.
+    pub fn open_insured(path: &Path, reserve: Reserve) -> Result<Self, StateError> {
+        if !path.exists() {
+            Self::make(path)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|error| at(path)(DatabaseError::from(error)))?;
+        let file = FileBackend::new(file).map_err(|error| cannot_open(path, error))?;
+        let db = builder().create_with_backend(Insured { file, reserve }).map_err(|error| cannot_open(path, error))?;
+        Self::prepare(db, path)
     }
 
     /// Makes the file under another name first: cut off in its making, a redb file cannot be opened again.

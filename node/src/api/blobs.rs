@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -10,22 +11,25 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::StreamExt;
+use serde::Deserialize;
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::{Imported, Status};
+use shoal_store::blobs::{Imported, Status, StoreFailed};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
 
 use super::Api;
 use super::error::ApiError;
-use super::extract::Sent;
+use super::extract::{Asked, Sent};
 use crate::tickets;
 use crate::views::time::rfc3339;
 use crate::views::{BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
 
 /// Pieces of an upload that may wait for the store.
 const MAX_PIECES: usize = 8;
+/// How long the rest of an upload is read that was refused.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 pub(super) fn router() -> Router<Api> {
     Router::new()
@@ -45,12 +49,18 @@ async fn upload(State(api): State<Api>, body: Body) -> Result<Json<BlobView>, Ap
         let mut body = body.into_data_stream();
         while let Some(piece) = body.next().await {
             if pieces.send(piece.map_err(io::Error::other)).await.is_err() {
+                // Refused. Who is still sending would not read the answer.
+                let rest = body.for_each(async |_| {});
+                let _ = tokio::time::timeout(LONGEST_REST, rest).await;
                 break;
             }
         }
     };
     let (_, added) = tokio::join!(forward, api.node().blobs().add_stream(ReceiverStream::new(received)));
-    let imported = added.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
+    let imported = added.map_err(|error| match error {
+        StoreFailed::NoRoom(_) => ApiError::from(error),
+        StoreFailed::Broken(_) => ApiError::malformed(format!("the upload broke off: {error}")),
+    })?;
     Ok(Json(keep(&api, imported)))
 }
 
@@ -101,8 +111,15 @@ async fn entries(State(api): State<Api>, Path(hash): Path<String>) -> Result<Jso
     Ok(Json(files.into_iter().map(entry).collect()))
 }
 
-async fn collect(State(api): State<Api>) -> Result<Json<CollectedView>, ApiError> {
-    let collected = api.node().blobs().gc().await?;
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CollectQuery {
+    dry_run: bool,
+}
+
+async fn collect(State(api): State<Api>, Asked(query): Asked<CollectQuery>) -> Result<Json<CollectedView>, ApiError> {
+    let blobs = api.node().blobs();
+    let collected = if query.dry_run { blobs.unwanted().await? } else { blobs.gc().await? };
     Ok(Json(CollectedView { blobs: collected.blobs, bytes: collected.bytes }))
 }
 

@@ -168,7 +168,7 @@ impl From<FolderError> for ApiError {
         match error {
             FolderError::Missing(_) => Self::not_found(message),
             FolderError::Malformed { .. } | FolderError::Name { .. } => Self::malformed(message),
-            FolderError::Store(_) => Self::internal(message),
+            FolderError::Store(error) => error.into(),
         }
     }
 }
@@ -178,7 +178,7 @@ impl From<ComposeError> for ApiError {
         let message = error.to_string();
         match error {
             ComposeError::Missing(_) => Self::not_found(message),
-            ComposeError::Import(ImportError::Store(_)) => Self::internal(message),
+            ComposeError::Import(ImportError::Store(error)) => error.into(),
             ComposeError::Import(_) => Self::malformed(message),
         }
     }
@@ -188,7 +188,16 @@ impl From<PinError> for ApiError {
     fn from(error: PinError) -> Self {
         match error {
             PinError::Name(_) => Self::malformed(error.to_string()),
-            PinError::Store(_) => Self::internal(error),
+            PinError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreFailed> for ApiError {
+    fn from(error: StoreFailed) -> Self {
+        match error {
+            StoreFailed::NoRoom(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", error.to_string()),
+            StoreFailed::Broken(_) => Self::internal(error),
         }
     }
 }
@@ -203,4 +212,4 @@ macro_rules! internal {
     };
 }
 
-internal!(StateError, StoreFailed, ResultError);
+internal!(StateError, ResultError);

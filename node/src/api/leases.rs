@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use shoal_protocol::task::Content;
 use shoal_store::blobs::Guard;
 
 use crate::offers::Offer;
@@ -29,5 +30,11 @@ impl Leases {
         let surplus = (leases.len() + 1).saturating_sub(MAX_LEASES);
         drop(leases.drain(..expired.max(surplus)));
         leases.push_back((now, guard, offer));
+    }
+
+    /// Lets go of what something else keeps now.
+    pub(super) fn release(&self, content: Content) {
+        let mut leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.retain(|(_, guard, _)| guard.content() != content);
     }
 }

@@ -47,6 +47,7 @@ async fn pin(
     }
     blobs.sync().await?;
     api.node().0.announcer.pinned(content).await;
+    api.leases().release(content);
     Ok(Json(view(&Pin { name: full_name, content, until })))
 }
 

@@ -52,7 +52,7 @@ pub(super) struct NodeFlags {
     /// CPU for all executions together, for example 1500m
     #[arg(long, value_name = "CPU")]
     max_cpu: Option<String>,
-    /// Disk for all executions together, for example 20GB
+    /// Disk for blobs and executions together, for example 20GB [default: 80 % of what is free and held]
     #[arg(long, value_name = "SIZE")]
     max_disk: Option<String>,
     /// Bytes of blobs a second to all peers together, for example 10MB [default: no limit]

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iroh_blobs::BlobFormat;
-use iroh_blobs::api::TempTag;
 use iroh_blobs::api::blobs::{AddPathOptions, AddProgressItem, ImportMode};
 use shoal_protocol::task::Content;
 
@@ -119,26 +118,25 @@ impl Blobs {
     /// Imports what is known to be a file.
     pub(super) async fn add_file(&self, path: PathBuf) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
+        let _importing = self.importing.read().await;
+        let size = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
+        let _room = self.reserve_blobs(size).await?;
         let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode: ImportMode::Copy };
         let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;
         let mut bytes = 0;
         while let Some(item) = progress.next().await {
             match item {
                 AddProgressItem::Size(size) => bytes = size,
-                AddProgressItem::Done(tag) => return Ok(Imported::new(tag, bytes)),
+                AddProgressItem::Done(tag) => return Ok(self.imported(tag, bytes)),
+                AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(self.full(size).into());
+                }
                 AddProgressItem::Error(error) => return Err(unreadable(error)),
                 AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone | AddProgressItem::OutboardProgress(_) => {
                 }
             }
         }
         Err(failed(io::Error::other("an import ended without a result")).into())
-    }
-}
-
-impl Imported {
-    pub(super) fn new(tag: TempTag, bytes: u64) -> Self {
-        let guard = Guard::from(tag);
-        Self { content: guard.content(), bytes, guard }
     }
 }
 

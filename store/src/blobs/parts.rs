@@ -97,13 +97,24 @@ impl Blobs {
         &self,
         bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
     ) -> Result<Imported, StoreFailed> {
+        let _importing = self.importing.read().await;
+        let mut room = self.reserve_blobs(0).await?;
         let mut progress = self.store.blobs().add_stream(bytes).await.stream().await;
         let mut size = 0;
         while let Some(item) = progress.next().await {
             match item {
-                AddProgressItem::CopyProgress(copied) => size = copied,
-                AddProgressItem::Size(known) => size = known,
-                AddProgressItem::Done(tag) => return Ok(Imported::new(tag, size)),
+                AddProgressItem::CopyProgress(copied) => {
+                    self.extend(&mut room, copied).await?;
+                    size = copied;
+                }
+                AddProgressItem::Size(known) => {
+                    room.shrink(known);
+                    size = known;
+                }
+                AddProgressItem::Done(tag) => return Ok(self.imported(tag, size)),
+                AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(self.full(size));
+                }
                 AddProgressItem::Error(error) => return Err(failed(error)),
                 AddProgressItem::CopyDone | AddProgressItem::OutboardProgress(_) => {}
             }

@@ -10,10 +10,9 @@ use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
 use shoal_protocol::id::BlobHash;
-use shoal_protocol::task::{Content, ContentKind};
+use shoal_protocol::task::Content;
 use shoal_protocol::time::Time;
 
-use super::folder::FolderError;
 use super::{Blobs, MAX_NAME_BYTES, StoreFailed, content, failed, hash_and_format};
 
 /// Between a pin's name and its end.
@@ -80,6 +79,7 @@ impl Blobs {
             self.tags(prefix).await?.into_iter().partition(|pin| pin.until.is_some_and(|until| until <= now));
         for pin in over {
             self.store.tags().delete(tag(&pin.name, pin.until)).await.map_err(failed)?;
+            self.touch(pin.content);
             tracing::debug!(name = pin.name, "a pin has ended");
         }
         Ok(pins)
@@ -89,14 +89,7 @@ impl Blobs {
     pub(super) async fn pinned(&self) -> Result<BTreeSet<BlobHash>, StoreFailed> {
         let mut pinned = BTreeSet::new();
         for pin in self.pins().await? {
-            pinned.insert(pin.content.hash);
-            if pin.content.kind == ContentKind::Collection {
-                match self.folder_blobs(pin.content.hash).await {
-                    Ok(blobs) => pinned.extend(blobs),
-                    Err(FolderError::Store(error)) => return Err(error),
-                    Err(_) => {}
-                }
-            }
+            pinned.extend(self.blobs_of(pin.content).await?);
         }
         Ok(pinned)
     }

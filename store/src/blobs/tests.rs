@@ -9,6 +9,7 @@ use iroh_blobs::protocol::{ChunkRanges, ChunkRangesExt};
 use super::*;
 
 mod folders;
+mod keeping;
 mod pinning;
 mod results;
 
@@ -24,10 +25,6 @@ struct Home {
 impl Home {
     async fn new() -> Self {
         Self::with(BlobsConfig::default()).await
-    }
-
-    async fn collecting_every(gc_interval: Duration) -> Self {
-        Self::with(BlobsConfig { gc_interval, ..BlobsConfig::default() }).await
     }
 
     async fn with(config: BlobsConfig) -> Self {
@@ -57,7 +54,7 @@ impl Home {
         let links = names.iter().map(|name| (name.to_string(), iroh(file.content.hash)));
         let tag =
             links.collect::<iroh_blobs::format::collection::Collection>().store(self.blobs.store()).await.unwrap();
-        Imported::new(tag, 0)
+        self.blobs.imported(tag, 0)
     }
 }
 
@@ -188,16 +185,6 @@ impl Imported {
 }
 
 #[tokio::test]
-async fn collections_come_by_themselves_at_the_interval() {
-    let home = Home::collecting_every(Duration::from_millis(5)).await;
-    let kept = home.blobs.add_bytes(noise(LARGE, 8)).await.unwrap();
-    let lost = home.blobs.add_bytes(noise(LARGE, 9)).await.unwrap().content;
-    home.blobs.collector.interval().await.unwrap();
-    assert!(!home.has(lost).await);
-    assert!(home.has(kept.content).await);
-}
-
-#[tokio::test]
 async fn nothing_is_collected_before_it_is_time() {
     let home = Home::new().await;
     let unwanted = home.blobs.add_bytes(noise(LARGE, 10)).await.unwrap().content;
@@ -253,19 +240,6 @@ async fn what_has_arrived_and_what_is_pinned_survive_a_restart() {
 
     let target = target.again().await;
     assert_eq!(target.blobs.status(sent.content).await.unwrap(), Status::Complete { bytes: LARGE as u64 });
-}
-
-#[tokio::test]
-async fn usage_counts_what_is_held_and_what_is_pinned() {
-    let home = Home::new().await;
-    assert_eq!(home.blobs.usage().await.unwrap(), Usage::default());
-    let tree = home.unchecked_folder(&["a", "b"]).await;
-    let other = home.blobs.add_bytes(noise(LARGE, 13)).await.unwrap();
-    home.blobs.pin("user/tree", tree.content).await.unwrap();
-    let usage = home.blobs.usage().await.unwrap();
-    // The list of hashes, the list of names, and one file under two names.
-    assert_eq!((usage.blobs, usage.pinned_blobs), (4, 3));
-    assert_eq!(usage.bytes, usage.pinned_bytes + other.bytes);
 }
 
 #[tokio::test]

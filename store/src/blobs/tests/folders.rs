@@ -202,7 +202,7 @@ async fn a_hostile_folder_writes_nothing() {
 /// Adds a folder's root as a peer could have made it.
 async fn root(home: &Home, list: impl Into<Bytes>) -> Imported {
     let add = home.blobs.store().add_bytes_with_opts((list.into(), BlobFormat::HashSeq));
-    Imported::new(add.temp_tag().await.unwrap(), 0)
+    home.blobs.imported(add.temp_tag().await.unwrap(), 0)
 }
 
 #[tokio::test]

@@ -356,7 +356,7 @@ async fn a_file_that_is_too_large_is_refused_before_it_comes_or_cut_off() {
     let server = Server::start(OUTSIDE, move |_, _| Answer::of(endless).endlessly(&piece)).await;
     world.refused(server.url("/a"), &["more than the 8388608 bytes"]).await;
     assert_eq!(server.count(), 1);
-    assert_eq!(world.blobs.usage().await.unwrap().blobs, 0, "nothing of it was kept");
+    assert_eq!(world.blobs.usage().await.unwrap().used, 0, "nothing of it was kept");
 }
 
 #[tokio::test]
