@@ -12,6 +12,7 @@ mod ipfs;
 mod local;
 mod reach;
 mod s3;
+mod unpack;
 mod url;
 
 use std::fmt;
