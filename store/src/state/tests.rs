@@ -44,6 +44,21 @@ fn changes_of_one_call_are_made_in_order() {
 }
 
 #[test]
+fn a_file_of_an_earlier_build_gets_the_tables_that_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    State::open(&path).unwrap().apply(&[put(Table::Peers, "p", "address")]).unwrap();
+    let db = Database::open(&path).unwrap();
+    let transaction = db.begin_write().unwrap();
+    assert!(transaction.delete_table(Table::Sources.rows()).unwrap());
+    transaction.commit().unwrap();
+    drop(db);
+    let state = State::open(&path).unwrap();
+    assert_eq!(state.count(Table::Sources).unwrap(), 0);
+    assert_eq!(state.get(Table::Peers, b"p").unwrap(), Some(b"address".to_vec()));
+}
+
+#[test]
 fn records_are_there_after_the_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
