@@ -47,7 +47,7 @@ fn engine(engine: &Engine, problems: &mut Problems) {
 fn source(path: &str, source: &Source, problems: &mut Problems) {
     let (reason, remedy) = match source {
         Source::LocalDirectory(local) if local.read_write => (
-            "is a writable local folder: this build has only read-only inputs",
+            "is a writable local folder: a result cannot be verified if runs change what others read",
             "leave ReadWrite out, and collect what the program writes with ResultPaths",
         ),
         _ => return,
