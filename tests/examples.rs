@@ -9,8 +9,14 @@ use crate::support::{Mesh, example, text};
 
 /// Runs an example's job and compares what it leaves.
 pub fn runs_as_expected(mesh: &Mesh, name: &str, job: &str) {
+    runs_as_expected_with(mesh, name, &[job]);
+}
+
+/// The same, with more arguments.
+pub fn runs_as_expected_with(mesh: &Mesh, name: &str, arguments: &[&str]) {
     let got = mesh.dir.path().join("got");
-    let run = mesh.nodes[0].run(&["--format", "json", "job", "run", job, "--download", got.to_str().unwrap()]);
+    let run = ["--format", "json", "job", "run", "--download", got.to_str().unwrap()];
+    let run = mesh.nodes[0].run(&[&run[..], arguments].concat());
     let described: Value =
         serde_json::from_slice(&run.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
     assert_eq!(described["State"], "Completed", "{described:#}");

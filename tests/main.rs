@@ -16,4 +16,5 @@ mod liars;
 mod mesh;
 mod results;
 mod transfer;
+mod web;
 mod wrong_input;

@@ -13,7 +13,7 @@ use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::job::units::{Bytes, Cpu};
 use shoal_protocol::message::{ExecutorKind, Resources};
 use shoal_store::data_dir::DataDir;
-use shoal_store::sources::IpfsConfig;
+use shoal_store::sources::{AllowList, IpfsConfig};
 
 use crate::network::Bandwidth;
 use crate::network::ticket::{Ticket, TicketError};
@@ -50,6 +50,12 @@ pub struct Config {
     pub operator: Option<String>,
     /// Where content of IPFS comes from and goes to.
     pub ipfs: IpfsConfig,
+    /// Paths of this machine that jobs may read or write.
+    pub local_paths: AllowList,
+    /// Whether jobs of other peers may read from addresses that are not public.
+    pub private_addresses: bool,
+    /// Where published results are.
+    pub publish: PublishConfig,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
     /// The program that compiles modules within limits; none to compile them in this process.
@@ -57,6 +63,17 @@ pub struct Config {
     /// What the node does wrong on purpose.
     #[cfg(debug_assertions)]
     pub misbehaviour: Option<Misbehaviour>,
+}
+
+/// Where published results are, and how others reach them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct PublishConfig {
+    /// TCP address where archives are served; none to serve nothing.
+    pub listen: Option<SocketAddr>,
+    /// How others reach that address, where it is not as it is written: behind a NAT or a proxy.
+    pub url: Option<String>,
+    /// Where plain folders are written instead of archives.
+    pub dir: Option<PathBuf>,
 }
 
 /// What a node does wrong on purpose, in tests. Release builds have no such thing.
@@ -107,6 +124,16 @@ pub struct Settings {
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
     pub ipfs_gateways: Option<Vec<String>>,
+    /// Patterns `GLOB[:ro|:rw]` of paths that jobs may read or write.
+    pub allow_local_paths: Option<Vec<String>>,
+    /// Whether jobs of other peers may read from addresses that are not public.
+    pub allow_private_addresses: Option<bool>,
+    /// TCP address where published results are served, `IP:PORT`.
+    pub publish_listen: Option<String>,
+    /// How others reach that address.
+    pub publish_url: Option<String>,
+    /// Where results are published as plain folders.
+    pub publish_dir: Option<PathBuf>,
 }
 
 /// Where a value came from.
@@ -191,6 +218,15 @@ impl Loaded {
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
+        let (local_paths, local_paths_from) = setting!(allow_local_paths, Vec::new());
+        let (private_addresses, _) = setting!(allow_private_addresses, false);
+        let (publish_listen, publish_from) = setting!(publish_listen, String::new());
+        let (publish_url, _) = setting!(publish_url, String::new());
+        let (publish_dir, _) = setting!(publish_dir, PathBuf::new());
+        let publish_listen = match publish_listen.as_str() {
+            "" => None,
+            text => Some(amount::<SocketAddr>("publish_listen", publish_from, text)?),
+        };
         let capacity = Resources {
             cpu_millis: amount::<Cpu>("max_cpu", cpu_from, &cpu)?.0,
             memory_bytes: amount::<Bytes>("max_memory", memory_from, &memory)?.0,
@@ -213,6 +249,13 @@ impl Loaded {
             bandwidth,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
+            local_paths: allow_list(&local_paths, local_paths_from)?,
+            private_addresses,
+            publish: PublishConfig {
+                listen: publish_listen,
+                url: Some(publish_url).filter(|url| !url.is_empty()),
+                dir: Some(publish_dir).filter(|dir| !dir.as_os_str().is_empty()),
+            },
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             loopback_only: false,
             compiler: None,
@@ -270,6 +313,11 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         operator: get("SHOAL_OPERATOR"),
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
+        allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),
+        allow_private_addresses: get("SHOAL_ALLOW_PRIVATE_ADDRESSES").map(|text| flag(&text)).transpose()?,
+        publish_listen: get("SHOAL_PUBLISH_LISTEN"),
+        publish_url: get("SHOAL_PUBLISH_URL"),
+        publish_dir: get("SHOAL_PUBLISH_DIR").map(PathBuf::from),
     })
 }
 
@@ -293,6 +341,21 @@ fn parse_executors(words: &[String], origin: Origin) -> Result<BTreeSet<Executor
     let kinds = words.iter().map(parse).collect::<Result<Vec<_>, _>>();
     let value = |reason| ConfigError::Value { name: "executors", origin: origin.as_str(), reason };
     Ok(kinds.map_err(value)?.into_iter().flatten().collect())
+}
+
+fn allow_list(patterns: &[String], origin: Origin) -> Result<AllowList, ConfigError> {
+    let list = AllowList::new(patterns.iter().map(String::as_str));
+    list.map_err(|error| ConfigError::Value {
+        name: "allow_local_paths",
+        origin: origin.as_str(),
+        reason: format!("{error}; write an absolute GLOB, GLOB:ro or GLOB:rw"),
+    })
+}
+
+fn flag(text: &str) -> Result<bool, ConfigError> {
+    let reason = format!("{text:?} is neither true nor false");
+    let name = "SHOAL_ALLOW_PRIVATE_ADDRESSES";
+    text.trim().parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
 }
 
 fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &str) -> Result<T, ConfigError> {

@@ -22,6 +22,8 @@ mod hands;
 
 mod publish;
 
+mod published;
+
 mod outbox;
 
 mod runner;

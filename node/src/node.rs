@@ -35,6 +35,7 @@ use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInf
 use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::publish::Publishing;
+use crate::published::{self, Published, PublishedError};
 use crate::records;
 
 /// Pause between two looks whether blobs have to make way.
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) offers: Offers,
     pub(crate) announcer: Announcer,
     pub(crate) sources: Sources,
+    pub(crate) publishing: Publishing,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
     /// Whose turn it is to run a job again, to replay or to compare it.
@@ -100,6 +102,9 @@ pub enum StartError {
     /// The readers of sources do not start.
     #[error("cannot read sources")]
     Sources(#[from] DataError),
+    /// Published results cannot be served.
+    #[error(transparent)]
+    Published(#[from] PublishedError),
     /// The publishers do not start.
     #[error("cannot publish results")]
     Publishers(#[source] DataError),
@@ -173,8 +178,8 @@ impl Node {
         let clock = Clock::start();
         let blobs = Blobs::open(&dir.blobs(), blobs_config(&config, &dir, clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
-        let publishers =
-            PublishersConfig { folder: dir.published(), ipfs: config.ipfs.clone(), ..PublishersConfig::default() };
+        let served = serve_published(&config).await?;
+        let publishers = publishers_config(&config, &dir, served.as_ref());
         let trees = Trees::new(blobs.clone(), Arc::clone(&state));
         let publishers = Publishers::new(blobs.clone(), trees.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
@@ -203,6 +208,7 @@ impl Node {
         let (happenings, _) = broadcast::channel(MAX_HAPPENINGS);
         let runs = Runs::default();
         let announcer = Announcer::new(blobs.clone(), network.clone(), offers.clone());
+        let publishing = Publishing::new(publishers, Arc::clone(&state));
         let hands = Hands {
             blobs: blobs.clone(),
             network: network.clone(),
@@ -212,7 +218,7 @@ impl Node {
             runs: runs.clone(),
             kept: kept.clone(),
             announcer: announcer.clone(),
-            publishing: Publishing::new(publishers, Arc::clone(&state)),
+            publishing: publishing.clone(),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
         };
@@ -234,13 +240,17 @@ impl Node {
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
         let ingress = Ingress { me, mesh, clock, network: net, blobs: blob, runs: run, inbox: inb, pricing, log_reads };
         let failed = watch::Sender::new(None);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(drive(driver, failed.clone())),
             tokio::spawn(ingress.run(heard)),
             tokio::spawn(observe(network.clone(), Arc::clone(&state), inbox.clone())),
             tokio::spawn(announcer.clone().run()),
             tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
+            tokio::spawn(sweep_published(publishing.clone())),
         ];
+        if let Some(served) = served {
+            tasks.push(tokio::spawn(served.serve(published::archives(dir.published()))));
+        }
         let tasks = Mutex::new(tasks);
         let inner = Inner {
             config,
@@ -254,6 +264,7 @@ impl Node {
             offers,
             announcer,
             sources,
+            publishing,
             inbox,
             happenings,
             replaying: Arc::default(),
@@ -452,7 +463,39 @@ fn known_peers(state: &State) -> Result<Vec<(PeerId, Contact)>, StateError> {
 }
 
 fn sources_config(config: &Config) -> SourcesConfig {
-    SourcesConfig { ipfs: config.ipfs.clone(), ..SourcesConfig::default() }
+    SourcesConfig {
+        local: config.local_paths.clone(),
+        ipfs: config.ipfs.clone(),
+        private_addresses: config.private_addresses,
+    }
+}
+
+async fn serve_published(config: &Config) -> Result<Option<Published>, PublishedError> {
+    match config.publish.listen {
+        Some(address) => Published::bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn publishers_config(config: &Config, dir: &DataDir, served: Option<&Published>) -> PublishersConfig {
+    PublishersConfig {
+        folder: dir.published(),
+        plain_folder: config.publish.dir.clone(),
+        max_bytes: Some(config.capacity.disk_bytes),
+        base_url: config.publish.url.clone().or(served.map(Published::url)),
+        ipfs: config.ipfs.clone(),
+    }
+}
+
+/// Removes published copies when the results that they are of are not kept any more.
+async fn sweep_published(publishing: Publishing) {
+    let mut ticks = tokio::time::interval(GC_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = publishing.sweep().await {
+            tracing::debug!(%error, "published results were not swept");
+        }
+    }
 }
 
 /// Compiling a module may take no more memory than all executions together.

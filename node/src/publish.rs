@@ -8,6 +8,7 @@ use shoal_protocol::job::spec::{Job, Publisher};
 use shoal_protocol::record::{JobRecord, Published};
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_protocol::time::Time;
+use shoal_store::blobs::StoreFailed;
 use shoal_store::publishers::{Publication, Publishers};
 use shoal_store::state::State;
 use tokio::sync::Semaphore;
@@ -41,6 +42,11 @@ pub(crate) struct Leaving {
 impl Publishing {
     pub(crate) fn new(publishers: Publishers, state: Arc<State>) -> Self {
         Self { publishers, state, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+    }
+
+    /// Removes local copies of results that are not kept any more, and tells how many bytes that freed.
+    pub(crate) async fn sweep(&self) -> Result<u64, StoreFailed> {
+        self.publishers.sweep().await
     }
 
     /// Publishes a result that is here; nothing if it stays in the mesh. The error is for a person.

@@ -120,7 +120,8 @@ struct CollectQuery {
 async fn collect(State(api): State<Api>, Asked(query): Asked<CollectQuery>) -> Result<Json<CollectedView>, ApiError> {
     let blobs = api.node().blobs();
     let collected = if query.dry_run { blobs.unwanted().await? } else { blobs.gc().await? };
-    Ok(Json(CollectedView { blobs: collected.blobs, bytes: collected.bytes }))
+    let swept = if query.dry_run { 0 } else { api.node().0.publishing.sweep().await? };
+    Ok(Json(CollectedView { blobs: collected.blobs, bytes: collected.bytes + swept }))
 }
 
 /// What is to be fetched, and who is asked first.

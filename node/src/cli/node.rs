@@ -1,6 +1,7 @@
 //! `shoal node`: runs a node until it is told to stop. `shoal node info`: what the running one says about itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -73,6 +74,21 @@ pub(super) struct NodeFlags {
     /// Trustless gateway that gives content of IPFS (repeatable: asked in order)
     #[arg(long = "ipfs-gateway", value_name = "URL")]
     ipfs_gateways: Vec<String>,
+    /// Let jobs read paths of this machine, or write them with `:rw` (repeatable)
+    #[arg(long = "allow-local-path", value_name = "GLOB[:ro|:rw]")]
+    allow_local_paths: Vec<String>,
+    /// Let jobs of other peers read from private, loopback and link-local addresses
+    #[arg(long)]
+    allow_private_addresses: bool,
+    /// TCP address where results of the `local` publisher are served to everybody
+    #[arg(long, value_name = "IP:PORT")]
+    publish_listen: Option<SocketAddr>,
+    /// How others reach that address, behind a NAT or a proxy, for example http://192.0.2.7:6001
+    #[arg(long, value_name = "URL")]
+    publish_url: Option<String>,
+    /// Write results of the `local` publisher into this folder, as plain files
+    #[arg(long, value_name = "DIR")]
+    publish_dir: Option<PathBuf>,
 }
 
 /// What a node says when it is ready.
@@ -115,6 +131,11 @@ impl From<NodeFlags> for Settings {
             operator: flags.operator,
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
+            allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),
+            allow_private_addresses: flags.allow_private_addresses.then_some(true),
+            publish_listen: flags.publish_listen.map(|address| address.to_string()),
+            publish_url: flags.publish_url,
+            publish_dir: flags.publish_dir.and_then(|dir| std::path::absolute(dir).ok()),
         }
     }
 }
