@@ -79,6 +79,53 @@ fn what_nobody_keeps_makes_way_and_what_is_pinned_does_not() {
     refused(&large, &["no room", "4.0 MiB that --max-disk allows", "are pinned or in use", "blob du"]);
 }
 
+#[test]
+fn a_folder_with_what_cannot_travel_is_refused_by_name_and_nothing_of_it_is_added() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::start(&[]);
+    home.file("tree/a/file", "content");
+    let tree = home.dir.path().join("tree");
+    let odd = tree.join("a").join(std::ffi::OsStr::from_bytes(b"not-\xff-text"));
+    let made: [(&str, &dyn Fn()); 3] = [
+        ("not UTF-8", &|| std::fs::write(&odd, "x").unwrap()),
+        ("symbolic link", &|| std::os::unix::fs::symlink("/etc/passwd", tree.join("a/link")).unwrap()),
+        ("device, socket or pipe", &|| drop(std::os::unix::net::UnixListener::bind(tree.join("a/socket")).unwrap())),
+    ];
+    for (what, make) in made {
+        make();
+        refused(&home.node.run(&["blob", "add", tree.to_str().unwrap()]), &[what, "tree/a/"]);
+        for entry in std::fs::read_dir(tree.join("a")).unwrap().map(|entry| entry.unwrap()) {
+            if entry.file_name() != "file" {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    assert_eq!(home.node.json(&["blob", "list"]).as_array().unwrap().len(), 0);
+    home.add(tree.to_str().unwrap(), &[]);
+}
+
+#[test]
+fn the_list_comes_in_pages_and_du_says_what_keeps_what() {
+    let home = Home::start(&[]);
+    let tree: Vec<String> = (0..50).map(|n| home.file(&format!("tree/{n}"), n.to_string().repeat(20_000))).collect();
+    let root = home.add(home.dir.path().join("tree").to_str().unwrap(), &["--name", "tree"]);
+    home.add(&tree[0], &["--no-pin"]);
+    let first = home.node.json(&["blob", "list", "--limit", "30"]);
+    let last = first.as_array().unwrap().last().unwrap()["Hash"].as_str().unwrap().to_owned();
+    let rest = home.node.json(&["blob", "list", "--after", &last]);
+    // Fifty files, the list of their hashes and the list of their names.
+    assert_eq!((first.as_array().unwrap().len(), rest.as_array().unwrap().len()), (30, 22));
+    let usage = home.node.json(&["blob", "du"]);
+    let bytes = |name: &str| usage[name].as_u64().unwrap();
+    assert_eq!(bytes("Used"), bytes("Pinned") + bytes("InUse") + bytes("Cache"), "{usage:#}");
+    assert!(bytes("Pinned") > 50 * 20_000 && usage["Pins"][0]["Name"] == "user/tree", "{usage:#}");
+
+    let unpin = home.node.run(&["blob", "unpin", "tree"]);
+    assert!(unpin.status.success(), "{}", text(&unpin));
+    home.gc();
+    assert_eq!(home.pins(&root), None);
+}
+
 /// A disk of its own, in memory.
 struct Disk<'a>(&'a Path);
 
@@ -144,7 +191,7 @@ fn a_full_disk_fails_the_work_and_not_the_node() {
     std::fs::write(&large, vec![7; 20 << 20]).unwrap();
     refused(
         &worker.run(&["blob", "add", large.to_str().unwrap()]),
-        &["the disk of the data directory is full", "free"],
+        &["the disk of the data directory is full", "20.0 MiB", "free"],
     );
 
     // Full: the execution fails as the machine's failure, which is no vote, and the node goes on.

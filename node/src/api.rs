@@ -52,6 +52,8 @@ use self::leases::Leases;
 
 pub use self::token::TokenError;
 
+pub(crate) use self::blobs::ELSEWHERE;
+
 /// Where all paths begin.
 pub const PREFIX: &str = "/api/v1";
 /// Largest body of a request that is not an upload, in bytes: the largest folder's list of names.

@@ -14,11 +14,11 @@ use serde_json::Value;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId};
 use shoal_protocol::job::Job;
 
-use crate::api::PREFIX;
+use crate::api::{ELSEWHERE, PREFIX};
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    FetchedView, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView, SubmitReply,
-    SubmitRequest, TicketView,
+    FetchedView, ImportRequest, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView,
+    SubmitReply, SubmitRequest, TicketView, UsageView,
 };
 
 pub use self::sse::Events;
@@ -190,6 +190,14 @@ impl Client {
         Ok(self.bytes(response))
     }
 
+    /// Has the node read a file or folder that lies on its machine; none if it is not the one that lies here.
+    pub async fn import(&self, request: &ImportRequest) -> Result<Option<BlobView>, ClientError> {
+        match self.json(self.request(Method::POST, "/blobs/import").json(request)).await {
+            Err(error) if error.code() == Some(ELSEWHERE) => Ok(None),
+            imported => imported.map(Some),
+        }
+    }
+
     /// Uploads a blob.
     pub async fn upload(&self, body: Body) -> Result<BlobView, ClientError> {
         self.json(self.request(Method::PUT, "/blobs").body(body)).await
@@ -200,9 +208,15 @@ impl Client {
         self.json(self.request(Method::POST, "/blobs/collections").json(files)).await
     }
 
-    /// Every blob of the node.
-    pub async fn blobs(&self) -> Result<Vec<BlobRow>, ClientError> {
-        self.get("/blobs").await
+    /// At most `limit` blobs of the node, behind the one called `after`.
+    pub async fn blobs(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobRow>, ClientError> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        self.get(&format!("/blobs?limit={limit}{after}")).await
+    }
+
+    /// What the node's blobs use.
+    pub async fn usage(&self) -> Result<UsageView, ClientError> {
+        self.get("/blobs/usage").await
     }
 
     /// The bytes of a blob that the node has.

@@ -11,6 +11,8 @@ pub mod replay;
 
 pub mod time;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use shoal_protocol::id::{BlobHash, JobId, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
@@ -76,6 +78,18 @@ pub struct BlobView {
     pub ticket: String,
 }
 
+/// What `POST /blobs/import` takes: something on the disk, which both sides must see.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ImportRequest {
+    /// An absolute path.
+    pub path: PathBuf,
+    /// The number of the device that it is on.
+    pub device: u64,
+    /// Its number on that device.
+    pub inode: u64,
+}
+
 /// A row of the blob list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -86,6 +100,9 @@ pub struct BlobRow {
     pub bytes: u64,
     /// Whether all of it is here.
     pub complete: bool,
+    /// When it was wanted last, as RFC 3339 text, if that is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_use: Option<String>,
     /// Pins that keep it.
     pub pins: Vec<BlobPin>,
 }
@@ -180,6 +197,40 @@ pub struct PinView {
     /// When the pin ends, as RFC 3339 text; never without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+}
+
+/// What the node's blobs use, by what keeps them, in bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UsageView {
+    /// What `--max-disk` allows for blobs and executions together.
+    pub quota: u64,
+    /// All blobs.
+    pub used: u64,
+    /// Those that pins keep.
+    pub pinned: u64,
+    /// Those that jobs, executions, transfers and recent uploads keep, and no pin does.
+    pub in_use: u64,
+    /// Those that make way when room is needed.
+    pub cache: u64,
+    /// What of all that belongs to blobs that are not complete.
+    pub partial: u64,
+    /// Room that executions and transfers were promised.
+    pub promised: u64,
+    /// What is free on the disk.
+    pub free: u64,
+    /// The pins with the largest content, and its size with all that others share.
+    pub pins: Vec<PinUsage>,
+}
+
+/// What one pin keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PinUsage {
+    /// The pin's name: `user/…` for a person's, `job/…` for a job's results.
+    pub name: String,
+    /// Bytes of its content.
+    pub bytes: u64,
 }
 
 /// What a collection of unwanted blobs removed.

@@ -292,10 +292,16 @@ impl Blobs {
 
     /// Every blob, by hash, complete or not. A folder shows as its parts.
     pub async fn list(&self) -> Result<BTreeMap<BlobHash, Status>, StoreFailed> {
-        let hashes = self.store.blobs().list().hashes().await.map_err(failed)?;
+        self.page(None, usize::MAX).await
+    }
+
+    /// At most `limit` blobs behind `after`, by hash.
+    pub async fn page(&self, after: Option<BlobHash>, limit: usize) -> Result<BTreeMap<BlobHash, Status>, StoreFailed> {
+        let mut hashes = self.hashes().await?;
+        hashes.sort_unstable();
+        let first = after.map_or(0, |after| hashes.partition_point(|hash| *hash <= after));
         let mut blobs = BTreeMap::new();
-        for hash in hashes {
-            let hash = BlobHash(*hash.as_bytes());
+        for hash in hashes.into_iter().skip(first).take(limit) {
             blobs.insert(hash, self.blob_status(hash).await?);
         }
         Ok(blobs)

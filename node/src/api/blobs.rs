@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +15,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::{Imported, Status, StoreFailed};
+use shoal_store::blobs::{ComposeError, Imported, Status, StoreFailed, Usage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
@@ -24,10 +25,18 @@ use super::error::ApiError;
 use super::extract::{Asked, Sent};
 use crate::tickets;
 use crate::views::time::rfc3339;
-use crate::views::{BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest};
+use crate::views::{
+    BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest, ImportRequest, PinUsage, UsageView,
+};
 
 /// Pieces of an upload that may wait for the store.
 const MAX_PIECES: usize = 8;
+/// Rows of one page of the blob list.
+const MAX_ROWS: usize = 10_000;
+/// Pins whose sizes are told.
+const MAX_PINS: usize = 1_000;
+/// The word for a path that the node cannot see.
+pub(crate) const ELSEWHERE: &str = "elsewhere";
 /// How long the rest of an upload is read that was refused.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
@@ -35,8 +44,10 @@ pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/blobs", put(upload).get(list).layer(DefaultBodyLimit::disable()))
         .route("/blobs/collections", post(compose))
+        .route("/blobs/import", post(import))
         .route("/blobs/fetch", post(super::fetch::fetch))
         .route("/blobs/gc", post(collect))
+        .route("/blobs/usage", get(usage))
         .route("/blobs/{hash}", get(read))
         .route("/blobs/{hash}/entries", get(entries))
 }
@@ -64,26 +75,60 @@ async fn upload(State(api): State<Api>, body: Body) -> Result<Json<BlobView>, Ap
     Ok(Json(keep(&api, imported)))
 }
 
+/// Reads a file or folder that lies on this machine, if the caller and the node mean the same by its path.
+async fn import(State(api): State<Api>, Sent(request): Sent<ImportRequest>) -> Result<Json<BlobView>, ApiError> {
+    let seen = tokio::fs::metadata(&request.path).await;
+    if !seen.is_ok_and(|seen| (seen.dev(), seen.ino()) == (request.device, request.inode)) {
+        let message = format!("{} is not on the node's machine: upload it", request.path.display());
+        return Err(ApiError::new(StatusCode::CONFLICT, ELSEWHERE, message));
+    }
+    let imported = api.node().blobs().import_path(&request.path).await.map_err(ComposeError::from)?;
+    Ok(Json(keep(&api, imported)))
+}
+
 async fn compose(State(api): State<Api>, Sent(files): Sent<Vec<EntryView>>) -> Result<Json<BlobView>, ApiError> {
     let files = files.into_iter().map(|entry| (entry.name, entry.hash)).collect();
     let imported = api.node().blobs().compose(files).await?;
     Ok(Json(keep(&api, imported)))
 }
 
-async fn list(State(api): State<Api>) -> Result<Json<Vec<BlobRow>>, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListQuery {
+    after: Option<BlobHash>,
+    limit: Option<usize>,
+}
+
+async fn list(State(api): State<Api>, Asked(query): Asked<ListQuery>) -> Result<Json<Vec<BlobRow>>, ApiError> {
     let blobs = api.node().blobs();
     let mut pins: BTreeMap<BlobHash, Vec<BlobPin>> = BTreeMap::new();
     for pin in blobs.pins().await? {
         let until = pin.until.map(rfc3339);
         pins.entry(pin.content.hash).or_default().push(BlobPin { name: pin.name, until });
     }
+    let uses = blobs.last_uses().await?;
     let row = |(hash, status): (BlobHash, Status)| BlobRow {
         hash,
         bytes: status.bytes(),
         complete: status.is_complete(),
+        last_use: uses.get(&hash).copied().map(rfc3339),
         pins: pins.remove(&hash).unwrap_or_default(),
     };
-    Ok(Json(blobs.list().await?.into_iter().map(row).collect()))
+    let page = blobs.page(query.after, query.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS)).await?;
+    Ok(Json(page.into_iter().map(row).collect()))
+}
+
+async fn usage(State(api): State<Api>) -> Result<Json<UsageView>, ApiError> {
+    let blobs = api.node().blobs();
+    let Usage { quota, used, pinned, in_use, cache, partial, promised, free } = blobs.usage().await?;
+    let mut pins = Vec::new();
+    for pin in blobs.pins().await? {
+        let bytes = blobs.status(pin.content).await.map_or(0, Status::bytes);
+        pins.push(PinUsage { name: pin.name, bytes });
+    }
+    pins.sort_by_key(|pin| std::cmp::Reverse(pin.bytes));
+    pins.truncate(MAX_PINS);
+    Ok(Json(UsageView { quota, used, pinned, in_use, cache, partial, promised, free, pins }))
 }
 
 async fn read(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, ApiError> {

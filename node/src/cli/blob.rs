@@ -6,6 +6,8 @@ mod get;
 
 mod list;
 
+mod du;
+
 mod pin;
 
 mod unpin;
@@ -37,6 +39,8 @@ enum Command {
     Get(get::Get),
     /// List the node's blobs
     List(list::List),
+    /// Say what the node's blobs use, and what keeps them
+    Du(du::Du),
     /// Keep content until it is unpinned
     Pin(pin::Pin),
     /// Let go of content that was added or pinned
@@ -51,6 +55,7 @@ impl Blob {
             Command::Add(command) => command.run(global).await,
             Command::Get(command) => Box::pin(command.run(global)).await,
             Command::List(command) => command.run(global).await,
+            Command::Du(command) => command.run(global).await,
             Command::Pin(command) => command.run(global).await,
             Command::Unpin(command) => command.run(global).await,
             Command::Gc(command) => command.run(global).await,

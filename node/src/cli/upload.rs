@@ -1,5 +1,7 @@
 //! Local files and folders become blobs of the node that a command talks to.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +15,7 @@ use tokio_util::io::ReaderStream;
 
 use super::progress;
 use crate::client::Client;
-use crate::views::{BlobView, EntryView, KindView};
+use crate::views::{BlobView, EntryView, ImportRequest, KindView};
 
 /// Files that are uploaded at once.
 const FILES_AT_ONCE: usize = 4;
@@ -42,9 +44,24 @@ pub(super) async fn replace_inputs(client: &Client, job: &mut Job, inputs: Vec<(
     Ok(())
 }
 
-/// Uploads a file or a folder, with a bar on a terminal.
+/// Makes a file or a folder a blob of the node, which reads it itself if it can, and has it sent if not.
 pub(super) async fn upload(client: &Client, path: &Path) -> Result<BlobView> {
-    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("cannot read {}", path.display());
+    let metadata = std::fs::metadata(path).with_context(unreadable)?;
+    let absolute = std::fs::canonicalize(path).with_context(unreadable)?;
+    // Other names cannot travel in a request.
+    if absolute.to_str().is_some() {
+        let request = ImportRequest { path: absolute, device: metadata.dev(), inode: metadata.ino() };
+        let _waiting = progress::waiting("reading");
+        if let Some(blob) = client.import(&request).await? {
+            return Ok(blob);
+        }
+    }
+    send(client, path, &metadata).await
+}
+
+/// Uploads a file or a folder, with a bar on a terminal.
+async fn send(client: &Client, path: &Path, metadata: &Metadata) -> Result<BlobView> {
     if metadata.is_file() {
         let bar = progress::bar(&path.display().to_string(), metadata.len());
         let blob = upload_file(client, path, &bar).await;

@@ -104,23 +104,31 @@ impl Blobs {
         if !tokio::fs::metadata(&root).await.map_err(unreadable)?.is_dir() {
             return self.import_file(path).await;
         }
-        let found = blocking(move || walk(&root, "")).await?;
+        let (bytes, found) = blocking(move || walk(&root, "").map(|found| (total_bytes(&found), found))).await?;
+        // For all of them, so that a folder that does not fit is refused before its first file.
+        let _room = self.reserve_blobs(bytes).await?;
         let files = self.add_files(found).await?;
         Ok(self.make_folder(files).await?)
     }
 
-    /// Imports files that are known to be files, keeping their order.
+    /// Imports files that are known to be files and have room, keeping their order.
     async fn add_files(&self, found: Vec<Found>) -> Result<Vec<(String, Imported)>, ImportError> {
-        let add = |file: Found| async move { Ok((file.name, self.add_file(file.path).await?)) };
+        let add = |file: Found| async move { Ok((file.name, self.copy_in(file.path).await?)) };
         stream::iter(found).map(add).buffered(FILES_AT_ONCE).try_collect().await
     }
 
     /// Imports what is known to be a file.
     pub(super) async fn add_file(&self, path: PathBuf) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
-        let _importing = self.importing.read().await;
         let size = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
         let _room = self.reserve_blobs(size).await?;
+        self.copy_in(path).await
+    }
+
+    /// Imports a file that has room.
+    async fn copy_in(&self, path: PathBuf) -> Result<Imported, ImportError> {
+        let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
+        let _importing = self.importing.read().await;
         let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode: ImportMode::Copy };
         let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;
         let mut bytes = 0;
@@ -129,7 +137,7 @@ impl Blobs {
                 AddProgressItem::Size(size) => bytes = size,
                 AddProgressItem::Done(tag) => return Ok(self.imported(tag, bytes)),
                 AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(self.full(size).into());
+                    return Err(self.full(bytes).into());
                 }
                 AddProgressItem::Error(error) => return Err(unreadable(error)),
                 AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone | AddProgressItem::OutboardProgress(_) => {
@@ -155,6 +163,10 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+fn total_bytes(files: &[Found]) -> u64 {
+    files.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).sum()
 }
 
 /// Every file below `root`, named relative to it behind `prefix` (empty, or ending in `/`).

@@ -261,7 +261,7 @@ impl Blobs {
         Ok(if bytes <= MAX_LOOKED_UP as u64 { bytes } else { 0 })
     }
 
-    async fn hashes(&self) -> Result<Vec<BlobHash>, StoreFailed> {
+    pub(super) async fn hashes(&self) -> Result<Vec<BlobHash>, StoreFailed> {
         let hashes = self.store.blobs().list().hashes().await.map_err(failed)?;
         Ok(hashes.into_iter().map(|hash| BlobHash(*hash.as_bytes())).collect())
     }

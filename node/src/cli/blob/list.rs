@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use shoal_protocol::id::BlobHash;
 
 use crate::cli::output::{self, OutputFlag};
 use crate::cli::{Global, Status, connect};
@@ -10,13 +11,19 @@ use crate::views::{BlobPin, BlobRow};
 /// Flags of `shoal blob list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: usize,
+    /// Only those behind this hash: the last of the list before
+    #[arg(long, value_name = "HASH")]
+    after: Option<BlobHash>,
     #[command(flatten)]
     output: OutputFlag,
 }
 
 impl List {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
-        let blobs = connect::running(global).await?.blobs().await?;
+        let blobs = connect::running(global).await?.blobs(self.after, self.limit).await?;
         output::show(self.output.format(global.format), &blobs, |blobs| table(blobs))?;
         Ok(Status::Done)
     }
@@ -25,9 +32,10 @@ impl List {
 fn table(blobs: &[BlobRow]) -> String {
     let row = |blob: &BlobRow| {
         let here = if blob.complete { "complete" } else { "partial" };
-        [blob.hash.to_string(), output::size(blob.bytes), here.into(), pins(&blob.pins)]
+        let used = blob.last_use.clone().unwrap_or_default();
+        [blob.hash.to_string(), output::size(blob.bytes), here.into(), used, pins(&blob.pins)]
     };
-    output::table(["hash", "size", "here", "pins"], blobs.iter().map(row))
+    output::table(["hash", "size", "here", "last use", "pins"], blobs.iter().map(row))
 }
 
 fn pins(pins: &[BlobPin]) -> String {
