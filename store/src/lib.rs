@@ -16,6 +16,8 @@ mod ipfs;
 
 pub mod trees;
 
+mod s3;
+
 pub mod sources;
 
 pub mod publishers;

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 use shoal_protocol::job::spec::Source;
 
+pub(crate) use reach::{NotPublic, is_public, literal};
+
 pub use cache::{Cache, Known, Slot};
 pub use ipfs::IpfsConfig;
 pub(crate) use ipfs::Kubo;
@@ -116,7 +118,7 @@ impl Sources {
         let cache = Cache::new(blobs.clone(), Arc::clone(&state)).map_err(unreadable)?;
         Ok(Self(Arc::new(Inner {
             url: url::Reader::new(config.private_addresses),
-            s3: s3::Reader::default(),
+            s3: s3::Reader::new(config.private_addresses),
             ipfs: ipfs::Reader::new(Trees::new(blobs.clone(), state), &config.ipfs)?,
             local: local::Reader::new(config.local),
             blobs,

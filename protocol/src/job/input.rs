@@ -4,8 +4,8 @@
 
 use crate::job::problem::quoted;
 use crate::job::spec::{
-    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, ResultPath, S3Publisher,
-    S3Source, Source, UrlSource,
+    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, ResultPath, S3Partition,
+    S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
 };
 use crate::task::ContentKind;
 
@@ -279,11 +279,34 @@ fn s3(rest: &str, options: &[(&str, &str)]) -> Result<Source, InputError> {
             "versionid" | "version-id" => &mut s3.version_id,
             "checksum-256" | "checksum256" => &mut s3.checksum_sha256,
             "filter" => &mut s3.filter,
-            _ => return Err(unknown_option(key, "s3", "endpoint, region, versionID, checksum-256, filter")),
+            "pattern" => &mut s3.partition.pattern,
+            "date-format" | "dateformat" => &mut s3.partition.date_format,
+            option @ ("partition" | "start-index" | "startindex" | "end-index" | "endindex") => {
+                s3_partition(&mut s3.partition, option, value)?;
+                continue;
+            }
+            _ => return Err(unknown_option(key, "s3", S3_OPTIONS)),
         };
         *place = value.into();
     }
     Ok(Source::S3(Box::new(s3)))
+}
+
+const S3_OPTIONS: &str = "endpoint, region, versionID, checksum-256, filter, partition, pattern, start-index, \
+                          end-index, date-format";
+
+fn s3_partition(partition: &mut S3Partition, option: &str, value: &str) -> Result<(), InputError> {
+    let wrong = |example| form(value, "a partition", example);
+    let index = || value.parse().map_err(|_| wrong("opt=start-index=0,opt=end-index=4"));
+    match option {
+        "partition" => {
+            let known = S3PartitionBy::NAMES.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
+            partition.by = known.ok_or_else(|| wrong("opt=partition=object, regex, substring, date or none"))?.1;
+        }
+        "start-index" | "startindex" => partition.start_index = index()?,
+        _ => partition.end_index = index()?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

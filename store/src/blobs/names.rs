@@ -43,7 +43,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
 }
 
 /// Checks the names of one folder, alone and against each other.
-pub(super) fn check_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), NameError> {
+pub(crate) fn check_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), NameError> {
     let mut all = BTreeSet::new();
     for name in names {
         check_name(name)?;

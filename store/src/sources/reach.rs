@@ -31,9 +31,9 @@ pub(super) enum Reach {
 /// A host is not where it may be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{host} is {address}, which is not a public address")]
-pub(super) struct NotPublic {
-    host: String,
-    address: IpAddr,
+pub(crate) struct NotPublic {
+    pub(crate) host: String,
+    pub(crate) address: IpAddr,
 }
 
 /// What tells public addresses from others.
@@ -88,7 +88,7 @@ impl std::fmt::Debug for Clients {
 }
 
 /// The host of a URL, if it is an address: `Url` has read every spelling of one.
-fn literal(url: &Url) -> Option<IpAddr> {
+pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
@@ -154,7 +154,7 @@ impl Resolve for PublicNames {
 }
 
 /// Whether an address is one of the internet at large, by IANA's registries of special-purpose addresses.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|&(block, length)| within_v4(address, block.into(), length)),
         IpAddr::V6(address) => match embedded(address) {

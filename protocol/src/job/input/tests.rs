@@ -26,6 +26,10 @@ fn inputs_are_read_in_short_and_long_form() {
     let s3 = S3Source { bucket: "b".into(), key: "k/x".into(), ..S3Source::default() };
     let with_region = S3Source { region: "eu".into(), ..s3.clone() };
     let with_version = S3Source { version_id: "3".into(), ..s3.clone() };
+    let by = S3Partition { by: S3PartitionBy::Substring, start_index: 2, end_index: 5, ..S3Partition::default() };
+    let by_part = S3Source { partition: by, ..s3.clone() };
+    let by = S3Partition { by: S3PartitionBy::Date, date_format: "2006-01".into(), ..S3Partition::default() };
+    let by_date = S3Source { partition: by, ..s3.clone() };
     let bucket = |source| Source::S3(Box::new(source));
     let table = [
         ("data.txt", file("data.txt"), "/inputs"),
@@ -50,6 +54,8 @@ fn inputs_are_read_in_short_and_long_form() {
         ("destination=/d,Source=a.txt", file("a.txt"), "/d"),
         ("src=s3://b/k/x,opt=region=eu", bucket(with_region), "/inputs"),
         ("src=s3://b/k/x,option=versionID=3", bucket(with_version), "/inputs"),
+        ("src=s3://b/k/x,opt=partition=Substring,opt=start-index=2,opt=end-index=5", bucket(by_part), "/inputs"),
+        ("src=s3://b/k/x,dst=/in,opt=partition=date,opt=date-format=2006-01", bucket(by_date), "/in"),
         ("data:text/plain,hello", Source::Inline(InlineSource { url: "data:text/plain,hello".into() }), "/inputs"),
     ];
     for (text, source, target) in table {
@@ -77,6 +83,8 @@ fn wrong_inputs_say_what_to_write() {
         ("blob://12", "is not a blob"),
         ("blob://12/a", "is not a blob"),
         ("src=ipfs://a,opt=x=y", "'x' is no option of ipfs inputs; known are none"),
+        ("src=s3://a/b,opt=partition=colour", "'colour' is not a partition: write opt=partition=object"),
+        ("src=s3://a/b,opt=start-index=-1", "'-1' is not a partition: write opt=start-index=0"),
         ("src=s3://a/b,opt=colour=red", "'colour' is no option of s3 inputs; known are endpoint"),
         ("src=a,opt=rw=perhaps", "'rw' is no option of file inputs; known are rw=true"),
     ];

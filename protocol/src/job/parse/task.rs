@@ -240,18 +240,11 @@ impl Reader {
     }
 
     fn s3_partition(&mut self, path: String, node: Option<Node>) -> S3Partition {
-        const KINDS: [(&str, S3PartitionBy); 5] = [
-            ("none", S3PartitionBy::None),
-            ("object", S3PartitionBy::Object),
-            ("regex", S3PartitionBy::Regex),
-            ("substring", S3PartitionBy::Substring),
-            ("date", S3PartitionBy::Date),
-        ];
         // Keys of S3 have at most 1,024 bytes.
         const INDEX: (u32, u32) = (0, u32::MAX);
         let mut fields = self.fields(path, node);
         let partition = S3Partition {
-            by: self.choice(&mut fields, "Type", &KINDS).unwrap_or_default(),
+            by: self.choice(&mut fields, "Type", &S3PartitionBy::NAMES).unwrap_or_default(),
             pattern: self.text(&mut fields, "Pattern").unwrap_or_default(),
             start_index: self.whole(&mut fields, "StartIndex", INDEX).unwrap_or_default().into(),
             end_index: self.whole(&mut fields, "EndIndex", INDEX).unwrap_or_default().into(),

@@ -263,6 +263,17 @@ impl Publisher {
     }
 }
 
+impl S3PartitionBy {
+    /// How each is written.
+    pub const NAMES: [(&str, Self); 5] = [
+        ("none", Self::None),
+        ("object", Self::Object),
+        ("regex", Self::Regex),
+        ("substring", Self::Substring),
+        ("date", Self::Date),
+    ];
+}
+
 impl S3Partition {
     fn is_none(&self) -> bool {
         *self == Self::default()

@@ -110,6 +110,7 @@ fn source(path: &str, source: &Source, problems: &mut Problems) {
         Source::LocalDirectory(source) => required("SourcePath", &source.source_path, "write a path"),
         Source::S3(source) => {
             required("Bucket", &source.bucket, "write the bucket's name");
+            checksum(&path("ChecksumSHA256"), &source.checksum_sha256, problems);
             s3_partition(&path("Partition"), &source.partition, problems);
         }
         Source::UrlDownload(source) => {
