@@ -15,6 +15,7 @@ mod keeping;
 mod liars;
 mod mesh;
 mod results;
+mod s3;
 mod transfer;
 mod web;
 mod wrong_input;
