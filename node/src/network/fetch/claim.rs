@@ -16,6 +16,9 @@ use iroh_blobs::protocol::{ChunkRanges, ChunkRangesExt, GetRequest};
 const CHUNK_BYTES: u64 = 1_024;
 /// Chunks that a provider proves together. A claim is cut between groups.
 const GROUP_CHUNKS: u64 = 16;
+/// Blobs that one request asks for. A QUIC stream keeps at most 1,024 pieces that did not arrive in order, and breaks
+/// the whole connection when there are more: a few hundred small files that wait to be read stay below that.
+const MAX_PARTS: usize = 512;
 /// A provider is slow if another one is so many times faster.
 const SLOW: f64 = 2.0;
 /// A provider that has sent nothing for this long may lose its claim to another one.
@@ -219,16 +222,30 @@ impl State {
     }
 }
 
-/// Parts in the order of the content, each blob once.
-pub(super) fn merge(parts: Vec<Part>) -> Vec<Part> {
-    let mut merged = BTreeMap::<u64, Part>::new();
-    for part in parts {
-        match merged.entry(part.offset) {
-            Entry::Occupied(mut same) => same.get_mut().ranges |= part.ranges,
-            Entry::Vacant(new) => drop(new.insert(part)),
+/// What nobody has claimed: parts in the order of the content, each blob once.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed(BTreeMap<u64, Part>);
+
+impl Unclaimed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, parts: Vec<Part>) {
+        for part in parts {
+            match self.0.entry(part.offset) {
+                Entry::Occupied(mut same) => same.get_mut().ranges |= part.ranges,
+                Entry::Vacant(new) => drop(new.insert(part)),
+            }
         }
     }
-    merged.into_values().collect()
+
+    /// Takes the first parts: what one request may ask for. None if there are none.
+    pub(super) fn take(&mut self) -> Option<Vec<Part>> {
+        let parts: Vec<Part> =
+            std::iter::from_fn(|| self.0.pop_first()).map(|(_, part)| part).take(MAX_PARTS).collect();
+        Some(parts).filter(|parts| !parts.is_empty())
+    }
 }
 
 /// The chunks of a set, as starts and ends.
@@ -318,6 +335,15 @@ mod tests {
     }
 
     #[test]
+    fn many_blobs_are_asked_for_in_several_requests() {
+        let mut unclaimed = Unclaimed::default();
+        unclaimed.add(whole_parts(MAX_PARTS as u64 + 1));
+        assert_eq!(unclaimed.take().unwrap().len(), MAX_PARTS);
+        assert_eq!(unclaimed.take().unwrap().len(), 1);
+        assert!(unclaimed.take().is_none() && unclaimed.is_empty());
+    }
+
+    #[test]
     fn what_is_not_worth_a_request_is_not_shared() {
         let (claim, now) = arriving(10 * MIB, 10 * MIB - 1_024);
         assert_eq!(claim.share(0.0, LEAST, now), None);
@@ -346,7 +372,9 @@ mod tests {
             let (claim, now) = arriving(size, 0);
             let Some(taken) = claim.share(0.0, LEAST, now) else { continue };
             let left = claim.take();
-            assert_eq!(merge([left.clone(), taken.clone()].concat()), whole_parts(1), "{size}");
+            let mut both = Unclaimed::default();
+            both.add([left.clone(), taken.clone()].concat());
+            assert_eq!(both.take(), Some(whole_parts(1)), "{size}");
             assert!(left[0].ranges.is_disjoint(&taken[0].ranges), "{size}");
         }
     }

@@ -1,5 +1,6 @@
 //! Who brings what: gives providers their work, finds more of them, and passes on what one has left undone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use shoal_protocol::task::{Content, ContentKind};
 
 use super::super::Network;
 use super::FetchError;
-use super::claim::{self, Claim, Least, Part};
+use super::claim::{Claim, Least, Part, Unclaimed};
 use super::lane::{Failure, Lane};
 use super::peers::{Connected, Peers};
 use super::survey::Survey;
@@ -44,7 +45,7 @@ const MAX_CHILDREN: u64 = shoal_store::blobs::MAX_FILES as u64 + 1;
 /// Bytes of a hash in a collection's root.
 const HASH_BYTES: u64 = 32;
 /// What is worth a provider's first request.
-const LEAST: Least = Least { parts: 2, bytes: 1 << 20 };
+const LEAST: Least = Least { parts: 1, bytes: 1 << 20 };
 /// What is worth a second one to the same provider.
 const LEAST_MORE: Least = Least { parts: 64, bytes: 8 << 20 };
 
@@ -65,7 +66,7 @@ pub(super) struct Crew<'a> {
     active: BTreeMap<PeerId, Active>,
     lanes: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// What nobody has claimed.
-    unclaimed: Vec<Part>,
+    unclaimed: Unclaimed,
     begun: Instant,
     company_at: Instant,
     ask_at: Instant,
@@ -102,7 +103,7 @@ impl<'a> Crew<'a> {
             peers: Peers::new(network, content.hash, providers),
             active: BTreeMap::new(),
             lanes: FuturesUnordered::new(),
-            unclaimed: Vec::new(),
+            unclaimed: Unclaimed::default(),
             begun,
             company_at: begun,
             ask_at: begun,
@@ -149,7 +150,7 @@ impl<'a> Crew<'a> {
 
     /// Brings all of `parts`, or says why that is not possible.
     async fn bring(&mut self, parts: Vec<Part>) -> Result<(), Fatal> {
-        self.unclaimed = parts;
+        self.unclaimed.add(parts);
         let mut look = tokio::time::interval(LOOK_EVERY);
         while !self.unclaimed.is_empty() || self.claims().next().is_some() {
             self.assign();
@@ -172,7 +173,7 @@ impl<'a> Crew<'a> {
         for peer in peers {
             let Some((lanes, rate)) = self.active.get(&peer).and_then(Active::room) else { continue };
             let parts = match lanes {
-                0 if !self.unclaimed.is_empty() => Some(claim::merge(std::mem::take(&mut self.unclaimed))),
+                _ if !self.unclaimed.is_empty() => self.unclaimed.take(),
                 0 => self.share(rate, LEAST, now).or_else(|| self.take_over(peer, rate, now)),
                 _ => self.share(rate, LEAST_MORE, now),
             };
@@ -182,9 +183,11 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Takes a share of the largest claim.
+    /// Takes a share of the largest claim that has something to spare.
     fn share(&mut self, rate: f64, least: Least, now: Instant) -> Option<Vec<Part>> {
-        let parts = self.claims().max_by_key(|(_, claim)| claim.surplus())?.1.share(rate, least, now)?;
+        let mut claims: Vec<Claim> = self.claims().map(|(_, claim)| claim.clone()).collect();
+        claims.sort_by_key(|claim| Reverse(claim.surplus()));
+        let parts = claims.iter().find_map(|claim| claim.share(rate, least, now))?;
         self.is_shared = true;
         Some(parts)
     }
@@ -209,6 +212,10 @@ impl<'a> Crew<'a> {
             let result = lane.run().await;
             Ended { peer, claim, result }
         }));
+        self.count_providers();
+    }
+
+    fn count_providers(&self) {
         self.tally.providers(self.active.values().filter(|provider| !provider.claims.is_empty()).count());
     }
 
@@ -223,7 +230,7 @@ impl<'a> Crew<'a> {
         let brought = claim.bytes() > 0;
         let left = claim.take();
         let is_stuck = !left.is_empty() && !brought;
-        self.unclaimed.extend(left);
+        self.unclaimed.add(left);
         if let Some(provider) = self.active.get_mut(&peer) {
             provider.claims.retain(|other| !other.is(&claim));
             provider.rate = claim.rate(Instant::now());
@@ -242,6 +249,7 @@ impl<'a> Crew<'a> {
             Err(Failure::BrokeOff(reason)) => self.once_more(peer, brought, reason),
         }
         self.active.retain(|_, provider| !(provider.is_gone && provider.claims.is_empty()));
+        self.count_providers();
         Ok(())
     }
 

@@ -177,6 +177,15 @@ async fn more_files_than_a_folder_has_are_refused_before_they_are_fetched() {
     assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_small_files_arrive() {
+    let nodes = mesh(2).await;
+    let content = folder(&nodes[0], (0..20_000_u32).map(|file| file.to_le_bytes().repeat(75))).await;
+    let size = fetch(&nodes[1], content, &[nodes[0].id()]).await.unwrap();
+    assert!((6 * MIB - 300_000..8 * MIB).contains(&size), "{size}");
+    assert!(has(&nodes[1], &19_999_u32.to_le_bytes().repeat(75)).await);
+}
+
 /// Answers each request with the same bytes, and then with silence or the end of the stream.
 #[derive(Debug, Clone)]
 struct Answer {
