@@ -23,6 +23,7 @@ use tokio_util::io::ReaderStream;
 use super::Api;
 use super::error::ApiError;
 use super::extract::{Asked, Sent};
+use crate::announcer;
 use crate::tickets;
 use crate::views::time::rfc3339;
 use crate::views::{
@@ -72,7 +73,7 @@ async fn upload(State(api): State<Api>, body: Body) -> Result<Json<BlobView>, Ap
         StoreFailed::NoRoom(_) => ApiError::from(error),
         StoreFailed::Broken(_) => ApiError::malformed(format!("the upload broke off: {error}")),
     })?;
-    Ok(Json(keep(&api, imported)))
+    Ok(Json(keep(&api, imported).await))
 }
 
 /// Reads a file or folder that lies on this machine, if the caller and the node mean the same by its path.
@@ -83,13 +84,13 @@ async fn import(State(api): State<Api>, Sent(request): Sent<ImportRequest>) -> R
         return Err(ApiError::new(StatusCode::CONFLICT, ELSEWHERE, message));
     }
     let imported = api.node().blobs().import_path(&request.path).await.map_err(ComposeError::from)?;
-    Ok(Json(keep(&api, imported)))
+    Ok(Json(keep(&api, imported).await))
 }
 
 async fn compose(State(api): State<Api>, Sent(files): Sent<Vec<EntryView>>) -> Result<Json<BlobView>, ApiError> {
     let files = files.into_iter().map(|entry| (entry.name, entry.hash)).collect();
     let imported = api.node().blobs().compose(files).await?;
-    Ok(Json(keep(&api, imported)))
+    Ok(Json(keep(&api, imported).await))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,9 +184,10 @@ pub(super) fn wanted(api: &Api, request: FetchRequest) -> Result<(Content, Vec<P
 }
 
 /// Keeps what is here for a while, so that its name can be used.
-pub(super) fn keep(api: &Api, imported: Imported) -> BlobView {
+pub(super) async fn keep(api: &Api, imported: Imported) -> BlobView {
     let Imported { content, bytes, guard } = imported;
-    let offer = api.node().0.offers.offer([content.hash]);
+    let node = &api.node().0;
+    let offer = node.offers.offer(announcer::hashes(&node.blobs, content).await);
     api.leases().keep(guard, offer);
     let ticket = tickets::write(api.node().network(), content);
     BlobView { hash: content.hash, kind: content.kind.into(), bytes, ticket }

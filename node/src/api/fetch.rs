@@ -48,7 +48,7 @@ async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) ->
     let blobs = api.node().blobs();
     if list_only {
         let (guard, bytes) = api.node().fetch_list(content.hash, providers).await?;
-        return Ok(keep(&api, Imported { content, bytes, guard }));
+        return Ok(keep(&api, Imported { content, bytes, guard }).await);
     }
     let guard = blobs.protect(content).await?;
     let bytes = match blobs.size(content).await {
@@ -60,7 +60,7 @@ async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) ->
             api.node().fetch_blob(content, providers, MAX_FETCH_BYTES, progress).await?
         }
     };
-    Ok(keep(&api, Imported { content, bytes, guard }))
+    Ok(keep(&api, Imported { content, bytes, guard }).await)
 }
 
 /// How fast a fetch goes, lately.
