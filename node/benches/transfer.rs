@@ -21,6 +21,7 @@ const PIECE: usize = 256 << 10;
 const LIMIT: u64 = 8 << 20;
 
 fn main() {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
