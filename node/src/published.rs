@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use self::listener::Bounded;
+use crate::api::reachable;
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +47,9 @@ impl Published {
         Ok(Self { listener: Bounded::new(listener), address })
     }
 
-    /// Where it is. Whether others can reach that, only its operator knows.
+    /// Where it is, as seen from here. Whether others can reach that, only its operator knows.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", reachable(self.address))
     }
 
     /// Answers until the task is dropped.

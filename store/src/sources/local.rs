@@ -7,7 +7,7 @@ mod allowed;
 mod tree;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -70,17 +70,22 @@ fn resolve(allowed: &AllowList, source: &LocalSource) -> Result<PathBuf, DataErr
     if !written.is_absolute() {
         return Err(error("is not an absolute path".into(), "write it from / on"));
     }
+    let forbidden = || error("is not among the paths that jobs may read".into(), REMEDY);
+    // Whether something is there is nobody's business where nothing is allowed.
+    let unusable = |reason: String| {
+        let plain = written.components().all(|part| part != Component::ParentDir);
+        if plain && allowed.may_read(written) { error(reason, "check the path") } else { forbidden() }
+    };
     let found = match written.canonicalize() {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => None,
-        found => Some(found.map_err(|found| error(found.to_string(), "check the path"))?),
+        found => Some(found.map_err(|failed| unusable(failed.to_string()))?),
     };
     let resolved = match &found {
         Some(resolved) => resolved.clone(),
-        None => would_be(written).ok_or_else(|| error("is not there, nor its folder".into(), "check the path"))?,
+        None => would_be(written).ok_or_else(|| unusable("is not there, nor its folder".into()))?,
     };
-    // Said before anything else: whether a path is there is nobody's business where nothing is allowed.
     if !allowed.may_read(&resolved) {
-        return Err(error("is not among the paths that jobs may read".into(), REMEDY));
+        return Err(forbidden());
     }
     let makes = found.is_none() && source.create_as != CreateAs::NoCreate;
     if (makes || source.read_write) && !allowed.may_write(&resolved) {

@@ -71,7 +71,16 @@ async fn a_folder_that_is_allowed_is_what_an_import_of_it_is() {
 #[tokio::test]
 async fn what_is_not_allowed_is_refused_whether_it_is_there_or_not() {
     let world = World::new().await;
-    for path in ["secret", "secret/key", "secret/missing", "data/../secret/key", ""] {
+    for path in [
+        "secret",
+        "secret/key",
+        "secret/missing",
+        "secret/none/key",
+        "secret/key/below",
+        "data/../secret/key",
+        "data/../none/x",
+        "",
+    ] {
         world.refused(path, &["is not among the paths", "--allow-local-path"]).await;
     }
     let relative = LocalSource { source_path: "data".into(), ..LocalSource::default() };
