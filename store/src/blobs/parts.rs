@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use iroh_blobs::api::blobs::AddProgressItem;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
+use tokio::sync::oneshot;
 
 use super::folder::FolderError;
 use super::import::{ImportError, Imported, walk};
@@ -99,9 +101,17 @@ impl Blobs {
     ) -> Result<Imported, StoreFailed> {
         let _importing = self.importing.read().await;
         let mut room = self.reserve_blobs(0).await?;
+        let (bytes, broken) = without_errors(bytes);
+        let mut broken = broken.fuse();
         let mut progress = self.store.blobs().add_stream(bytes).await.stream().await;
         let mut size = 0;
-        while let Some(item) = progress.next().await {
+        loop {
+            let item = tokio::select! {
+                // Dropping the progress ends the import.
+                Ok(error) = &mut broken => return Err(failed(error)),
+                item = progress.next() => item,
+            };
+            let Some(item) = item else { break };
             match item {
                 AddProgressItem::CopyProgress(copied) => {
                     self.extend(&mut room, copied).await?;
@@ -123,10 +133,30 @@ impl Blobs {
     }
 }
 
+/// The stream up to its error, after which it stays silent, and the error. iroh-blobs panics when a source fails while
+/// it reports progress (`select!` in its `add_stream` yields twice), so that it must not hear of it.
+fn without_errors(
+    bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+) -> (impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static, oneshot::Receiver<io::Error>) {
+    let (broke, broken) = oneshot::channel();
+    let (mut bytes, mut broke) = (Box::pin(bytes), Some(broke));
+    let whole = stream::poll_fn(move |context| {
+        if broke.is_none() {
+            return Poll::Pending;
+        }
+        match ready!(bytes.as_mut().poll_next(context)) {
+            Some(Err(error)) => {
+                broke.take().map(|broke| broke.send(error));
+                Poll::Pending
+            }
+            piece => Poll::Ready(piece),
+        }
+    });
+    (whole, broken)
+}
+
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-
     use super::*;
     use crate::blobs::BlobsConfig;
 
@@ -166,6 +196,17 @@ mod tests {
         let missing = BlobHash([7; 32]);
         let error = blobs.compose(vec![("a".into(), missing)]).await.unwrap_err();
         assert!(matches!(error, ComposeError::Missing(hash) if hash == missing), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_may_break_at_any_time() {
+        let (_dir, blobs) = store().await;
+        for pieces in 0..40 {
+            let good = stream::iter((0..pieces).map(|_| Ok(Bytes::from(vec![7; 64 << 10]))));
+            let bad = stream::once(async { Err(io::Error::other("gone")) });
+            let error = blobs.add_stream(good.chain(bad)).await.unwrap_err();
+            assert!(error.to_string().contains("gone"), "{error}");
+        }
     }
 
     #[tokio::test]
