@@ -14,6 +14,7 @@ mod jobs;
 mod keeping;
 mod liars;
 mod mesh;
+mod resolve;
 mod results;
 mod s3;
 mod transfer;

@@ -261,7 +261,7 @@ impl Guest {
         });
         let limits = Limits { memory_bytes: 1 << 30, fuel: 1 << 50, output_bytes: 1 << 30 };
         let (environment, inputs, result_paths) = (BTreeMap::new(), vec![], vec![]);
-        let invocation = Invocation { engine, environment, inputs, result_paths, limits };
+        let invocation = Invocation { engine, environment, inputs, unread: Vec::new(), result_paths, limits };
         Self { module: Bytes::copy_from_slice(module), invocation }
     }
 

@@ -36,6 +36,7 @@ async fn rerun(executor: &WasmExecutor, job: &Job, request: TraceRequest) -> Rer
         fuel: finished.fuel_used,
         memory_bytes: finished.peak_memory_bytes,
         calls: finished.calls.count,
+        inputs: Vec::new(),
         calls_digest: finished.calls.digest,
         backtrace: String::new(),
     };

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::job::units::{Bytes, Cpu};
-use shoal_protocol::message::{ExecutorKind, Resources};
+use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub api_listen: Option<SocketAddr>,
     /// Executors that run jobs of others; none for a node that only submits.
     pub executors: BTreeSet<ExecutorKind>,
+    /// Sources that the node reads for jobs of others.
+    pub sources: BTreeSet<SourceKind>,
     /// What all executions may use together.
     pub capacity: Resources,
     /// How many bytes of blobs may pass in a second.
@@ -106,6 +108,8 @@ pub struct Settings {
     pub api_listen: Option<SocketAddr>,
     /// Executors: `wasm`.
     pub executors: Option<Vec<String>>,
+    /// Sources that jobs of others may have the node read: `url`, `s3`, `ipfs`, `local`.
+    pub sources: Option<Vec<String>>,
     /// Memory for executions, for example `4GiB`.
     pub max_memory: Option<String>,
     /// CPU for executions, for example `1500m`.
@@ -207,6 +211,7 @@ impl Loaded {
         let (mesh, _) = setting!(mesh, ticket_mesh);
         let (api_listen, _) = setting!(api_listen, SocketAddr::from(([127, 0, 0, 1], 0)));
         let (executors, executors_from) = setting!(executors, vec!["wasm".to_owned()]);
+        let (sources, sources_from) = setting!(sources, Vec::new());
         let machine = machine_size(data_dir);
         let (memory, memory_from) = setting!(max_memory, format!("{}", machine.memory_bytes));
         let (cpu, cpu_from) = setting!(max_cpu, format!("{}m", machine.cpu_millis));
@@ -245,6 +250,7 @@ impl Loaded {
             mesh,
             api_listen: Some(api_listen),
             executors: parse_executors(&executors, executors_from)?,
+            sources: parse_sources(&sources, sources_from)?,
             capacity,
             bandwidth,
             labels,
@@ -304,6 +310,7 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         mesh: get("SHOAL_MESH"),
         api_listen: address("SHOAL_API_LISTEN")?,
         executors: words("SHOAL_EXECUTORS"),
+        sources: words("SHOAL_SOURCES"),
         max_memory: get("SHOAL_MAX_MEMORY"),
         max_cpu: get("SHOAL_MAX_CPU"),
         max_disk: get("SHOAL_MAX_DISK"),
@@ -356,6 +363,16 @@ fn flag(text: &str) -> Result<bool, ConfigError> {
     let reason = format!("{text:?} is neither true nor false");
     let name = "SHOAL_ALLOW_PRIVATE_ADDRESSES";
     text.trim().parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
+}
+
+fn parse_sources(words: &[String], origin: Origin) -> Result<BTreeSet<SourceKind>, ConfigError> {
+    let parse = |word: &String| {
+        let found = SourceKind::ALL.iter().find(|(name, _)| name == word).map(|(_, kind)| *kind);
+        found.ok_or_else(|| format!("there is no source {word:?} that workers read; use url, s3, ipfs or local"))
+    };
+    let kinds = words.iter().filter(|word| !matches!(word.as_str(), "" | "none")).map(parse);
+    let value = |reason| ConfigError::Value { name: "sources", origin: origin.as_str(), reason };
+    kinds.collect::<Result<_, _>>().map_err(value)
 }
 
 fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &str) -> Result<T, ConfigError> {
@@ -488,6 +505,7 @@ mod tests {
             (merged("executors = ['docker']", &[], Settings::default()), "no docker executor yet"),
             (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
+            (merged("sources = ['ftp']", &[], Settings::default()), "use url, s3, ipfs or local"),
             (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
         ];
         for (result, expected) in table {

@@ -19,7 +19,7 @@ use shoal_store::state::{Change, State, StateError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::hands::{Again, Hands};
+use crate::hands::{Again, Hands, Needed};
 use crate::network::Network;
 use crate::outbox::Outbox;
 use crate::publish::Leaving;
@@ -210,8 +210,8 @@ impl Driver {
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Learn(peer, contact) => self.network.learn(peer, &contact),
-            Output::Fetch { execution, contents, from, max_bytes } => {
-                self.hands.fetch(execution, contents, from, max_bytes);
+            Output::Fetch { execution, contents, from, max_bytes, unread, partition } => {
+                self.hands.fetch(execution, Needed { contents, from, max_bytes, unread, partition });
             }
             Output::Execute { execution, requester, invocation, timeout_ms } => {
                 self.hands.execute(execution, requester, invocation, timeout_ms);

@@ -9,7 +9,7 @@ use shoal_executors::Executor;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Content, ContentKind, Engine, Failure, Invocation};
+use shoal_protocol::task::{Account, Content, ContentKind, Engine, Failure, Invocation, Mount, Unread};
 use shoal_protocol::time::Millis;
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
@@ -22,6 +22,7 @@ use crate::kept::{Kept, Owner};
 use crate::network::{FetchError, Network};
 use crate::pins;
 use crate::publish::{Leaving, Publishing};
+use crate::reading::Reading;
 use crate::room;
 use crate::runner::{self, host, reason, remove};
 
@@ -43,6 +44,7 @@ pub(crate) struct Hands {
     pub(crate) kept: Kept,
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
+    pub(crate) reading: Reading,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
 }
@@ -70,6 +72,20 @@ pub(crate) struct Run {
     pub(crate) dir: PathBuf,
     /// Fires when it is not wanted any more, or has ended.
     pub(crate) over: CancellationToken,
+    /// What the sources held that this node read for it.
+    pub(crate) read: Vec<Mount>,
+}
+
+/// What an execution needs before it can run.
+pub(crate) struct Needed {
+    pub(crate) contents: Vec<Content>,
+    /// Whom it is for, who has the contents.
+    pub(crate) from: PeerId,
+    pub(crate) max_bytes: u64,
+    /// Sources to read for it.
+    pub(crate) unread: Vec<Unread>,
+    /// Which partition, of how many.
+    pub(crate) partition: (u32, u32),
 }
 
 impl Runs {
@@ -85,24 +101,40 @@ impl Runs {
 
 impl Hands {
     /// Fetches and keeps what an execution needs.
-    pub(crate) fn fetch(&self, execution: ExecutionId, contents: Vec<Content>, from: PeerId, max_bytes: u64) {
+    pub(crate) fn fetch(&self, execution: ExecutionId, needed: Needed) {
         let over = CancellationToken::new();
-        let run = Run { requester: from, dir: self.dir(execution), over: over.clone() };
+        let run = Run { requester: needed.from, dir: self.dir(execution), over: over.clone(), read: Vec::new() };
         self.runs.lock().insert(execution, run);
         self.kept.begin(Owner::Execution(execution));
         let hands = self.clone();
         tokio::spawn(async move {
-            let fetch = hands.fetch_all(execution, contents, from, max_bytes);
-            if let Some(result) = over.run_until_cancelled(fetch).await {
+            if let Some(result) = over.run_until_cancelled(hands.have_all(execution, needed)).await {
                 hands.tell(Input::Fetched(execution, result)).await;
             }
         });
     }
 
+    async fn have_all(&self, execution: ExecutionId, needed: Needed) -> Result<(), Failure> {
+        let Needed { contents, from, max_bytes, unread, partition } = needed;
+        let left = self.fetch_all(execution, contents, from, max_bytes).await?;
+        let read = self.reading.read(from == self.network.peer_id(), &unread, partition, left).await;
+        let read = read.map_err(|why| Failure::InputMissing(reason(why)))?;
+        let mounts = read.iter().map(|(mount, _)| mount.clone()).collect();
+        // What this node can read may be nobody else's business.
+        read.into_iter().for_each(|(_, guard)| self.kept.keep_secret(Owner::Execution(execution), guard));
+        if let Some(run) = self.runs.lock().get_mut(&execution) {
+            run.read = mounts;
+        }
+        Ok(())
+    }
+
     /// Runs a program.
     pub(crate) fn execute(&self, execution: ExecutionId, requester: PeerId, invocation: Invocation, timeout: Millis) {
-        let run = Run { requester, dir: self.dir(execution), over: CancellationToken::new() };
-        self.runs.lock().insert(execution, run.clone());
+        let mut runs = self.runs.lock();
+        let read = runs.remove(&execution).map(|fetched| fetched.read).unwrap_or_default();
+        let run = Run { requester, dir: self.dir(execution), over: CancellationToken::new(), read };
+        runs.insert(execution, run.clone());
+        drop(runs);
         let hands = self.clone();
         tokio::spawn(async move {
             let result = hands.run(execution, &run, invocation, Duration::from_millis(timeout)).await;
@@ -116,7 +148,7 @@ impl Hands {
     /// Runs a program of the past once more, and notes what is asked for.
     pub(crate) fn rerun(&self, execution: ExecutionId, again: Again) {
         let over = CancellationToken::new();
-        let run = Run { requester: again.requester, dir: self.dir(execution), over: over.clone() };
+        let run = Run { requester: again.requester, dir: self.dir(execution), over: over.clone(), read: Vec::new() };
         self.runs.lock().insert(execution, run.clone());
         self.kept.begin(Owner::Execution(execution));
         let hands = self.clone();
@@ -207,7 +239,7 @@ impl Hands {
         contents: Vec<Content>,
         from: PeerId,
         max_bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         // For inputs and outputs, until the execution lets go of its folder.
         let room = self.blobs.reserve(max_bytes).await.map_err(host)?;
         self.kept.hold(Owner::Execution(execution), room);
@@ -223,7 +255,7 @@ impl Hands {
             self.announcer.fetched(execution, content.hash, size);
             left = left.saturating_sub(size);
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Fetches what is missing of some content that is guarded or pinned; returns its size.
@@ -246,11 +278,14 @@ impl Hands {
         timeout: Duration,
     ) -> Result<Finished, Failure> {
         let executor = self.executor(&invocation)?;
-        let invocation = self.diverge(invocation);
+        let mut invocation = self.diverge(invocation);
+        invocation.inputs.extend(run.read.iter().cloned());
+        let read = run.read.iter().map(|mount| mount.content.hash).collect();
         let requester = run.requester;
         let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, cancel: run.over.clone() };
         let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
         let runner::Ran { claim, account, run_ms, result, .. } = ran;
+        let account = Account { inputs: read, ..account };
         self.kept.keep_result(Owner::Execution(execution), result.guard, requester, &self.blobs).await;
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;

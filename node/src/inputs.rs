@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::job::resolve::{ResolvedInput, module_folders};
-use shoal_protocol::job::spec::{InputSource, Job, Source};
+use shoal_protocol::job::spec::{InputSource, Job, Resolve, Source};
 use shoal_protocol::record::InputRecord;
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_store::blobs::Guard;
@@ -43,7 +43,10 @@ impl Node {
         let mut left = self.0.config.capacity.disk_bytes;
         for (index, input) in job.task.input_sources.iter().enumerate() {
             let told = |progress| watch(index, &input.target, progress);
-            let obtained = self.obtain(input, job.count, left, &told).await?;
+            let obtained = match input.resolve {
+                Resolve::Requester => self.obtain(input, job.count, left, &told).await?,
+                Resolve::Worker => Obtained::by_workers(),
+            };
             left = left.saturating_sub(obtained.bytes());
             records.push(obtained.record(input));
             let files = match obtained.parts.as_slice() {
@@ -83,6 +86,11 @@ impl Node {
 }
 
 impl Obtained {
+    /// Nobody knows yet what it holds.
+    fn by_workers() -> Self {
+        Self { parts: Vec::new(), origin: "read by each worker".into(), guards: Vec::new() }
+    }
+
     fn bytes(&self) -> u64 {
         self.parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }

@@ -72,10 +72,15 @@ impl Kept {
         self.add(owner, guard, offer);
     }
 
+    /// The same for what nobody else may fetch.
+    pub(crate) fn keep_secret(&self, owner: Owner, guard: Guard) {
+        self.add(owner, guard, self.offers.offer([]));
+    }
+
     /// The same for a result, which only its requester may fetch.
     pub(crate) async fn keep_result(&self, owner: Owner, guard: Guard, requester: PeerId, blobs: &Blobs) {
         self.offers.offer_result(requester, announcer::hashes(blobs, guard.content()).await);
-        self.add(owner, guard, self.offers.offer([]));
+        self.keep_secret(owner, guard);
     }
 
     /// Holds room on the disk until `owner` ends.

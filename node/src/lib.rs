@@ -24,6 +24,8 @@ mod publish;
 
 mod published;
 
+mod reading;
+
 mod outbox;
 
 mod runner;

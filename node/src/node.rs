@@ -1,6 +1,6 @@
 //! A running node: its parts, how they start, and how they stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use shoal_executors::{Executor, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
-use shoal_protocol::message::{Contact, ExecutorKind, Resources};
+use shoal_protocol::message::{Contact, ExecutorKind, Resources, SourceKind};
 use shoal_protocol::record;
 use shoal_store::blobs::{self, Blobs, BlobsConfig, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
@@ -36,6 +36,7 @@ use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::publish::Publishing;
 use crate::published::{self, Published, PublishedError};
+use crate::reading::Reading;
 use crate::records;
 
 /// Pause between two looks whether blobs have to make way.
@@ -219,6 +220,7 @@ impl Node {
             kept: kept.clone(),
             announcer: announcer.clone(),
             publishing: publishing.clone(),
+            reading: Reading { sources: sources.clone(), open: open_sources(&config) },
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
         };
@@ -522,7 +524,14 @@ fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
         capacity: config.capacity,
         labels: config.labels.clone(),
         operator: config.operator.clone(),
+        sources: open_sources(config),
     }
+}
+
+/// Sources that the operator opened to others and that can be read here at all.
+fn open_sources(config: &Config) -> BTreeSet<SourceKind> {
+    let has_ipfs = config.ipfs.api.is_some() || !config.ipfs.gateways.is_empty();
+    config.sources.iter().copied().filter(|kind| *kind != SourceKind::Ipfs || has_ipfs).collect()
 }
 
 /// A node without executors still runs its own jobs when it is alone, so the engine is always there.

@@ -83,6 +83,9 @@ pub enum ReplayError {
         /// How many there are.
         partitions: u32,
     },
+    /// Workers read some of its inputs.
+    #[error("the workers of job {0} read inputs themselves, which may hold something else now: it cannot be run again")]
+    Unread(JobId),
     /// Another replay is under way.
     #[error("another job is being replayed or compared on this node: wait until that is done")]
     Busy,
@@ -168,6 +171,9 @@ impl Node {
         cancel: CancellationToken,
     ) -> Result<Ran, ReplayError> {
         let work: Work = wire::parse(&job.submission.work).expect("a saved job has the work that we encoded");
+        if !work.invocation.unread.is_empty() {
+            return Err(ReplayError::Unread(job.job));
+        }
         let invocation = work.partition(partition);
         let _inputs = self.obtain_inputs(&invocation).await?;
         let dir = DataDir::new(&self.config().data_dir).work().join(FOLDER);

@@ -61,6 +61,7 @@ impl Run<'_> {
             memory_bytes: finished.peak_memory_bytes,
             calls: finished.calls.count,
             calls_digest: finished.calls.digest,
+            inputs: Vec::new(),
             backtrace: clip(finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES),
         };
         let claim = Claim { outcome: finished.outcome, result: result.content.hash };

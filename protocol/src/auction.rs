@@ -8,7 +8,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::id::PeerId;
-use crate::message::{Bid, Constraint, Contact, ExecutorKind, Needs, Operator, Reason, Resource, Resources};
+use crate::message::{
+    Bid, Constraint, Contact, ExecutorKind, Needs, Operator, Reason, Resource, Resources, SourceKind,
+};
 
 /// The highest cost a bid can name.
 pub const MAX_COST: u16 = 10_000;
@@ -26,6 +28,8 @@ pub struct Offering {
     pub labels: BTreeMap<String, String>,
     /// Who operates it, if declared.
     pub operator: Option<String>,
+    /// Sources that it reads for others.
+    pub sources: BTreeSet<SourceKind>,
 }
 
 /// Whether a worker could run a job with all its capacity free; if not, why.
@@ -37,6 +41,9 @@ pub fn could_run(offering: &Offering, needs: &Needs) -> Result<(), Reason> {
     }
     if let Some(failed) = needs.constraints.iter().find(|constraint| !satisfied(constraint, &offering.labels)) {
         return Err(Reason::Constraint(failed.key.clone()));
+    }
+    if let Some(kind) = needs.sources.iter().find(|kind| !offering.sources.contains(kind)) {
+        return Err(Reason::NoSource(*kind));
     }
     let wanted = amounts(&needs.resources).into_iter().zip(amounts(&offering.capacity));
     for ((resource, want), (_, have)) in wanted {
@@ -195,6 +202,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NoExecutor(kind) => write!(f, "no {kind} executor"),
+            Reason::NoSource(kind) => write!(f, "reads no {kind} sources for others"),
             Reason::OtherProfile(profile) => write!(f, "its profile is {profile}"),
             Reason::TooLarge(Resource::Cpu, want, have) => {
                 write!(f, "CPU {} > {}", thousandths(*want), thousandths(*have))
@@ -244,6 +252,7 @@ mod tests {
             inputs: Vec::new(),
             input_bytes: 0,
             constraints: Vec::new(),
+            sources: Vec::new(),
         }
     }
 
@@ -253,6 +262,7 @@ mod tests {
             capacity: Resources { cpu_millis: 2_000, memory_bytes: 3 << 30, disk_bytes: 0, gpus: 0 },
             labels: [("zone".into(), "eu".into()), ("cores".into(), "8".into())].into(),
             operator: None,
+            sources: BTreeSet::new(),
         }
     }
 

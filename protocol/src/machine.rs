@@ -18,7 +18,7 @@ use crate::message::{Contact, Ending, Message, Resources, Settle};
 use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
-use crate::task::{Content, Failure, Invocation};
+use crate::task::{Content, Failure, Invocation, Unread};
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
 use crate::trace::{Rerun, TraceRequest};
@@ -80,8 +80,12 @@ pub enum Output {
         from: PeerId,
         /// The most they may hold together, in bytes.
         max_bytes: u64,
+        /// Sources to read as well, for the requester.
+        unread: Vec<Unread>,
+        /// Which partition it is, and of how many.
+        partition: (u32, u32),
     },
-    /// Run a program; then say [`Input::Executed`].
+    /// Run a program with what was fetched and read; then say [`Input::Executed`].
     Execute {
         /// As which execution.
         execution: ExecutionId,

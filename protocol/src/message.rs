@@ -2,15 +2,17 @@
 //!
 //! `Announce` and `Bid` are gossiped; everything else goes directly between the two peers concerned.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
+use crate::job::spec::Source;
 use crate::limits::{
     MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
-    MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
+    MAX_INPUTS, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
 };
 use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
@@ -92,6 +94,21 @@ pub struct Needs {
     pub input_bytes: u64,
     /// Conditions on the worker's labels.
     pub constraints: Vec<Constraint>,
+    /// Sources that the worker reads itself, each kind once.
+    pub sources: Vec<SourceKind>,
+}
+
+/// A kind of source outside of the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum SourceKind {
+    /// Files on the web.
+    Url,
+    /// Objects of S3.
+    S3,
+    /// Content of IPFS.
+    Ipfs,
+    /// Paths of the worker's machine.
+    Local,
 }
 
 /// An engine that a worker may have.
@@ -200,6 +217,8 @@ pub enum Reason {
     Constraint(String),
     /// Its operator does not want it.
     Policy(String),
+    /// It does not read sources of this kind for others.
+    NoSource(SourceKind),
 }
 
 /// One kind of resource.
@@ -444,6 +463,7 @@ impl Announce {
         within("excluded", self.excluded.len(), MAX_EXCLUDED)?;
         within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
         within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;
+        within("sources", self.needs.sources.len(), SourceKind::ALL.len())?;
         text("profile", &self.needs.profile)?;
         for constraint in &self.needs.constraints {
             text("constraint key", &constraint.key)?;
@@ -476,7 +496,32 @@ impl TraceAnswer {
 
 impl Account {
     fn check(&self) -> Result<(), OutOfBounds> {
+        within("inputs read", self.inputs.len(), MAX_INPUTS)?;
         within("backtrace", self.backtrace.len(), MAX_BACKTRACE_BYTES)
+    }
+}
+
+impl SourceKind {
+    /// Every kind, with its name on the command line.
+    pub const ALL: [(&str, Self); 4] =
+        [("url", Self::Url), ("s3", Self::S3), ("ipfs", Self::Ipfs), ("local", Self::Local)];
+
+    /// The kind of a source; none of content that is the same wherever it is read.
+    pub fn of(source: &Source) -> Option<Self> {
+        match source {
+            Source::UrlDownload(_) => Some(Self::Url),
+            Source::S3(_) => Some(Self::S3),
+            Source::Ipfs(_) => Some(Self::Ipfs),
+            Source::LocalDirectory(_) => Some(Self::Local),
+            Source::Blob(_) | Source::Inline(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
     }
 }
 
@@ -491,7 +536,7 @@ impl Reason {
     fn check(&self) -> Result<(), OutOfBounds> {
         match self {
             Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) => text("reason", words),
-            Reason::NoExecutor(_) | Reason::TooLarge(..) | Reason::Busy => Ok(()),
+            Reason::NoExecutor(_) | Reason::TooLarge(..) | Reason::Busy | Reason::NoSource(_) => Ok(()),
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Invocation {
     pub environment: BTreeMap<String, String>,
     /// What is mounted read-only, in target order.
     pub inputs: Vec<Mount>,
+    /// What each worker reads itself and mounts read-only, in target order: it may hold something else for each.
+    pub unread: Vec<Unread>,
     /// What is collected afterwards, in name order.
     pub result_paths: Vec<ResultPath>,
     /// Deterministic limits.
@@ -77,6 +79,15 @@ pub struct Mount {
     pub target: String,
     /// What is mounted there: a file or a folder.
     pub content: Content,
+}
+
+/// An input that each worker reads itself, and where the program finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Absolute path, normalised, without `..`.
+    pub target: String,
+    /// The source, as JSON of a job file.
+    pub source: String,
 }
 
 /// An input that differs between partitions, and where the program finds its part.
@@ -203,6 +214,8 @@ pub struct Account {
     pub calls: u64,
     /// A digest of all calls with their arguments and results, in order.
     pub calls_digest: [u8; 32],
+    /// What the sources held that the worker read itself, in the order of the invocation.
+    pub inputs: Vec<BlobHash>,
     /// Where a trap happened, innermost frame first, a line each; at most
     /// [`MAX_BACKTRACE_BYTES`](crate::limits::MAX_BACKTRACE_BYTES) bytes. Empty without a trap.
     pub backtrace: String,

@@ -38,7 +38,14 @@ fn resources() -> Resources {
 
 fn account() -> Account {
     let (fuel, memory_bytes, calls) = (1_000_000, 65_536, 12);
-    Account { fuel, memory_bytes, calls, calls_digest: [17; 32], backtrace: "main\n_start".into() }
+    Account {
+        fuel,
+        memory_bytes,
+        calls,
+        calls_digest: [17; 32],
+        inputs: vec![BlobHash([21; 32])],
+        backtrace: "main\n_start".into(),
+    }
 }
 
 /// One of each, with every field set.
@@ -53,6 +60,7 @@ fn messages() -> Vec<Message> {
         inputs: vec![(content, 1_000_000)],
         input_bytes: 1_100_000,
         constraints: vec![constraint],
+        sources: vec![SourceKind::S3, SourceKind::Local],
     };
     let announce = Announce {
         job,

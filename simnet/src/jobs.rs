@@ -41,6 +41,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         engine: Engine::Wasm(wasm),
         environment: BTreeMap::new(),
         inputs: vec![Mount { target: "/input".into(), content: input }],
+        unread: Vec::new(),
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: MEMORY_BYTES, fuel: 1 << 40, output_bytes: OUTPUT_BYTES },
     };
@@ -63,6 +64,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
             inputs: vec![(input, input_bytes)],
             input_bytes,
             constraints: Vec::new(),
+            sources: Vec::new(),
         },
         partitions: load.partitions,
         policy: Policy { agreement: load.agreement, executions: load.executions, max_executions: load.max_executions },

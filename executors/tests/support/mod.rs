@@ -60,7 +60,7 @@ pub fn job(module: impl AsRef<[u8]>) -> Job {
     });
     let limits = Limits { memory_bytes: 64 << 20, fuel: 20_000_000_000, output_bytes: 64 << 20 };
     let (environment, inputs, result_paths) = (BTreeMap::new(), vec![], vec![]);
-    let invocation = Invocation { engine, environment, inputs, result_paths, limits };
+    let invocation = Invocation { engine, environment, inputs, unread: Vec::new(), result_paths, limits };
     let (timeout, cancel) = (Duration::from_secs(120), CancellationToken::new());
     Job { blobs, invocation, inputs: vec![], timeout, trace: None, cancel }
 }

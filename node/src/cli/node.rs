@@ -47,6 +47,9 @@ pub(super) struct NodeFlags {
     /// Executors that run jobs of others; `none` for a node that only submits
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     executors: Vec<String>,
+    /// Sources that jobs of others may have this node read [possible: url, s3, ipfs, local; default: none]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sources: Vec<String>,
     /// Memory for all executions together, for example 4GiB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
@@ -122,6 +125,7 @@ impl From<NodeFlags> for Settings {
             mesh: flags.mesh,
             api_listen: flags.api_listen,
             executors: Some(flags.executors).filter(|executors| !executors.is_empty()),
+            sources: Some(flags.sources).filter(|sources| !sources.is_empty()),
             max_memory: flags.max_memory,
             max_cpu: flags.max_cpu,
             max_disk: flags.max_disk,

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use shoal_protocol::job::spec::{
-    DEFAULT_ENTRYPOINT, Engine, InputSource, Job, NetworkKind, Source, Task, Verification, VerificationKind,
+    DEFAULT_ENTRYPOINT, Engine, InputSource, Job, NetworkKind, Resolve, Source, Task, Verification, VerificationKind,
     Wasm as Program,
 };
 use shoal_protocol::job::{input, selector};
+use shoal_protocol::message::SourceKind;
 
 use super::run::{self, RunFlags};
 use super::spec::{self, Described};
@@ -62,6 +63,9 @@ pub(super) struct TaskFlags {
     /// An input: a path, blob hash or URI, and where the program finds it [default target: /inputs] (repeatable)
     #[arg(short, long, value_name = "SRC[:DST]")]
     input: Vec<String>,
+    /// Who reads inputs that are not in the mesh: this node once, or each worker when it runs the job
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
+    resolve: ResolveFlag,
     /// A folder or file that is part of the result (repeatable)
     #[arg(short, long, value_name = "NAME:PATH")]
     output: Vec<String>,
@@ -122,6 +126,16 @@ pub(super) struct TaskFlags {
     /// Where results go [default: blob]
     #[arg(short, long, value_name = "PUBLISHER")]
     publisher: Option<String>,
+}
+
+/// Who reads sources.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ResolveFlag {
+    /// The node that takes the job, once: every execution sees the same.
+    #[default]
+    Requester,
+    /// Each worker: a path is one of its machine, and executions may see different things.
+    Worker,
 }
 
 /// Kinds of network, in Bacalhau's spelling.
@@ -218,7 +232,14 @@ fn check_module(path: &Path) -> Result<()> {
 
 impl TaskFlags {
     fn inputs(&self) -> Result<Vec<InputSource>> {
-        let read = |text: &String| input::input(text).with_context(|| format!("--input {text}"));
+        let read = |text: &String| {
+            let mut read = input::input(text).with_context(|| format!("--input {text}"))?;
+            // What goes by its hash is the same for everybody.
+            if SourceKind::of(&read.source).is_some() {
+                read.resolve = self.resolve.into();
+            }
+            Ok(read)
+        };
         self.input.iter().map(read).collect()
     }
 
@@ -285,6 +306,15 @@ where
         *place = text.parse().with_context(|| flag.to_owned())?;
     }
     Ok(())
+}
+
+impl From<ResolveFlag> for Resolve {
+    fn from(flag: ResolveFlag) -> Self {
+        match flag {
+            ResolveFlag::Requester => Resolve::Requester,
+            ResolveFlag::Worker => Resolve::Worker,
+        }
+    }
 }
 
 impl From<NetworkFlag> for NetworkKind {

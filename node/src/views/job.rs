@@ -84,8 +84,10 @@ pub struct InputView {
     pub hash: Option<BlobHash>,
     /// Its bytes; those of all its parts, if it is divided.
     pub bytes: u64,
-    /// Number of its parts: one, or one for each partition.
+    /// Number of its parts: one, or one for each partition; none if workers read it.
     pub parts: u32,
+    /// Who read it: `requester`, or `worker`.
+    pub read_by: String,
 }
 
 /// An execution.
@@ -122,6 +124,9 @@ pub struct ExecutionView {
     pub host_calls: Option<u64>,
     /// The digest of those calls, in hexadecimal: the same wherever an invocation is run honestly.
     pub host_calls_digest: Option<String>,
+    /// What the sources held that the worker read itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs_read: Vec<BlobHash>,
     /// Where a trap happened.
     pub backtrace: Option<String>,
     /// Why it is no vote.
@@ -155,6 +160,10 @@ pub struct VerificationView {
     pub result_hash: Option<BlobHash>,
     /// Whether independent executions agree on every partition.
     pub verified: bool,
+    /// Whether workers read inputs themselves, so that they may have run on different ones.
+    pub read_by_workers: bool,
+    /// Whether executions of one partition did run on different ones, as their workers say.
+    pub inputs_differ: bool,
     /// The same for each partition.
     pub partitions: Vec<PartitionView>,
 }
@@ -292,6 +301,7 @@ impl From<&InputRecord> for InputView {
             hash: input.content.map(|content| content.hash),
             bytes: input.bytes,
             parts: input.parts,
+            read_by: if input.parts == 0 { "worker" } else { "requester" }.into(),
         }
     }
 }
@@ -315,6 +325,7 @@ impl From<&ExecutionRecord> for ExecutionView {
             peak_memory_bytes: account.map(|account| account.memory_bytes),
             host_calls: account.map(|account| account.calls),
             host_calls_digest: account.map(|account| HEXLOWER.encode(&account.calls_digest)),
+            inputs_read: account.map(|account| account.inputs.clone()).unwrap_or_default(),
             backtrace: account.map(|account| account.backtrace.clone()).filter(|frames| !frames.is_empty()),
             failure: execution.failure.as_ref().map(ToString::to_string),
             create_time: nanos(execution.awarded),
@@ -346,12 +357,24 @@ impl VerificationView {
                 _ => None,
             },
             verified: !partitions.is_empty() && partitions.iter().all(|partition| partition.verified),
+            read_by_workers: job.submission.inputs.iter().any(|input| input.parts == 0),
+            inputs_differ: (0..job.submission.partitions).any(|index| inputs_differ(index, executions)),
             partitions,
         }
     }
 
     /// Whether the result is verified, and by what.
     pub fn in_words(&self) -> String {
+        match (self.read_by_workers, self.inputs_differ) {
+            (false, _) => self.agreement_in_words(),
+            (true, false) => format!("{}; each worker read inputs itself", self.agreement_in_words()),
+            (true, true) => {
+                format!("{}; each worker read inputs itself, and not all read the same", self.agreement_in_words())
+            }
+        }
+    }
+
+    fn agreement_in_words(&self) -> String {
         let (agreed, votes) = (self.agreed, self.agreed + self.dissented);
         match (self.verified, agreed) {
             (true, _) => format!("yes: {agreed} of {votes} executions agree"),
@@ -410,6 +433,14 @@ impl From<&Event> for EventView {
     }
 }
 
+/// Whether executions of a partition read different inputs.
+fn inputs_differ(index: u32, executions: &[ExecutionRecord]) -> bool {
+    let here = executions.iter().filter(|one| one.partition == index);
+    let mut read = here.filter_map(|one| one.account.as_ref()).map(|account| &account.inputs);
+    let first = read.next();
+    read.any(|inputs| Some(inputs) != first)
+}
+
 /// The moment of a view, back from its nanoseconds.
 pub fn moment(nanos: u64) -> Time {
     Time(nanos / 1_000_000)
@@ -448,6 +479,7 @@ mod tests {
             inputs: Vec::new(),
             input_bytes: 0,
             constraints: Vec::new(),
+            sources: Vec::new(),
         };
         let submission = Submission {
             spec: r#"{"Name": "count", "Type": "batch", "Tasks": [{"Engine": {"Type": "wasm"}}]}"#.into(),

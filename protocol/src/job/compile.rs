@@ -2,20 +2,22 @@
 //!
 //! Two jobs that compute the same compile to the same bytes, whoever wrote them and however they are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::BlobHash;
 use crate::job::parse::LEGACY_IMPORTS;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::Problems;
 use crate::job::resolve::{Resolved, ResolvedInput, host_variables};
-use crate::job::spec::{Engine, InputSource, Job, Resources, Timeouts, Wasm};
+use crate::job::spec::{Engine, InputSource, Job, Resolve, Resources, Timeouts, Wasm};
 use crate::job::{support, validate};
 use crate::limits::{
     DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
 };
-use crate::message::{self, ExecutorKind, Needs};
-use crate::task::{self, Content, ContentKind, Divided, ImportModule, Invocation, Limits, Mount, ResultPath, Work};
+use crate::message::{self, ExecutorKind, Needs, SourceKind};
+use crate::task::{
+    self, Content, ContentKind, Divided, ImportModule, Invocation, Limits, Mount, ResultPath, Unread, Work,
+};
 use crate::time::Millis;
 use crate::wire::canonical;
 
@@ -54,6 +56,9 @@ pub enum CompileError {
         /// The job's partitions.
         partitions: u32,
     },
+    /// A module would be read by workers.
+    #[error("the module at '{0}' cannot be read by workers, since it must be the same for all: leave its Resolve out")]
+    UnreadModule(String),
     /// A module is a folder without a module, or is not in its folder.
     #[error("no module at '{0}': an input or a file in it must be the module")]
     NoModule(String),
@@ -96,6 +101,7 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
         }),
         environment,
         inputs: mounts(wasm, &inputs),
+        unread: unread(&inputs),
         result_paths: result_paths(job),
         limits: limits(&job.task.resources),
     };
@@ -114,9 +120,11 @@ fn pair<'a>(job: &'a Job, resolved: &'a [ResolvedInput]) -> Result<Vec<Pair<'a>>
         return Err(CompileError::Unresolved { inputs: inputs.len(), resolved: resolved.len() });
     }
     let pairs: Vec<Pair<'a>> = inputs.iter().zip(resolved).collect();
-    let odd =
-        |resolved: &ResolvedInput| !matches!(resolved.parts.len(), parts if parts == 1 || parts == job.count as usize);
-    match pairs.iter().find(|(_, resolved)| odd(resolved)) {
+    let odd = |(input, resolved): &&Pair<'_>| match (input.resolve, resolved.parts.len()) {
+        (Resolve::Worker, parts) => parts != 0,
+        (Resolve::Requester, parts) => parts != 1 && parts != job.count as usize,
+    };
+    match pairs.iter().find(odd) {
         None => Ok(pairs),
         Some((input, resolved)) => {
             let (target, parts) = (input.target.clone(), resolved.parts.len());
@@ -163,6 +171,9 @@ fn module(path: &str, inputs: &[Pair<'_>]) -> Result<Module, CompileError> {
     // The longest target, so the least that remains, is the input that is meant.
     let (rest, resolved) = found.min_by_key(|(rest, _)| rest.len()).ok_or_else(missing)?;
     // What differs between partitions is no program.
+    if resolved.parts.is_empty() {
+        return Err(CompileError::UnreadModule(path.to_owned()));
+    }
     let (content, bytes) = resolved.common().ok_or_else(missing)?;
     match (content.kind, rest.as_str()) {
         (ContentKind::Raw, "") => Ok((content.hash, bytes)),
@@ -204,9 +215,21 @@ fn mounts(wasm: &Wasm, inputs: &[Pair<'_>]) -> Vec<Mount> {
     mounts
 }
 
+/// What workers read themselves, by target.
+fn unread(inputs: &[Pair<'_>]) -> Vec<Unread> {
+    let unread = inputs.iter().filter(|(input, _)| input.resolve == Resolve::Worker);
+    let unread = unread.filter_map(|(input, _)| {
+        let source = serde_json::to_string(&input.source).expect("a source is plain data");
+        Some(Unread { target: normalised(&input.target)?, source })
+    });
+    let mut unread: Vec<Unread> = unread.collect();
+    unread.sort_by(|a, b| a.target.cmp(&b.target));
+    unread
+}
+
 /// What differs between partitions, by target.
 fn divided(inputs: &[Pair<'_>]) -> Vec<Divided> {
-    let divided = inputs.iter().filter(|(_, resolved)| resolved.common().is_none());
+    let divided = inputs.iter().filter(|(_, resolved)| !resolved.parts.is_empty() && resolved.common().is_none());
     let divided = divided.filter_map(|(input, resolved)| {
         let parts = resolved.parts.iter().map(|(content, _)| *content).collect();
         Some(Divided { target: normalised(&input.target)?, parts })
@@ -247,6 +270,8 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
         operator: constraint.operator,
         values: constraint.values.clone(),
     });
+    let unread = inputs.iter().filter(|(input, _)| input.resolve == Resolve::Worker);
+    let sources: BTreeSet<SourceKind> = unread.filter_map(|(input, _)| SourceKind::of(&input.source)).collect();
     // Nobody knows yet which partition a worker will get: the largest one is the price, and none is named.
     let largest = inputs.iter().filter(|(_, resolved)| resolved.common().is_none());
     let largest = largest.map(|(_, resolved)| resolved.parts.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0));
@@ -259,6 +284,7 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
         inputs: Vec::new(),
         input_bytes,
         constraints: constraints.collect(),
+        sources: sources.into_iter().collect(),
     };
     let size = canonical(&needs).len();
     if size > MAX_NEEDS_BYTES {

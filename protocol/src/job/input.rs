@@ -4,8 +4,8 @@
 
 use crate::job::problem::quoted;
 use crate::job::spec::{
-    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, ResultPath, S3Partition,
-    S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
+    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, Resolve, ResultPath,
+    S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
 };
 use crate::task::ContentKind;
 
@@ -51,7 +51,7 @@ pub fn input(text: &str) -> Result<InputSource, InputError> {
     let parts = if is_long(text) { long(text)? } else { short(text) };
     let source = source(parts.source, &parts.options)?;
     let target = parts.target.unwrap_or(DEFAULT_TARGET).to_owned();
-    Ok(InputSource { source, alias: String::new(), target })
+    Ok(InputSource { source, alias: String::new(), target, resolve: Resolve::Requester })
 }
 
 /// Reads `-I`: a module and the path (and import name) that it gets, `SOURCE:NAME`.
@@ -59,7 +59,12 @@ pub fn import_module(text: &str) -> Result<InputSource, InputError> {
     let parts = if is_long(text) { long(text)? } else { short(text) };
     let wrong = || form(text, "a module with its import name", "math.wasm:math");
     let target = parts.target.ok_or_else(wrong)?.to_owned();
-    Ok(InputSource { source: source(parts.source, &parts.options)?, alias: String::new(), target })
+    Ok(InputSource {
+        source: source(parts.source, &parts.options)?,
+        alias: String::new(),
+        target,
+        resolve: Resolve::Requester,
+    })
 }
 
 /// Reads a source alone: a path, a blob hash, or a URI.

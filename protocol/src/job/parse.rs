@@ -14,7 +14,7 @@ use crate::job::node::{Bounds, Node};
 use crate::job::problem::{Problem, Problems};
 use crate::job::read::{Fields, Reader};
 use crate::job::spec::{
-    Constraint, DEFAULT_NAMESPACE, Engine, Job, JobKind, OPERATORS, Verification, VerificationKind,
+    Constraint, DEFAULT_NAMESPACE, Engine, Job, JobKind, OPERATORS, Source, Verification, VerificationKind,
 };
 use crate::limits::{MAX_EXECUTIONS, MAX_PARTITIONS};
 
@@ -59,6 +59,15 @@ pub fn parse(text: &str) -> Result<Parsed, ParseError> {
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::Error> {
     let node = Bounds::default().seed().deserialize(deserializer)?;
     read(node).map(|parsed| parsed.job).map_err(D::Error::custom)
+}
+
+/// Reads one source, in the form in which it is written in a job: what an invocation holds of sources that workers read.
+pub fn source(text: &str) -> Result<Source, ParseError> {
+    let node = json(text).map_err(|why| ParseError::Syntax(why.to_string()))?;
+    let mut reader = Reader::default();
+    let source = reader.source("Source".to_owned(), Some(node));
+    reader.problems.into_result()?;
+    source.ok_or_else(|| ParseError::Syntax("there is no source".to_owned()))
 }
 
 fn document(text: &str) -> Result<Node, ParseError> {

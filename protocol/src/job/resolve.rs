@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::id::BlobHash;
 use crate::job::paths::normalised;
-use crate::job::spec::{Engine, HOST_VARIABLE_PREFIX, Job, Source};
+use crate::job::spec::{Engine, HOST_VARIABLE_PREFIX, Job, Resolve, Source};
 use crate::task::Content;
 
 /// An input that is a path of the submitting machine.
@@ -50,7 +50,7 @@ pub struct Resolved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedInput {
     /// The file or folder and its size in bytes (of a folder, that of all its files together): one for all partitions,
-    /// or one for each.
+    /// or one for each; nothing where workers read it.
     pub parts: Vec<(Content, u64)>,
     /// Of a folder that [`module_folders`] names: its files by relative path, each with its size in bytes.
     pub files: BTreeMap<String, (BlobHash, u64)>,
@@ -64,10 +64,12 @@ impl ResolvedInput {
     }
 }
 
-/// The inputs that are paths of the submitting machine. Writable ones are not among them: no blob can replace them.
+/// The inputs that are paths of the submitting machine, and not of workers. Writable ones are not among them: no blob can replace them.
 pub fn local_paths(job: &Job) -> Vec<LocalPath<'_>> {
     let found = job.task.input_sources.iter().enumerate().filter_map(|(input, source)| match &source.source {
-        Source::LocalDirectory(local) if !local.read_write => Some(LocalPath { input, path: &local.source_path }),
+        Source::LocalDirectory(local) if !local.read_write && source.resolve == Resolve::Requester => {
+            Some(LocalPath { input, path: &local.source_path })
+        }
         _ => None,
     });
     found.collect()

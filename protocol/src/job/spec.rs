@@ -10,8 +10,8 @@ mod source;
 use std::collections::BTreeMap;
 
 pub use source::{
-    BlobRoot, BlobSource, CreateAs, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, S3Partition,
-    S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
+    BlobRoot, BlobSource, CreateAs, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, Resolve,
+    S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
 };
 
 use serde::ser::SerializeStruct;

@@ -252,6 +252,7 @@ fn work() -> Work {
         engine: Engine::Wasm(wasm),
         environment: BTreeMap::new(),
         inputs: Vec::new(),
+        unread: Vec::new(),
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
@@ -266,6 +267,7 @@ fn submission(policy: Policy) -> Submission {
         inputs: Vec::new(),
         input_bytes: 0,
         constraints: Vec::new(),
+        sources: Vec::new(),
     };
     Submission {
         spec: "{}".into(),

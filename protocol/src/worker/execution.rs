@@ -74,6 +74,8 @@ impl Execution {
             contents: work.partition(record.partition).contents(),
             from: requester,
             max_bytes: record.resources.disk_bytes,
+            unread: work.invocation.unread.clone(),
+            partition: (record.partition, work.partitions),
         });
         Self { record, work, phase: Phase::Fetching { progress: ctx.now + FIRST_PROGRESS_MS } }
     }

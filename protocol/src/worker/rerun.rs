@@ -52,6 +52,9 @@ impl Worker {
     fn run_again(&mut self, ctx: &mut Context<'_>, from: PeerId, please: TracePlease) -> Result<(), &'static str> {
         let TracePlease { award, number, request } = please;
         let work = self.check(ctx, from, &award)?;
+        if !work.invocation.unread.is_empty() {
+            return Err("it read sources that may hold something else now");
+        }
         let traces = *self.ended.get(&award.execution).ok_or("it remembers no such execution")?;
         if traces >= MAX_TRACES {
             return Err("it was looked into often enough");

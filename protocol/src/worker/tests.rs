@@ -32,6 +32,7 @@ fn work() -> Vec<u8> {
         engine: Engine::Wasm(wasm),
         environment: BTreeMap::new(),
         inputs: Vec::new(),
+        unread: Vec::new(),
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
@@ -72,6 +73,7 @@ fn announcement() -> Announce {
         inputs: Vec::new(),
         input_bytes: 0,
         constraints: Vec::new(),
+        sources: Vec::new(),
     };
     Announce {
         job: job(),

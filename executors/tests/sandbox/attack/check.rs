@@ -111,7 +111,8 @@ impl Place {
         let result = |(name, path): (&str, &str)| ResultPath { name: name.into(), path: path.into() };
         let result_paths = RESULTS.map(result).into();
         let environment = BTreeMap::from([("KEY".into(), "value".into())]);
-        let invocation = Invocation { engine, environment, inputs: vec![], result_paths, limits: LIMITS };
+        let invocation =
+            Invocation { engine, environment, inputs: vec![], unread: vec![], result_paths, limits: LIMITS };
         let input = |target: &str, path| StagedInput { target: target.into(), path: self.at(path) };
         let inputs = vec![input("/in", "inputs"), input("/dev/stdin", "script")];
         let task = Task { invocation, inputs, work_dir: self.at("work"), timeout: TIMEOUT, trace: None };

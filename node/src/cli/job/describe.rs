@@ -74,7 +74,8 @@ fn head(job: &JobView) -> Vec<(&'static str, String)> {
 
 fn inputs(inputs: &[InputView]) -> String {
     let row = |input: &InputView| {
-        let content = input.hash.map_or_else(|| format!("{} parts", input.parts), |hash| hash.short());
+        let parts = || if input.parts == 0 { "-".to_owned() } else { format!("{} parts", input.parts) };
+        let content = input.hash.map_or_else(parts, |hash| hash.short());
         [input.target.clone(), input.kind.clone(), content, output::size(input.bytes), input.origin.clone()]
     };
     output::table(["input", "source", "content", "bytes", "origin"], inputs.iter().map(row))

@@ -62,6 +62,7 @@ fn a_job_compiles_to_what_determines_its_result() {
         }),
         environment: [("BACALHAU_JOB_TYPE", "batch"), ("LANGUAGE", "en")].map(|(k, v)| (k.into(), v.into())).into(),
         inputs: vec![Mount { target: "/data".into(), content: text }],
+        unread: Vec::new(),
         result_paths: vec![ResultPath { name: "counts".into(), path: "/outputs/counts".into() }],
         limits: Limits { memory_bytes: 64 << 20, fuel: DEFAULT_FUEL, output_bytes: 10_000_000 },
     };
@@ -175,6 +176,26 @@ fn local_and_inline_sources_are_found_and_replaced() {
     assert!(local_paths(&job).is_empty() && inline_data(&job).is_empty());
     let error = support::check(&job).unwrap_err().to_string();
     assert!(error.contains("is a writable local folder"), "{error}");
+}
+
+#[test]
+fn what_workers_read_is_part_of_the_invocation_and_of_the_needs() {
+    let mut job = wasm_job("EntryModule: /m.wasm", &["/m.wasm", "/data"]);
+    let url = crate::job::spec::UrlSource { url: "https://example.org/a".into(), checksum_sha256: String::new() };
+    job.task.input_sources[1].source = Source::UrlDownload(url.clone());
+    job.task.input_sources[1].resolve = Resolve::Worker;
+    let nothing = ResolvedInput { parts: Vec::new(), files: BTreeMap::new() };
+    let (work, needs) = compile(&job, &resolved(vec![file(1, 10), nothing])).unwrap();
+    let [unread] = work.invocation.unread.as_slice() else { panic!("{work:?}") };
+    assert_eq!(unread.target, "/data");
+    assert_eq!(crate::job::parse::source(&unread.source), Ok(Source::UrlDownload(url)));
+    assert_eq!((needs.sources, needs.input_bytes), (vec![SourceKind::Url], 10));
+    assert!(work.divided.is_empty() && work.invocation.inputs.is_empty());
+
+    job.task.input_sources.swap(0, 1);
+    job.task.input_sources[1].resolve = Resolve::Worker;
+    let error = crate::job::validate(&job).unwrap_err().to_string();
+    assert!(error.contains("inline content is the same wherever it is read"), "{error}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn inputs_are_read_in_short_and_long_form() {
         ("data:text/plain,hello", Source::Inline(InlineSource { url: "data:text/plain,hello".into() }), "/inputs"),
     ];
     for (text, source, target) in table {
-        let expected = InputSource { source, alias: String::new(), target: target.into() };
+        let expected = InputSource { source, alias: String::new(), target: target.into(), resolve: Resolve::Requester };
         assert_eq!(input(text), Ok(expected), "{text}");
     }
 }

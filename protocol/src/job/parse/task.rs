@@ -5,8 +5,8 @@ use crate::job::problem::quoted;
 use crate::job::read::{Fields, Reader};
 use crate::job::spec::{
     BlobRoot, BlobSource, CreateAs, DEFAULT_ENTRYPOINT, Docker, Engine, InlineSource, InputSource, IpfsSource,
-    LocalSource, Network, NetworkKind, Port, Publisher, Resources, ResultPath, S3Partition, S3PartitionBy, S3Publisher,
-    S3Source, Source, Task, Timeouts, UrlSource, Wasm,
+    LocalSource, Network, NetworkKind, Port, Publisher, Resolve, Resources, ResultPath, S3Partition, S3PartitionBy,
+    S3Publisher, S3Source, Source, Task, Timeouts, UrlSource, Wasm,
 };
 use crate::limits::MAX_EXECUTION_MS;
 use crate::task::ContentKind;
@@ -161,14 +161,16 @@ impl Reader {
         let mut fields = self.fields(path, Some(node));
         let source = fields.take("Source");
         let source = self.source(fields.path_of("Source"), source);
+        const READERS: [(&str, Resolve); 2] = [("requester", Resolve::Requester), ("worker", Resolve::Worker)];
+        let resolve = self.choice(&mut fields, "Resolve", &READERS).unwrap_or_default();
         let alias = self.text(&mut fields, "Alias").unwrap_or_default();
         let target = self.text(&mut fields, "Target").filter(|target| !target.is_empty());
         self.close(&fields);
         let target = target.or(default_target.map(str::to_owned)).unwrap_or_default();
-        Some(InputSource { source: source?, alias, target })
+        Some(InputSource { source: source?, alias, target, resolve })
     }
 
-    fn source(&mut self, path: String, node: Option<Node>) -> Option<Source> {
+    pub(super) fn source(&mut self, path: String, node: Option<Node>) -> Option<Source> {
         const KINDS: [(&str, SourceKind); 8] = [
             ("blob", SourceKind::Blob),
             ("inline", SourceKind::Inline),

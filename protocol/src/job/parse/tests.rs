@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::job::spec::{
-    BlobRoot, BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, ResultPath, S3Publisher,
-    S3Source, Source, Task, Wasm,
+    BlobRoot, BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, Resolve, ResultPath,
+    S3Publisher, S3Source, Source, Task, Wasm,
 };
 use crate::job::units::{Bytes, Cpu};
 use crate::message::Operator;
@@ -270,7 +270,10 @@ fn publisher() -> impl Strategy<Value = Publisher> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    let input = (source(), name(), name()).prop_map(|(source, alias, target)| InputSource { source, alias, target });
+    let input = (source(), name(), name(), any::<bool>()).prop_map(|(source, alias, target, by_worker)| {
+        let resolve = if by_worker { Resolve::Worker } else { Resolve::Requester };
+        InputSource { source, alias, target, resolve }
+    });
     let result = (name(), name()).prop_map(|(name, path)| ResultPath { name, path });
     let inputs = prop::collection::vec(input, 0..3);
     let results = prop::collection::vec(result, 0..3);

@@ -21,6 +21,20 @@ pub struct InputSource {
     pub alias: String,
     /// Where it is mounted.
     pub target: String,
+    /// Who reads it.
+    #[serde(skip_serializing_if = "Resolve::is_requester")]
+    pub resolve: Resolve,
+}
+
+/// Who reads a source.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolve {
+    /// The node that takes the job, once: every execution sees the same.
+    #[default]
+    Requester,
+    /// Each worker, when it runs the job: executions may see different things.
+    Worker,
 }
 
 /// Where an input comes from.
@@ -246,6 +260,13 @@ impl Source {
             Source::Ipfs(_) => "ipfs",
             Source::LocalDirectory(_) => "localDirectory",
         }
+    }
+}
+
+impl Resolve {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_requester(&self) -> bool {
+        *self == Resolve::Requester
     }
 }
 

@@ -8,10 +8,11 @@ use crate::job::data_url;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::{Problems, nearest, quoted};
 use crate::job::spec::{
-    Docker, Engine, InputSource, Network, NetworkKind, Port, Publisher, S3Partition, S3PartitionBy, Source, Task,
-    Timeouts, Wasm,
+    Docker, Engine, InputSource, Network, NetworkKind, Port, Publisher, Resolve, S3Partition, S3PartitionBy, Source,
+    Task, Timeouts, Wasm,
 };
 use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES};
+use crate::message::SourceKind;
 
 use super::{meta, unique};
 
@@ -78,6 +79,10 @@ fn inputs(path: &str, task: &Task, problems: &mut Problems) {
     for (index, input) in inputs.iter().enumerate() {
         target(&field("Target")(index), &input.target, problems);
         source(&field("Source")(index), &input.source, problems);
+        if input.resolve == Resolve::Worker && SourceKind::of(&input.source).is_none() {
+            let reason = format!("is worker, but {} content is the same wherever it is read", input.source.kind());
+            problems.push(field("Resolve")(index), reason, "leave it out");
+        }
     }
     unique(field("Alias"), inputs.iter().map(|input| input.alias.as_str()), problems);
     let targets: Vec<String> = inputs.iter().map(|input| normalised(&input.target).unwrap_or_default()).collect();
