@@ -221,6 +221,29 @@ fn published(node: &Daemon) -> Value {
 }
 
 #[test]
+fn others_read_what_is_published_from_the_gateway_of_the_node() {
+    let served = Mesh::start_with(4, |node| match node {
+        0 => vec![("SHOAL_PUBLISH_LISTEN", "127.0.0.1:0")],
+        _ => Vec::new(),
+    });
+    runs_as_expected(&served, "ipfs-publisher", &example("ipfs-publisher/job.yaml"));
+    let published = published(&served.nodes[0]);
+    let gateway = published["Details"]["Gateway"].as_str().unwrap_or_else(|| panic!("{published:#}"));
+    let poem = std::fs::read(example("ipfs-publisher/expected/stdout")).unwrap();
+    let other = mesh(2, &[gateway]);
+    let uri = published["URI"].as_str().unwrap();
+    assert_eq!(printed(&other, &format!("{uri}:/in"), "/in/stdout"), poem);
+    assert_eq!(printed(&other, &format!("{uri}/stdout:/poem"), "/poem"), poem);
+
+    let Some(tools) = tools() else { return };
+    let fetch = Command::new("node").arg(tools.join("fetch.mjs")).args([gateway, PUBLISHED]).output().unwrap();
+    let files: Value =
+        serde_json::from_slice(&fetch.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&fetch)));
+    let expected = serde_json::json!({ "exitCode": "0", "stderr": "", "stdout": String::from_utf8(poem).unwrap() });
+    assert_eq!(files, expected);
+}
+
+#[test]
 fn a_kubo_node_takes_and_pins_what_is_published() {
     let api: &'static str = kubo().leak();
     let mesh = Mesh::start_with(4, |node| if node == 0 { vec![("SHOAL_IPFS_API", api)] } else { Vec::new() });

@@ -24,6 +24,8 @@ mod publish;
 
 mod published;
 
+mod gateway;
+
 mod reading;
 
 mod outbox;

@@ -27,6 +27,7 @@ use crate::announcer::Announcer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::{self, Driver, Event};
+use crate::gateway;
 use crate::hands::{Executors, Hands, Runs};
 use crate::ingress::Ingress;
 use crate::kept::Kept;
@@ -251,7 +252,8 @@ impl Node {
             tokio::spawn(sweep_published(publishing.clone())),
         ];
         if let Some(served) = served {
-            tasks.push(tokio::spawn(served.serve(published::archives(dir.published()))));
+            let router = published::archives(dir.published()).merge(gateway::router(trees));
+            tasks.push(tokio::spawn(served.serve(router)));
         }
         let tasks = Mutex::new(tasks);
         let inner = Inner {

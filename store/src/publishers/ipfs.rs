@@ -43,7 +43,7 @@ impl Writer {
         match &self.gateway {
             Some(gateway) => drop(details.insert("Gateway".to_owned(), gateway.clone())),
             None if self.kubo.is_none() => {
-                let note = "only this node can read it: set ipfs_api to have a Kubo node keep it for others";
+                let note = "only this node can read it: serve it with publish_listen, or set ipfs_api to have a Kubo node keep it";
                 details.insert("Note".to_owned(), note.to_owned());
             }
             None => {}
