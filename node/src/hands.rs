@@ -117,7 +117,8 @@ impl Hands {
     async fn have_all(&self, execution: ExecutionId, needed: Needed) -> Result<(), Failure> {
         let Needed { contents, from, max_bytes, unread, partition } = needed;
         let left = self.fetch_all(execution, contents, from, max_bytes).await?;
-        let read = self.reading.read(from == self.network.peer_id(), &unread, partition, left).await;
+        // Boxed, because few jobs need so large a future.
+        let read = Box::pin(self.reading.read(from == self.network.peer_id(), &unread, partition, left)).await;
         let read = read.map_err(|why| Failure::InputMissing(reason(why)))?;
         let mounts = read.iter().map(|(mount, _)| mount.clone()).collect();
         // What this node can read may be nobody else's business.
