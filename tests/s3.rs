@@ -2,6 +2,7 @@
 //! so that the tests write and see objects as files.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -275,11 +276,25 @@ fn bad_input_names_the_thing_the_reason_and_the_remedy() {
     refuses(&nobody, &object, &["s3://bucket/object", "the node has no credentials", "AWS_ACCESS_KEY_ID"]);
 }
 
+/// A cloud's metadata service as it is on machines that have no role: it refuses. Returns its address.
+fn metadata_that_refuses() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = BufReader::new(&stream).read_line(&mut String::new());
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    format!("http://{address}")
+}
+
 #[test]
-fn public_buckets_need_no_credentials() {
+fn public_buckets_need_no_credentials_on_whatever_machine() {
     let Some(service) = Service::start(false) else { return };
     service.put("poem", "how doth the little");
-    let mesh = Mesh::start_with(4, |_| ALONE.into());
+    let metadata: &str = metadata_that_refuses().leak();
+    let mesh = Mesh::start_with(4, |_| [&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)], &ALONE[1..]].concat());
     let input = format!("src={},dst=/in", service.option("poem"));
     completed(&mesh, &["wasm", "run", &example("cat/cat.wasm"), "/in/poem", "-i", &input]);
     assert_eq!(stdout(&mesh), b"how doth the little");

@@ -177,6 +177,7 @@ impl Connector {
         match tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await {
             Ok(Ok(_)) => Ok(Some(provider)),
             Ok(Err(CredentialsError::CredentialsNotLoaded(_))) => Ok(None),
+            Ok(Err(error)) if is_of_metadata(&error) => Ok(None),
             Ok(Err(error)) => Err(unusable(innermost(&error))),
             Err(_) => Err(unusable(format!("were not found within {} s", CREDENTIALS.as_secs()))),
         }
@@ -252,6 +253,19 @@ impl Connection {
     pub(crate) fn uri(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }
+}
+
+/// Whether it is the cloud's metadata service that gives no credentials. That is asked last, when nobody has written
+/// any: a service that refuses, as on machines without a role, has none for us.
+fn is_of_metadata(error: &CredentialsError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<imds::client::error::ImdsError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What the SDK takes an endpoint from when nobody gives one.
