@@ -187,8 +187,12 @@ impl Node {
 
     /// Fetches the names and hashes of a folder's files, not the files. Returns what keeps them, and their size in
     /// bytes.
-    pub async fn fetch_list(&self, folder: BlobHash, providers: Vec<PeerId>) -> Result<(Guard, u64), ListError> {
+    pub async fn fetch_list(&self, folder: BlobHash, mut providers: Vec<PeerId>) -> Result<(Guard, u64), ListError> {
         let guard = self.0.blobs.protect(Content { hash: folder, kind: ContentKind::Collection }).await?;
+        if providers.is_empty() && self.0.blobs.files(folder).await.is_err() {
+            // Only the folder as a whole is in the mesh's directory.
+            providers = self.0.network.providers(folder).await;
+        }
         let mut bytes = self.have_list(folder, MAX_LIST_BYTES, &providers).await?;
         let names = self.0.blobs.names_of(folder).await?;
         bytes += self.have_list(names, MAX_NAMES_BYTES, &providers).await?;

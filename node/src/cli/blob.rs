@@ -20,9 +20,9 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use shoal_protocol::id::BlobHash;
 
-use super::{Global, Status};
+use super::{Global, Status, progress};
 use crate::client::Client;
-use crate::views::{KindView, PinView};
+use crate::views::{FetchRequest, KindView, PinView};
 
 /// `shoal blob`.
 #[derive(Debug, Args)]
@@ -80,6 +80,17 @@ impl Keep {
         // Less than a second is still some time.
         let seconds = self.duration.map(|duration| duration.as_secs().max(1));
         Ok(client.pin(&name, hash, kind, seconds).await?)
+    }
+}
+
+/// What a hash is: a folder if its list of files can be had, here or from others, and is one.
+async fn kind_of(client: &Client, hash: BlobHash) -> KindView {
+    let kind = KindView::Folder;
+    let list = FetchRequest { hash: Some(hash), kind, list_only: true, ..FetchRequest::default() };
+    match client.entries(hash).await {
+        Ok(_) => kind,
+        Err(error) if error.code() == Some("not_found") && progress::fetch(client, &list).await.is_ok() => kind,
+        Err(_) => KindView::File,
     }
 }
 

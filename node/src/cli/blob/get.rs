@@ -19,7 +19,7 @@ pub(super) struct Get {
     /// Where to write: a folder's files, or a file under its hash [default: . for a file, ./HASH for a folder]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The hash is that of a folder (a ticket knows; so does the node if it has the folder)
+    /// The hash is that of a folder: saves looking
     #[arg(long)]
     folder: bool,
     /// Replace files that are there already; others stay
@@ -51,8 +51,7 @@ impl Get {
             return Ok(FetchRequest { ticket: Some(self.what.clone()), ..FetchRequest::default() });
         }
         let hash = super::hash(&self.what)?;
-        let is_folder = self.folder || client.entries(hash).await.is_ok();
-        let kind = if is_folder { KindView::Folder } else { KindView::File };
+        let kind = if self.folder { KindView::Folder } else { super::kind_of(client, hash).await };
         Ok(FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() })
     }
 

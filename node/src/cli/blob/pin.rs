@@ -16,7 +16,7 @@ pub(super) struct Pin {
     hash: String,
     #[command(flatten)]
     keep: Keep,
-    /// The hash is that of a folder (the node knows if it has the folder)
+    /// The hash is that of a folder: saves looking
     #[arg(long)]
     folder: bool,
     #[command(flatten)]
@@ -27,8 +27,7 @@ impl Pin {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let client = connect::running(global).await?;
         let hash = super::hash(&self.hash)?;
-        let is_folder = self.folder || client.entries(hash).await.is_ok();
-        let kind = if is_folder { KindView::Folder } else { KindView::File };
+        let kind = if self.folder { KindView::Folder } else { super::kind_of(&client, hash).await };
         progress::fetch(&client, &FetchRequest { hash: Some(hash), kind, ..FetchRequest::default() }).await?;
         let pin = self.keep.pin(&client, hash, kind).await?;
         output::show(self.output.format(global.format), &pin, |pin| {
