@@ -8,6 +8,7 @@ mod crash;
 mod devnet;
 mod ephemeral;
 mod examples;
+mod in_place;
 mod inspect;
 mod ipfs;
 mod jobs;

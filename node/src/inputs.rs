@@ -10,7 +10,7 @@ use shoal_protocol::job::resolve::{ResolvedInput, module_folders};
 use shoal_protocol::job::spec::{InputSource, Job, Resolve, Source};
 use shoal_protocol::record::InputRecord;
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::Guard;
+use shoal_store::blobs::{Altered, Guard};
 use shoal_store::sources::{Asker, DataError, Progress, Request};
 
 use crate::node::Node;
@@ -70,7 +70,11 @@ impl Node {
     ) -> Result<Obtained, SubmitError> {
         let unreadable = |reason| SubmitError::Source { target: input.target.clone(), reason };
         if let Source::Blob(blob) = &input.source {
-            return self.part(blob, &input.target, max_bytes, told).await;
+            let obtained = self.part(blob, &input.target, max_bytes, told).await?;
+            for (content, _) in &obtained.parts {
+                self.blobs().look_at(*content).await.map_err(|error| altered(&input.target, *content, &error))?;
+            }
+            return Ok(obtained);
         }
         let request = Request { source: &input.source, asker: Asker::Owner, max_bytes, partitions, progress: told };
         let obtained = self.0.sources.obtain(&request).await.map_err(unreadable)?;
@@ -121,6 +125,11 @@ impl<'a> Counter<'a> {
     fn next(&self, bytes: u64) {
         self.before.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// A file that the node referred to is not what it was.
+fn altered(target: &str, content: Content, error: &Altered) -> SubmitError {
+    unreadable(target, &format!("blob {}", content.hash), error.to_string(), "then submit the job again")
 }
 
 /// Why a source cannot be read, for whoever wrote it.

@@ -88,6 +88,9 @@ pub struct ImportRequest {
     pub device: u64,
     /// Its number on that device.
     pub inode: u64,
+    /// Whether it stays where it is instead of being copied into the store.
+    #[serde(default)]
+    pub in_place: bool,
 }
 
 /// A row of the blob list.

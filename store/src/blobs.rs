@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use iroh_blobs::api::blobs::{BlobReader, BlobStatus};
+use iroh_blobs::api::blobs::BlobStatus;
 use iroh_blobs::api::{Store, TempTag};
 use iroh_blobs::store::fs::{FsStore, options::Options};
 use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
@@ -31,15 +31,18 @@ use tokio_util::sync::CancellationToken;
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub(crate) use import::blocking;
 pub use import::{ImportError, Imported};
+pub use in_place::{Altered, MAX_IN_PLACE};
 pub use keep::Usage;
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub(crate) use names::{check_name, check_names};
 pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
 pub use pins::{Pin, PinError};
+pub use reader::BlobReader;
 pub use result::{ResultFiles, ResultPart};
 pub use room::{FREE_FLOOR_BYTES, NoRoom, Reservation};
 pub use stage::StageError;
 
+use in_place::References;
 use room::Room;
 use uses::Uses;
 
@@ -51,7 +54,11 @@ mod folder;
 
 mod import;
 
+mod in_place;
+
 mod parts;
+
+mod reader;
 
 mod result;
 
@@ -98,6 +105,7 @@ pub struct Blobs {
     clock: Clock,
     dir: Arc<Path>,
     uses: Arc<Uses>,
+    references: Arc<References>,
     room: Room,
     reserve: Option<Reserve>,
     /// Whose turn it is to change pins.
@@ -171,6 +179,9 @@ pub enum ReadError {
         /// The caller's bound.
         limit: u64,
     },
+    /// It is a file that was added in place, and not what it was.
+    #[error(transparent)]
+    Altered(#[from] Altered),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
@@ -191,6 +202,7 @@ impl Blobs {
             store,
             collector,
             uses: Arc::new(Uses::load(&dir.join("uses"), clock.clone())),
+            references: Arc::new(References::load(&dir.join("in-place"))),
             room: Room::new(&dir, quota),
             reserve,
             clock,
@@ -280,14 +292,11 @@ impl Blobs {
             Status::Complete { bytes } if bytes > max_bytes => {
                 Err(ReadError::TooLarge { hash, bytes, limit: max_bytes })
             }
-            Status::Complete { .. } => Ok(self.store.blobs().get_bytes(iroh(hash)).await.map_err(failed)?),
+            Status::Complete { .. } => self.store.blobs().get_bytes(iroh(hash)).await.map_err(|error| {
+                self.references.why(hash, true).map_or_else(|| failed(error).into(), ReadError::Altered)
+            }),
             Status::Missing | Status::Partial { .. } => Err(ReadError::Missing(hash)),
         }
-    }
-
-    /// Reads a blob piece by piece (`AsyncRead` and `AsyncSeek`); parts that are not here are errors.
-    pub fn reader(&self, hash: BlobHash) -> BlobReader {
-        self.store.blobs().reader(iroh(hash))
     }
 
     /// Every blob, by hash, complete or not. A folder shows as its parts.

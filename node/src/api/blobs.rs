@@ -83,7 +83,12 @@ async fn import(State(api): State<Api>, Sent(request): Sent<ImportRequest>) -> R
         let message = format!("{} is not on the node's machine: upload it", request.path.display());
         return Err(ApiError::new(StatusCode::CONFLICT, ELSEWHERE, message));
     }
-    let imported = api.node().blobs().import_path(&request.path).await.map_err(ComposeError::from)?;
+    let blobs = api.node().blobs();
+    let imported = match request.in_place {
+        true => blobs.import_in_place(&request.path).await,
+        false => blobs.import_path(&request.path).await,
+    };
+    let imported = imported.map_err(ComposeError::from)?;
     Ok(Json(keep(&api, imported).await))
 }
 
@@ -135,8 +140,11 @@ async fn usage(State(api): State<Api>) -> Result<Json<UsageView>, ApiError> {
 async fn read(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, ApiError> {
     let hash = parse(&hash)?;
     let blobs = api.node().blobs();
-    match blobs.status(Content { hash, kind: ContentKind::Raw }).await? {
+    let content = Content { hash, kind: ContentKind::Raw };
+    match blobs.status(content).await? {
         Status::Complete { bytes } => {
+            // Once bytes flow, no error has words any more.
+            blobs.look_at(content).await?;
             let body = Body::from_stream(ReaderStream::new(blobs.reader(hash)));
             let headers = [
                 (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

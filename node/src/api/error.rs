@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use shoal_protocol::id::JobId;
-use shoal_store::blobs::{ComposeError, FolderError, ImportError, PinError, StoreFailed};
+use shoal_store::blobs::{Altered, ComposeError, FolderError, ImportError, PinError, StoreFailed};
 use shoal_store::state::StateError;
 
 use crate::network::FetchError;
@@ -180,6 +180,15 @@ impl From<ComposeError> for ApiError {
             ComposeError::Missing(_) => Self::not_found(message),
             ComposeError::Import(ImportError::Store(error)) => error.into(),
             ComposeError::Import(_) => Self::malformed(message),
+        }
+    }
+}
+
+impl From<Altered> for ApiError {
+    fn from(error: Altered) -> Self {
+        match error {
+            Altered::Store(error) => error.into(),
+            error => Self::new(StatusCode::CONFLICT, "altered", error.to_string()),
         }
     }
 }

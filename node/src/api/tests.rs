@@ -149,3 +149,13 @@ async fn a_server_says_where_it_is_while_it_runs() {
     assert!(!dir.api_addr().exists());
     assert!(client.node().await.unwrap_err().is_absent());
 }
+
+#[tokio::test]
+async fn what_the_node_does_not_see_is_not_added_in_place() {
+    let world = World::new().await;
+    let other = tempfile::NamedTempFile::new().unwrap();
+    let path = other.path().canonicalize().unwrap();
+    let request = json!({"Path": path, "Device": 0, "Inode": 0, "InPlace": true});
+    let (status, body) = world.json(Method::POST, "/blobs/import", request).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (StatusCode::CONFLICT, Some("elsewhere")), "{body}");
+}

@@ -1,6 +1,5 @@
 //! Local files and folders become blobs of the node that a command talks to.
 
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -46,22 +45,38 @@ pub(super) async fn replace_inputs(client: &Client, job: &mut Job, inputs: Vec<(
 
 /// Makes a file or a folder a blob of the node, which reads it itself if it can, and has it sent if not.
 pub(super) async fn upload(client: &Client, path: &Path) -> Result<BlobView> {
+    match import(client, path, false).await? {
+        Some(blob) => Ok(blob),
+        None => send(client, path).await,
+    }
+}
+
+/// Makes a file or a folder a blob of the node that stays where it is, which the node must see too.
+pub(super) async fn refer_to(client: &Client, path: &Path) -> Result<BlobView> {
+    let blob = import(client, path, true).await?;
+    blob.with_context(|| {
+        let path = path.display();
+        format!("cannot add {path} in place: the node does not see it at that path, leave out --in-place to send it")
+    })
+}
+
+/// Has the node read a file or folder; none if it does not see it.
+async fn import(client: &Client, path: &Path, in_place: bool) -> Result<Option<BlobView>> {
     let unreadable = || format!("cannot read {}", path.display());
     let metadata = std::fs::metadata(path).with_context(unreadable)?;
     let absolute = std::fs::canonicalize(path).with_context(unreadable)?;
     // Other names cannot travel in a request.
-    if absolute.to_str().is_some() {
-        let request = ImportRequest { path: absolute, device: metadata.dev(), inode: metadata.ino() };
-        let _waiting = progress::waiting("reading");
-        if let Some(blob) = client.import(&request).await? {
-            return Ok(blob);
-        }
+    if absolute.to_str().is_none() {
+        return Ok(None);
     }
-    send(client, path, &metadata).await
+    let request = ImportRequest { path: absolute, device: metadata.dev(), inode: metadata.ino(), in_place };
+    let _waiting = progress::waiting("reading");
+    Ok(client.import(&request).await?)
 }
 
 /// Uploads a file or a folder, with a bar on a terminal.
-async fn send(client: &Client, path: &Path, metadata: &Metadata) -> Result<BlobView> {
+async fn send(client: &Client, path: &Path) -> Result<BlobView> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if metadata.is_file() {
         let bar = progress::bar(&path.display().to_string(), metadata.len());
         let blob = upload_file(client, path, &bar).await;

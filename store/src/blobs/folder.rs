@@ -164,6 +164,7 @@ fn folder_error(root: BlobHash, error: ReadError) -> FolderError {
     match error {
         ReadError::Missing(_) => FolderError::Missing(root),
         ReadError::TooLarge { .. } => FolderError::Malformed { hash: root, reason: "its lists are too large" },
+        ReadError::Altered(error) => failed(error).into(),
         ReadError::Store(error) => error.into(),
     }
 }

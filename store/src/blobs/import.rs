@@ -7,6 +7,7 @@
 use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iroh_blobs::BlobFormat;
@@ -14,6 +15,7 @@ use iroh_blobs::api::blobs::{AddPathOptions, AddProgressItem, ImportMode};
 use shoal_protocol::task::Content;
 
 use super::folder::{MAX_FILES, MakeError};
+use super::in_place::{MAX_IN_PLACE, Seen};
 use super::names::{MAX_DEPTH, NameError, check_name};
 use super::{Blobs, Guard, StoreFailed, failed};
 
@@ -72,9 +74,36 @@ pub enum ImportError {
         /// The folder.
         path: PathBuf,
     },
+    /// It belongs to the node, which may remove it.
+    #[error(
+        "{path} is or holds the node's own data, which cannot be added in place: leave out --in-place",
+        path = path.display()
+    )]
+    Own {
+        /// What.
+        path: PathBuf,
+    },
+    /// The node refers to too many files.
+    #[error(
+        "{path} makes more than {MAX_IN_PLACE} files in place: unpin others, or leave out --in-place",
+        path = path.display()
+    )]
+    TooManyInPlace {
+        /// What was to be added.
+        path: PathBuf,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
+}
+
+/// Where the bytes of an imported file are from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// In the store.
+    Copy,
+    /// Where they were.
+    InPlace,
 }
 
 /// A file on disk and its name in a folder.
@@ -87,33 +116,47 @@ pub(super) struct Found {
 impl Blobs {
     /// Imports one file. A link is followed: the user named it.
     pub async fn import_file(&self, path: &Path) -> Result<Imported, ImportError> {
-        let unreadable = |source| ImportError::Unreadable { path: path.into(), source };
-        // Resolved here, because the store looks at the path more than once.
-        let file = tokio::fs::canonicalize(path).await.map_err(unreadable)?;
-        let kind = tokio::fs::metadata(&file).await.map_err(unreadable)?.file_type();
-        if !kind.is_file() {
-            return Err(ImportError::Special { path: path.into(), kind: describe(kind) });
-        }
-        self.add_file(file).await
+        self.import_regular(resolve(path).await?, Mode::Copy).await
     }
 
     /// Imports a file as it is, or a folder as a collection of its files under their relative names.
     pub async fn import_path(&self, path: &Path) -> Result<Imported, ImportError> {
-        let unreadable = |source| ImportError::Unreadable { path: path.into(), source };
-        let root = tokio::fs::canonicalize(path).await.map_err(unreadable)?;
-        if !tokio::fs::metadata(&root).await.map_err(unreadable)?.is_dir() {
-            return self.import_file(path).await;
+        self.import(resolve(path).await?, Mode::Copy).await
+    }
+
+    /// Imports what a resolved path leads to.
+    pub(super) async fn import(&self, root: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+        let metadata = tokio::fs::metadata(&root).await;
+        if !metadata.map_err(|source| ImportError::Unreadable { path: root.clone(), source })?.is_dir() {
+            return self.import_regular(root, mode).await;
         }
-        let (bytes, found) = blocking(move || walk(&root, "").map(|found| (total_bytes(&found), found))).await?;
+        let folder = root.clone();
+        let (room, found) = blocking(move || walk(&folder, "").map(|found| (total_room(&found, mode), found))).await?;
+        if mode == Mode::InPlace && !self.references.has_room(found.len()) {
+            return Err(ImportError::TooManyInPlace { path: root });
+        }
         // For all of them, so that a folder that does not fit is refused before its first file.
-        let _room = self.reserve_blobs(bytes).await?;
-        let files = self.add_files(found).await?;
+        let _room = self.reserve_blobs(room).await?;
+        let files = self.add_files(found, mode).await?;
         Ok(self.make_folder(files).await?)
     }
 
+    async fn import_regular(&self, file: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+        let unreadable = |source| ImportError::Unreadable { path: file.clone(), source };
+        let metadata = tokio::fs::metadata(&file).await.map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(ImportError::Special { path: file, kind: describe(metadata.file_type()) });
+        }
+        if mode == Mode::InPlace && !self.references.has_room(1) {
+            return Err(ImportError::TooManyInPlace { path: file });
+        }
+        let _room = self.reserve_blobs(mode.room(metadata.len())).await?;
+        self.add_roomy(file, mode).await
+    }
+
     /// Imports files that are known to be files and have room, keeping their order.
-    async fn add_files(&self, found: Vec<Found>) -> Result<Vec<(String, Imported)>, ImportError> {
-        let add = |file: Found| async move { Ok((file.name, self.copy_in(file.path).await?)) };
+    async fn add_files(&self, found: Vec<Found>, mode: Mode) -> Result<Vec<(String, Imported)>, ImportError> {
+        let add = |file: Found| async move { Ok((file.name, self.add_roomy(file.path, mode).await?)) };
         stream::iter(found).map(add).buffered(FILES_AT_ONCE).try_collect().await
     }
 
@@ -122,14 +165,36 @@ impl Blobs {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let size = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
         let _room = self.reserve_blobs(size).await?;
-        self.copy_in(path).await
+        self.add_roomy(path, Mode::Copy).await
     }
 
     /// Imports a file that has room.
-    async fn copy_in(&self, path: PathBuf) -> Result<Imported, ImportError> {
+    async fn add_roomy(&self, path: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+        match mode {
+            Mode::Copy => self.add_with(path, ImportMode::Copy).await,
+            Mode::InPlace => self.refer_to(path).await,
+        }
+    }
+
+    /// Imports a file that stays where it is, and remembers how it looks.
+    async fn refer_to(&self, path: PathBuf) -> Result<Imported, ImportError> {
+        let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
+        // Before it is read, so that a change in the meantime shows.
+        let seen = Seen::new(&path, &tokio::fs::metadata(&path).await.map_err(unreadable)?);
+        let imported = self.add_with(path.clone(), ImportMode::TryReference).await?;
+        let hash = imported.content.hash;
+        if self.is_in_place(hash).await? {
+            let references = Arc::clone(&self.references);
+            blocking(move || references.remember(hash, seen)).await.map_err(failed)?;
+        }
+        Ok(imported)
+    }
+
+    /// Has the store take a file.
+    async fn add_with(&self, path: PathBuf, mode: ImportMode) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let _importing = self.importing.read().await;
-        let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode: ImportMode::Copy };
+        let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode };
         let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;
         let mut bytes = 0;
         while let Some(item) = progress.next().await {
@@ -165,8 +230,15 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-fn total_bytes(files: &[Found]) -> u64 {
-    files.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).sum()
+async fn resolve(path: &Path) -> Result<PathBuf, ImportError> {
+    // The store looks at the path more than once.
+    let resolved = tokio::fs::canonicalize(path).await;
+    resolved.map_err(|source| ImportError::Unreadable { path: path.into(), source })
+}
+
+fn total_room(files: &[Found], mode: Mode) -> u64 {
+    let sizes = files.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|metadata| metadata.len());
+    sizes.map(|bytes| mode.room(bytes)).sum()
 }
 
 /// Every file below `root`, named relative to it behind `prefix` (empty, or ending in `/`).

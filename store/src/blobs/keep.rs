@@ -209,7 +209,9 @@ impl Blobs {
     /// Ends pins whose time has come, makes room above the high water mark, and remembers last uses.
     pub(super) async fn tidy(&self) -> Result<(), StoreFailed> {
         let _turn = self.making_room.lock().await;
+        let in_place = self.references.hashes();
         let survey = self.survey().await?;
+        self.references.tidy(&in_place, |hash| survey.blobs.contains_key(hash)).map_err(failed)?;
         let (used, quota) = (survey.total().saturating_add(self.room.promised()), self.room.quota());
         self.room.found(survey.total());
         if used > quota / 100 * HIGH_WATER {

@@ -4,10 +4,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::folder::{Entry, FolderError};
 use super::import::blocking;
@@ -15,6 +18,8 @@ use super::{Blobs, StoreFailed, failed, iroh};
 
 /// Files that are written at once.
 const FILES_AT_ONCE: usize = 4;
+/// Bytes that are written at once.
+const COPIED_BYTES: usize = 1 << 20;
 const READ_ONLY: u32 = 0o444;
 
 /// Why content did not become local files.
@@ -38,6 +43,14 @@ pub enum StageError {
         /// What.
         path: PathBuf,
         /// What the system says.
+        source: io::Error,
+    },
+    /// A blob that is here cannot be read, or is not what it was.
+    #[error("cannot read blob {hash}: {source}")]
+    Unreadable {
+        /// The blob.
+        hash: BlobHash,
+        /// Why.
         source: io::Error,
     },
     /// The store failed.
@@ -103,6 +116,8 @@ impl Blobs {
         check_free(&target)?;
         if hash == BlobHash::of(b"") {
             write_empty(&target).await.map_err(|source| unwritable(&target, source))?;
+        } else if self.is_in_place(hash).await? {
+            self.copy_checked(hash, &target).await?;
         } else {
             self.store.blobs().export(iroh(hash), &target).await.map_err(failed)?;
         }
@@ -112,14 +127,29 @@ impl Blobs {
         }
         Ok(())
     }
+
+    /// Writes a blob whose bytes others can change, checking them on the way.
+    async fn copy_checked(&self, hash: BlobHash, target: &Path) -> Result<(), StageError> {
+        let mut file = BufWriter::with_capacity(COPIED_BYTES, create(target).await.map_err(|e| unwritable(target, e))?);
+        let mut pieces = pin!(self.pieces(hash, 0));
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|source| StageError::Unreadable { hash, source })?;
+            file.write_all(&piece).await.map_err(|source| unwritable(target, source))?;
+        }
+        file.flush().await.map_err(|source| unwritable(target, source))
+    }
 }
 
 /// The store does not keep the empty blob, so it has none to export.
 async fn write_empty(target: &Path) -> io::Result<()> {
+    create(target).await.map(drop)
+}
+
+async fn create(target: &Path) -> io::Result<File> {
     if let Some(parent) = target.parent() {
         tokio::fs::create_dir_all(parent).await?;
     }
-    tokio::fs::write(target, b"").await
+    File::create(target).await
 }
 
 fn draft_folder(parent: &Path) -> Result<tempfile::TempDir, StageError> {

@@ -9,6 +9,7 @@ use iroh_blobs::protocol::{ChunkRanges, ChunkRangesExt};
 use super::*;
 
 mod folders;
+mod in_place;
 mod keeping;
 mod pinning;
 mod results;

@@ -17,6 +17,9 @@ pub(super) struct Add {
     path: PathBuf,
     #[command(flatten)]
     keep: Keep,
+    /// Leave files where they are instead of copying them; they must not change as long as they are kept
+    #[arg(long)]
+    in_place: bool,
     /// Do not keep it: without a job that uses it, it goes at a later collection
     #[arg(long, conflicts_with_all = ["name", "duration"])]
     no_pin: bool,
@@ -27,7 +30,10 @@ pub(super) struct Add {
 impl Add {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let client = connect::running(global).await?;
-        let blob = upload::upload(&client, &self.path).await?;
+        let blob = match self.in_place {
+            true => upload::refer_to(&client, &self.path).await?,
+            false => upload::upload(&client, &self.path).await?,
+        };
         if !self.no_pin {
             self.keep.pin(&client, blob.hash, blob.kind).await?;
         }
