@@ -35,6 +35,7 @@ use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo, Traffic};
 use crate::offers::Offers;
 use crate::outbox::Outbox;
+use crate::pins;
 use crate::publish::Publishing;
 use crate::published::{self, Published, PublishedError};
 use crate::reading::Reading;
@@ -190,6 +191,10 @@ impl Node {
         let saved = records::load(&state)?;
         let offers = Offers::default();
         let kept = Kept::restore(&blobs, &saved, &offers).await?;
+        // Now that guards keep what is needed.
+        if let Err(error) = pins::release_old(&blobs).await {
+            tracing::warn!(%error, "pins of an earlier build stay");
+        }
         let policy = offers.clone();
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
         machine.restore(clock.now(), saved);
