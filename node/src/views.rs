@@ -11,6 +11,8 @@ pub mod replay;
 
 pub mod time;
 
+pub mod verification;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +22,9 @@ use shoal_protocol::task::{Content, ContentKind};
 use crate::network::PeerInfo;
 
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
-pub use job::{
-    EventView, ExecutionView, InputView, JobSummary, JobView, PartitionView, PublishedView, ResultView,
-    VerificationView,
-};
+pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, PublishedView, ResultView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
+pub use verification::{PartitionView, VerificationView};
 
 /// What `POST /jobs` takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
