@@ -72,3 +72,11 @@ fn the_csv_example_makes_its_data_as_its_job_file_says() {
     assert!(std::fs::metadata(data.join("data/orders.csv")).unwrap().len() >= 50 << 20);
     runs_as_expected(&mesh, "csv", &job);
 }
+
+#[test]
+fn the_blob_example_reads_what_another_node_has_added() {
+    let mesh = Mesh::start(4);
+    let added = mesh.nodes[1].json(&["blob", "add", &example("url-input/served")]);
+    let hash = format!("hash={}", added["Hash"].as_str().unwrap());
+    runs_as_expected_with(&mesh, "blob-input", &[&example("blob-input/job.yaml"), "-V", &hash]);
+}
