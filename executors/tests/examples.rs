@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use shoal_executors::{WasmConfig, WasmExecutor};
 use shoal_protocol::limits::{DEFAULT_FUEL, DEFAULT_OUTPUT_BYTES};
 use shoal_protocol::task::{Limits, Outcome};
-use support::{Ended, Job, job, read_tree};
+use support::{Ended, Job, has_program, job, read_tree};
 
 fn example(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(path)
@@ -124,11 +124,8 @@ fn roomy(limits: &mut Limits) {
 fn every_example_has_its_parts() {
     for entry in std::fs::read_dir(example("")).expect("the examples") {
         let folder = entry.expect("an entry").path();
-        let mut files = std::fs::read_dir(&folder).expect("a folder").map(|file| file.expect("an entry").path());
-        // Those that show where data comes from or goes borrow the program of another example.
-        let has_program = files.any(|file| file.extension().is_some_and(|extension| extension == "wasm"));
         let parts = ["job.yaml", "README.md", "expected/stdout", "expected/stderr", "expected/exitCode"];
-        for part in parts.into_iter().chain(has_program.then_some("build.sh")) {
+        for part in parts.into_iter().chain(has_program(&folder).then_some("build.sh")) {
             assert!(folder.join(part).is_file(), "{} has no {part}", folder.display());
         }
     }

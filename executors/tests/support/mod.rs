@@ -175,6 +175,12 @@ pub fn read_tree(name: &str, path: &Path, into: &mut BTreeMap<String, Vec<u8>>) 
     }
 }
 
+/// Whether an example has a program of its own; those that show where data comes from or goes borrow one.
+pub fn has_program(folder: &Path) -> bool {
+    let mut files = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("an entry").path());
+    files.any(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+}
+
 /// The program that compiles for the tests.
 pub fn compiler() -> Compiler {
     let program = env!("CARGO_BIN_EXE_shoal-compile").into();
