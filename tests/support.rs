@@ -122,6 +122,11 @@ impl Daemon {
         })
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(&self.dir)).unwrap_or_default()
+    }
+
     /// Waits until it is connected to so many peers.
     pub fn connected(&self, peers: usize) -> &Self {
         until(&format!("{peers} peers are connected"), || {
@@ -137,7 +142,7 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(log_path(&self.dir)).unwrap_or_default();
+            let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             eprintln!("--- log of {}\n{}", self.dir.display(), tail.join("\n"));

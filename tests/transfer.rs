@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{Daemon, SHOAL, module, text, until};
+use crate::support::{Daemon, SHOAL, module, refused, text, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,16 +38,8 @@ impl Mesh {
 
     /// A file of noise.
     fn file(&self, name: &str, bytes: u64) -> String {
-        let mut state = bytes | 1;
-        let noise = (0..bytes / 8).flat_map(|_| {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        });
         let path = self.path(name);
-        std::fs::write(&path, noise.collect::<Vec<u8>>()).expect("it can be written");
+        std::fs::write(&path, noise(bytes)).expect("it can be written");
         path
     }
 
@@ -73,6 +65,18 @@ impl Drop for Fetching {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn noise(bytes: u64) -> Vec<u8> {
+    let mut state = bytes | 1;
+    let words = (0..bytes / 8).flat_map(|_| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
 }
 
 fn add(node: &Daemon, path: &str) -> String {
@@ -145,6 +149,39 @@ fn a_node_that_was_killed_fetches_only_what_it_has_not_got() {
     assert!(served <= 32 * MIB, "{served} bytes were sent for 24 MiB");
 }
 
+/// Only debug builds can be told to send something else.
+#[cfg(debug_assertions)]
+#[test]
+fn a_provider_that_sends_something_else_is_named_and_passed_over() {
+    const CORRUPT: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "serve-corrupt");
+    let mesh = crate::support::Mesh::start_with(4, |index| if index == 1 { vec![CORRUPT] } else { vec![] });
+    let [honest, liar, curious, lonely] = &mesh.nodes[..] else { unreachable!("there are four") };
+    let dir = |node: usize| mesh.dir.path().join(node.to_string());
+    let (file, target) = (mesh.dir.path().join("file"), mesh.dir.path().join("got").display().to_string());
+    std::fs::write(&file, noise(3 * MIB)).unwrap();
+    let hash = add(liar, &file.display().to_string());
+
+    let answer = fetch_from(&dir(3), &hash, &[liar]);
+    let named = format!("{} sent something else", &liar.id[..10]);
+    assert!(answer.contains("502") && answer.contains(&named), "{answer}");
+    refused(&lonely.run(&["blob", "get", &hash, &target]), &["no honest peer has blob", &named]);
+    assert!(!Path::new(&target).exists());
+    let stored = lonely.json(&["blob", "list"]);
+    // What it sent before the wrong byte was right, and stays for the next fetch.
+    let has_it = |blob: &serde_json::Value| blob["Hash"] == hash.as_str() && blob["Complete"] == true;
+    assert!(!stored.as_array().unwrap().iter().any(has_it), "{stored:#}");
+
+    assert_eq!(add(honest, &file.display().to_string()), hash);
+    let answer = fetch_from(&dir(2), &hash, &[liar, honest]);
+    assert!(answer.contains("200 OK"), "{answer}");
+    assert!(curious.log().contains("provider sent something else"), "{}", curious.log());
+    for node in [curious, lonely] {
+        let got = node.run(&["blob", "get", &hash, &target, "--force"]);
+        assert!(got.status.success(), "{}", text(&got));
+        assert_eq!(std::fs::read(format!("{target}/{hash}")).unwrap(), std::fs::read(&file).unwrap());
+    }
+}
+
 #[test]
 fn what_served_a_job_is_nobodys_business_once_the_job_is_over() {
     let mesh = Mesh::start(&[&["--executors", "none"], &[], &["--executors", "none"]]);
@@ -159,20 +196,21 @@ fn what_served_a_job_is_nobodys_business_once_the_job_is_over() {
     let hash = requester.json(&["blob", "add", &program, "--no-pin"])["Hash"].as_str().unwrap().to_owned();
     assert!(worker.json(&["blob", "list"]).as_array().unwrap().iter().any(|blob| blob["Hash"] == hash.as_str()));
     let dir = mesh.dir.path().join("2");
-    let answer = fetch_from(&dir, &hash, &worker.id);
+    let answer = fetch_from(&dir, &hash, &[worker]);
     assert!(answer.contains("no peer has blob"), "{answer}");
     assert!(traffic(worker, "RefusedRequests") > 0);
     // Whoever added it gave out a ticket.
-    let answer = fetch_from(&dir, &hash, &requester.id);
+    let answer = fetch_from(&dir, &hash, &[requester]);
     assert!(answer.contains("\"Ticket\""), "{answer}");
     assert!(curious.run(&["blob", "get", &hash, &mesh.path("got")]).status.success(), "it is here now");
 }
 
-/// Asks the node of `dir` to fetch a blob from a peer, over its API.
-fn fetch_from(dir: &Path, hash: &str, peer: &str) -> String {
+/// Asks the node of `dir` to fetch a blob from peers, in this order, over its API.
+fn fetch_from(dir: &Path, hash: &str, peers: &[&Daemon]) -> String {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).expect("the node wrote it").trim().to_owned();
     let address = read("api.addr").trim_start_matches("http://").to_owned();
-    let body = format!("{{\"Hash\":\"{hash}\",\"Providers\":[\"{peer}\"]}}");
+    let peers: Vec<&str> = peers.iter().map(|peer| peer.id.as_str()).collect();
+    let body = serde_json::json!({ "Hash": hash, "Providers": peers }).to_string();
     let head = format!(
         "POST /api/v1/blobs/fetch HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -92,6 +92,8 @@ pub enum Misbehaviour {
     DieCollecting,
     /// Its programs see something else than everybody's, as on a machine with a fault.
     Diverge,
+    /// It sends something else than the blobs that it is asked for.
+    ServeCorrupt,
 }
 
 /// Values from one origin; what is absent is left to the next.
@@ -430,6 +432,7 @@ fn misbehaviour() -> Option<Misbehaviour> {
         "lie-alone" => Some(Misbehaviour::LieAlone),
         "lie-together" => Some(Misbehaviour::LieTogether),
         "die-collecting" => Some(Misbehaviour::DieCollecting),
+        "serve-corrupt" => Some(Misbehaviour::ServeCorrupt),
         "diverge" => Some(Misbehaviour::Diverge),
         other => match other.strip_prefix("die-after-") {
             Some(name) => Some(Misbehaviour::DieAfter(step(name))),

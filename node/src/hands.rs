@@ -297,11 +297,11 @@ impl Hands {
     fn misbehave(&self, stdout: &mut ResultPart) {
         use crate::config::Misbehaviour;
         match self.misbehaviour {
-            None | Some(Misbehaviour::DieAfter(_) | Misbehaviour::DieCollecting | Misbehaviour::Diverge) => {}
             Some(Misbehaviour::LieTogether) => *stdout = ResultPart::Bytes("a lie\n".into()),
             Some(Misbehaviour::LieAlone) => {
                 *stdout = ResultPart::Bytes(format!("a lie of {}\n", self.network.peer_id()).into());
             }
+            _ => {}
         }
     }
 

@@ -98,6 +98,9 @@ pub struct NetworkConfig {
     pub bandwidth: Bandwidth,
     /// For tests and a mesh in one process: no port mapping and no relays.
     pub loopback_only: bool,
+    /// For tests: sends something else than it is asked for.
+    #[cfg(debug_assertions)]
+    pub corrupt: bool,
 }
 
 /// How many bytes of blobs may pass in a second; none: as many as can.
@@ -146,6 +149,8 @@ impl NetworkConfig {
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),
             loopback_only: false,
+            #[cfg(debug_assertions)]
+            corrupt: false,
         }
     }
 }
@@ -532,7 +537,11 @@ impl Shared {
 
     fn serve(&self, config: &NetworkConfig) -> serve::Serve {
         let upload = shaper::Shaper::new(config.bandwidth.upload);
-        serve::Serve::new(&config.store, config.serve.clone(), self.links.clone(), upload, Arc::clone(&self.served))
+        let (policy, links, served) = (config.serve.clone(), self.links.clone(), Arc::clone(&self.served));
+        let serve = serve::Serve::new(&config.store, policy, links, upload, served);
+        #[cfg(debug_assertions)]
+        let serve = serve.corrupt(config.corrupt);
+        serve
     }
 }
 

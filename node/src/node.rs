@@ -206,6 +206,8 @@ impl Node {
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
+            #[cfg(debug_assertions)]
+            corrupt: config.misbehaviour == Some(crate::config::Misbehaviour::ServeCorrupt),
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
         let (network, heard) = listen_again(network, &state).await?;

@@ -146,7 +146,7 @@ impl From<FetchError> for ApiError {
         match error {
             FetchError::Nowhere { .. } => Self::not_found(message),
             FetchError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
-            FetchError::Stalled { .. } => Self::unavailable(message),
+            FetchError::Stalled { .. } | FetchError::Corrupt { .. } => Self::unavailable(message),
             _ => Self::internal(message),
         }
     }

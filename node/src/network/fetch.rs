@@ -63,6 +63,18 @@ pub enum FetchError {
         /// How many peers were asked.
         tried: usize,
     },
+    /// Who has it sent something else, and there is nobody else.
+    #[error(
+        "no honest peer has blob {hash}: {} sent something else, and is not asked again for {} minutes",
+        liar.short(),
+        DISTRUST.as_secs() / 60
+    )]
+    Corrupt {
+        /// The blob.
+        hash: BlobHash,
+        /// Who lied.
+        liar: PeerId,
+    },
     /// There is more of it than allowed. What came before that stays in the store, unprotected.
     #[error("blob {hash} is larger than the {limit} bytes allowed")]
     TooLarge {

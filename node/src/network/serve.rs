@@ -2,6 +2,9 @@
 //!
 //! All that is sent passes one limit, in which the peers take turns: who opens many streams gets no more for it.
 
+#[cfg(debug_assertions)]
+mod corrupt;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +54,8 @@ pub(super) struct Served {
 pub(super) struct Serve {
     blobs: BlobsProtocol,
     links: Links,
+    #[cfg(debug_assertions)]
+    is_corrupt: bool,
 }
 
 impl Serve {
@@ -75,13 +80,29 @@ impl Serve {
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
         let gate = Gate { policy, clients: HashMap::new(), requests, upload, served };
         tokio::spawn(gate.run(events));
-        Self { blobs: BlobsProtocol::new(store, Some(sender)), links }
+        Self {
+            blobs: BlobsProtocol::new(store, Some(sender)),
+            links,
+            #[cfg(debug_assertions)]
+            is_corrupt: false,
+        }
+    }
+
+    /// The same, or one that sends something else than it is asked for.
+    #[cfg(debug_assertions)]
+    pub(super) fn corrupt(self, is_corrupt: bool) -> Self {
+        Self { is_corrupt, ..self }
     }
 }
 
 impl ProtocolHandler for Serve {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
         self.links.add(peer_of_endpoint(connection.remote_id()), &connection);
+        #[cfg(debug_assertions)]
+        if self.is_corrupt {
+            corrupt::serve(&connection, self.blobs.store()).await;
+            return Ok(());
+        }
         self.blobs.accept(connection).await
     }
 

@@ -52,6 +52,7 @@ const LEAST_MORE: Least = Least { parts: 64, bytes: 8 << 20 };
 /// Why a fetch has failed.
 pub(super) enum Fatal {
     Nowhere { tried: usize },
+    Corrupt { liar: PeerId },
     BrokeOff(String),
     TooMuch,
     Store(String),
@@ -243,7 +244,7 @@ impl<'a> Crew<'a> {
             Err(Failure::NotThere) => tracing::debug!(provider = %peer.short(), "provider has not got the blob"),
             Err(Failure::Corrupt(reason)) => {
                 tracing::warn!(provider = %peer.short(), hash = %self.content.hash, %reason, "provider sent something else");
-                self.network.fetcher.distrust(peer);
+                self.peers.distrust(peer);
             }
             Err(Failure::Busy) => self.once_more(peer, brought, "the provider is busy".into()),
             Err(Failure::BrokeOff(reason)) => self.once_more(peer, brought, reason),
@@ -270,9 +271,10 @@ impl<'a> Crew<'a> {
             return Ok(());
         }
         if self.peers.asked >= MAX_QUESTIONS {
-            return Err(match self.broke_off.take() {
-                Some(reason) => Fatal::BrokeOff(reason),
-                None => Fatal::Nowhere { tried: self.peers.tried() },
+            return Err(match (self.broke_off.take(), self.peers.liar) {
+                (Some(reason), _) => Fatal::BrokeOff(reason),
+                (None, Some(liar)) => Fatal::Corrupt { liar },
+                (None, None) => Fatal::Nowhere { tried: self.peers.tried() },
             });
         }
         self.peers.ask();
@@ -327,6 +329,7 @@ impl Fatal {
     pub(super) fn of(self, hash: BlobHash, limit: u64) -> FetchError {
         match self {
             Fatal::Nowhere { tried } => FetchError::Nowhere { hash, tried },
+            Fatal::Corrupt { liar } => FetchError::Corrupt { hash, liar },
             Fatal::BrokeOff(reason) => FetchError::Stalled { hash, reason },
             Fatal::TooMuch => FetchError::TooLarge { hash, limit },
             Fatal::Store(reason) => FetchError::Store { hash, reason },

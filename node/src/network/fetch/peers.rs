@@ -28,26 +28,36 @@ pub(super) struct Peers<'a> {
     pub(super) asking: FuturesUnordered<BoxFuture<'a, Vec<PeerId>>>,
     /// How often the DHT was asked.
     pub(super) asked: u32,
+    /// One that has it and sent something else, now or lately.
+    pub(super) liar: Option<PeerId>,
 }
 
 impl<'a> Peers<'a> {
     pub(super) fn new(network: &'a Network, hash: BlobHash, named: Vec<PeerId>) -> Self {
         let (known, waiting) = (BTreeSet::new(), VecDeque::new());
         let (connecting, asking) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let mut peers = Self { network, hash, known, waiting, connecting, asking, asked: 0 };
+        let mut peers = Self { network, hash, known, waiting, connecting, asking, asked: 0, liar: None };
         peers.add(named);
         peers
     }
 
-    /// Adds those that are not known yet. One that was seen lying comes last, if at all.
+    /// Adds those that are not known yet, without any that was seen lying.
     pub(super) fn add(&mut self, peers: Vec<PeerId>) {
         for peer in peers {
             let is_new = peer != self.network.peer_id() && !self.known.contains(&peer);
-            if is_new && self.known.len() < MAX_PROVIDERS && !self.network.fetcher.is_liar(peer) {
+            if self.network.fetcher.is_liar(peer) {
+                self.liar = Some(peer);
+            } else if is_new && self.known.len() < MAX_PROVIDERS {
                 self.known.insert(peer);
                 self.waiting.push_back(peer);
             }
         }
+    }
+
+    /// Notes that a peer sent something else than it was asked for.
+    pub(super) fn distrust(&mut self, peer: PeerId) {
+        self.network.fetcher.distrust(peer);
+        self.liar = Some(peer);
     }
 
     /// How many peers were asked.
