@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
-use shoal_protocol::limits::MAX_TEXT_BYTES;
+use shoal_protocol::limits::MAX_FAILURE_BYTES;
 use shoal_protocol::task::{Failure, Invocation, Outcome};
+use shoal_protocol::text::ends;
 use shoal_protocol::trace::{Trace, TraceRequest};
 
 use crate::wasi::calls::HostCalls;
@@ -200,28 +201,9 @@ impl RunError {
         match self {
             RunError::TimedOut(_) => Failure::TimedOut,
             RunError::Cancelled => Failure::Cancelled,
-            RunError::HostFailed(why) => Failure::HostFailed(clipped(why)),
-            RunError::InputMissing(why) => Failure::InputMissing(clipped(why)),
-            RunError::Declined(why) => Failure::Declined(clipped(why)),
+            RunError::HostFailed(why) => Failure::HostFailed(ends(why, MAX_FAILURE_BYTES)),
+            RunError::InputMissing(why) => Failure::InputMissing(ends(why, MAX_FAILURE_BYTES)),
+            RunError::Declined(why) => Failure::Declined(ends(why, MAX_FAILURE_BYTES)),
         }
-    }
-}
-
-fn clipped(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_reason_is_clipped_between_characters() {
-        let Failure::HostFailed(why) = RunError::HostFailed("é".repeat(MAX_TEXT_BYTES)).failure() else { panic!() };
-        assert_eq!(why, "é".repeat(MAX_TEXT_BYTES / 2));
     }
 }

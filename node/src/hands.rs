@@ -119,7 +119,7 @@ impl Hands {
         let left = self.fetch_all(execution, contents, from, max_bytes).await?;
         // Boxed, because few jobs need so large a future.
         let read = Box::pin(self.reading.read(from == self.network.peer_id(), &unread, partition, left)).await;
-        let read = read.map_err(|why| Failure::InputMissing(reason(why)))?;
+        let read = read.map_err(|why| Failure::InputMissing(reason(&why)))?;
         let mounts = read.iter().map(|(mount, _)| mount.clone()).collect();
         // What this node can read may be nobody else's business.
         read.into_iter().for_each(|(_, guard)| self.kept.keep_secret(Owner::Execution(execution), guard));
@@ -251,7 +251,7 @@ impl Hands {
             self.kept.keep(Owner::Execution(execution), guard);
             let size = self.have(content, vec![from], left).await.map_err(|error| match error {
                 FetchError::Store { .. } => host(error),
-                _ => Failure::InputMissing(reason(error.to_string())),
+                _ => Failure::InputMissing(reason(&error.to_string())),
             })?;
             self.announcer.fetched(execution, content.hash, size);
             left = left.saturating_sub(size);

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shoal_executors::{Executor, StagedInput, Task};
-use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_TEXT_BYTES};
+use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_FAILURE_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
+use shoal_protocol::text;
 use shoal_protocol::trace::{Trace, TraceRequest};
 use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,7 @@ impl Run<'_> {
             calls: finished.calls.count,
             calls_digest: finished.calls.digest,
             inputs: Vec::new(),
-            backtrace: clip(finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES),
+            backtrace: text::beginning(&finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES).to_owned(),
         };
         let claim = Claim { outcome: finished.outcome, result: result.content.hash };
         let run_ms = u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX);
@@ -124,16 +125,10 @@ pub(crate) async fn remove(dir: PathBuf) {
 
 /// The machine's own failure, as the protocol tells it.
 pub(crate) fn host(error: impl std::fmt::Display) -> Failure {
-    Failure::HostFailed(reason(error.to_string()))
+    Failure::HostFailed(reason(&error.to_string()))
 }
 
 /// Shortens a reason to what a message may carry.
-pub(crate) fn reason(words: String) -> String {
-    clip(words, MAX_TEXT_BYTES)
-}
-
-fn clip(mut words: String, limit: usize) -> String {
-    let end = (0..=limit.min(words.len())).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
-    words.truncate(end);
-    words
+pub(crate) fn reason(words: &str) -> String {
+    text::ends(words, MAX_FAILURE_BYTES)
 }

@@ -32,4 +32,5 @@ pub mod trace;
 pub mod verdict;
 
 pub mod limits;
+pub mod text;
 mod timers;

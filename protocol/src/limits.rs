@@ -5,7 +5,7 @@
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;
@@ -25,6 +25,10 @@ pub const MAX_DIRECT_BYTES: usize = 72 * 1_024;
 pub const MAX_WORK_BYTES: usize = 64 * 1_024;
 /// Free text from a peer (a reason, an operator's name), in bytes.
 pub const MAX_TEXT_BYTES: usize = 200;
+/// Why an execution is no vote, in bytes: the error of a source names an address, and what to do about it.
+pub const MAX_FAILURE_BYTES: usize = 1_024;
+/// Different reasons of failed executions that a job's own reason gives; the rest is counted.
+pub const MAX_TOLD_FAILURES: usize = 4;
 /// Inputs that an announcement names, so that workers can price what they lack; more are summed up.
 pub const MAX_ANNOUNCED_INPUTS: usize = 6;
 /// Constraints of one job.

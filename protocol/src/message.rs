@@ -12,7 +12,7 @@ use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
 use crate::job::spec::Source;
 use crate::limits::{
     MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
-    MAX_INPUTS, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
+    MAX_FAILURE_BYTES, MAX_INPUTS, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
 };
 use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
@@ -545,7 +545,7 @@ impl Failure {
     fn check(&self) -> Result<(), OutOfBounds> {
         match self {
             Failure::HostFailed(words) | Failure::InputMissing(words) | Failure::Declined(words) => {
-                text("failure", words)
+                within("failure", words.len(), MAX_FAILURE_BYTES)
             }
             _ => Ok(()),
         }

@@ -13,6 +13,7 @@ use crate::job::spec::{InputSource, Verification, VerificationKind};
 use crate::limits::{MAX_ORIGIN_BYTES, MAX_PUBLISHED_DETAILS, MAX_TEXT_BYTES, MAX_URI_BYTES};
 use crate::message::{Contact, Needs, Resources};
 use crate::task::{Account, Claim, Content, Failure};
+use crate::text;
 use crate::time::{Millis, Time};
 
 /// Something to save; it replaces what was saved under the same key.
@@ -353,11 +354,10 @@ impl Record {
 impl InputRecord {
     /// Notes what `input` holds.
     pub fn new(input: &InputSource, origin: &str, parts: &[(Content, u64)]) -> Self {
-        let end = (0..=origin.len().min(MAX_ORIGIN_BYTES)).rev().find(|end| origin.is_char_boundary(*end));
         Self {
             target: input.target.clone(),
             kind: input.source.kind().to_owned(),
-            origin: origin[..end.unwrap_or(0)].to_owned(),
+            origin: text::beginning(origin, MAX_ORIGIN_BYTES).to_owned(),
             content: if let [(only, _)] = parts { Some(*only) } else { None },
             bytes: parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes)),
             parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),

@@ -1,4 +1,4 @@
-//! The wire format of version 4, byte for byte. A change here is a change of the protocol.
+//! The wire format of version 5, byte for byte. A change here is a change of the protocol.
 //!
 //! `SHOAL_BLESS=1 cargo test -p shoal-protocol --test wire` writes the golden files anew; do that only together with
 //! a new protocol version.

@@ -1,11 +1,13 @@
 //! One partition of a job, seen by its requester: the executions it has bought, and what is next for it.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::auction::plural;
 use crate::id::PeerId;
 use crate::limits::{
-    FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, REVEAL_MS, STRAGGLER_FACTOR,
-    STRAGGLER_MS,
+    FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, MAX_TOLD_FAILURES, REVEAL_MS,
+    STRAGGLER_FACTOR, STRAGGLER_MS,
 };
 use crate::record::{ExecutionRecord, ExecutionState, Policy};
 use crate::task::{Claim, Failure};
@@ -144,6 +146,23 @@ impl Partition {
     pub(super) fn failures_of(&self, worker: PeerId) -> u32 {
         let failed = |e: &Execution| e.record.worker == worker && e.record.state == ExecutionState::Failed;
         u32::try_from(self.count(failed)).unwrap_or(u32::MAX)
+    }
+
+    /// Why executions failed, counted: "3 executions failed: input missing: …; 1: execution timeout reached". Empty if
+    /// none did.
+    pub(super) fn why_failed(&self) -> String {
+        let mut counts = BTreeMap::<String, u32>::new();
+        let failures = self.executions.iter().filter_map(|e| e.record.failure.as_ref());
+        failures.for_each(|failure| *counts.entry(failure.to_string()).or_default() += 1);
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        let rest: u32 = counts.drain(counts.len().min(MAX_TOLD_FAILURES)..).map(|(_, count)| count).sum();
+        counts.extend((rest > 0).then(|| ("for other reasons".to_owned(), rest)));
+        let lines = counts.into_iter().enumerate().map(|(place, (why, count))| match place {
+            0 => format!("{} failed: {why}", plural(count, "execution")),
+            _ => format!("{count}: {why}"),
+        });
+        lines.collect::<Vec<_>>().join("; ")
     }
 
     /// The votes so far.

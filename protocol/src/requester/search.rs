@@ -146,17 +146,10 @@ impl Requester {
 
     /// Why some execution has no worker, for a person.
     pub(super) fn why_unplaced(&self) -> String {
-        let reasons = self.bidding.why_not();
-        let nobody = match reasons.is_empty() {
-            true => {
-                let asked = plural(self.record.rounds, "announcement");
-                format!("no peer answered {asked}: `shoal peer list` shows whether there are any")
-            }
-            false => reasons,
-        };
         let Some((index, partition)) = self.hungry.keys().next().map(|index| (index, &self.partitions[index])) else {
-            return nobody;
+            return self.why_nobody("");
         };
+        let nobody = self.why_nobody(&partition.why_failed());
         let votes = partition.votes();
         let differ = votes.windows(2).any(|pair| pair[0] != pair[1]);
         let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
@@ -167,6 +160,20 @@ impl Requester {
             format!("only {found} of {wanted} independent workers that must agree could be found: {nobody}")
         } else {
             nobody
+        }
+    }
+
+    /// What came of those who were asked: how their executions `failed`, and why others do not offer.
+    fn why_nobody(&self, failed: &str) -> String {
+        let refused = self.bidding.why_not();
+        match (failed.is_empty(), refused.is_empty()) {
+            (true, true) => {
+                let asked = plural(self.record.rounds, "announcement");
+                format!("no peer answered {asked}: `shoal peer list` shows whether there are any")
+            }
+            (true, false) => refused,
+            (false, true) => format!("{failed}; and nobody else offers"),
+            (false, false) => format!("{failed}; {refused}"),
         }
     }
 

@@ -131,6 +131,7 @@ impl Story {
             }
             "runs" => Message::Progress(Progress { job, execution, stage: Stage::Running }),
             "fails" => Message::Fail(Fail { job, execution, failure: Failure::HostFailed("no room".into()) }),
+            "misses" => Message::Fail(Fail { job, execution, failure: Failure::InputMissing("https://a: 404".into()) }),
             "commits" => {
                 let commitment = commitment::commit(job, execution, peer(who), &claim, &SALT);
                 Message::Commit(Commit { job, execution, commitment, run_ms: RUN_MS })

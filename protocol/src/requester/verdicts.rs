@@ -1,11 +1,8 @@
 //! What is next for a partition: open the answers, judge them, fetch the result, or give up.
 
-use std::collections::BTreeMap;
-
 use super::Requester;
 use super::partition::{Next, Phase};
 
-use crate::auction::plural;
 use crate::credibility::Sign;
 use crate::id::ExecutionId;
 use crate::limits::{LEASE_MS, MAX_EXECUTIONS, MAX_FAILURES, REVEAL_MS};
@@ -162,13 +159,10 @@ impl Requester {
         let of_machines = |failure: &&Failure| {
             matches!(failure, Failure::HostFailed(_) | Failure::InputMissing(_) | Failure::TimedOut)
         };
-        let hopeless = failures.clone().filter(of_machines).count() >= MAX_FAILURES;
+        let hopeless = failures.filter(of_machines).count() >= MAX_FAILURES;
         let exhausted = partition.executions.len() >= MAX_EXECUTIONS as usize && partition.missing(self.policy()) > 0;
         if hopeless || exhausted {
-            let mut counts = BTreeMap::<String, u32>::new();
-            failures.for_each(|failure| *counts.entry(failure.to_string()).or_default() += 1);
-            let counts: Vec<_> = counts.iter().map(|(why, n)| format!("{}: {why}", plural(*n, "execution"))).collect();
-            let reason = format!("partition {index} keeps failing: {}", counts.join("; "));
+            let reason = format!("partition {index}: {}", partition.why_failed());
             self.finish(ctx, JobState::Failed, reason);
         }
     }

@@ -3,23 +3,69 @@
 use super::*;
 use crate::limits::MAX_EMPTY_ROUNDS;
 
-#[test]
-fn a_job_that_nobody_takes_ends_with_counted_reasons() {
-    let mut story = Story::new(PAIR);
-    let mut told = story.hear(0, "submit");
+/// Lets time pass until the job ends, and tells it what `answers` are given to each announcement.
+fn until_it_ends(
+    story: &mut Story,
+    mut told: String,
+    mut answers: impl FnMut(u32) -> &'static [&'static str],
+) -> String {
     let mut rounds = 0;
     while !told.ends_with("end") {
         let now = story.machine.deadline().expect("a job that is not over has a deadline").0;
         if told.ends_with("announce") {
             rounds += 1;
-            // The last round closes while some refusals are on their way.
-            let heard: &[_] = if rounds < MAX_EMPTY_ROUNDS { &["A", "B", "C", "A"] } else { &["B"] };
-            for worker in heard {
-                assert_eq!(story.hear(now, &format!("{worker} refuses")), "");
+            for answer in answers(rounds) {
+                assert_eq!(story.hear(now, answer), "");
             }
         }
         told = story.hear(now, "tick");
     }
-    assert_eq!((rounds, told.as_str()), (MAX_EMPTY_ROUNDS, "save failed, end"));
-    assert_eq!(story.reason(), "2 peers: no wasm executor; 1 peer: memory 8 GiB > 4 GiB");
+    assert_eq!(told, "save failed, end");
+    story.reason().to_owned()
+}
+
+#[test]
+fn a_job_that_nobody_takes_ends_with_counted_reasons() {
+    let mut story = Story::new(PAIR);
+    let (told, mut rounds) = (story.hear(0, "submit"), 0);
+    let reason = until_it_ends(&mut story, told, |round| {
+        rounds = round;
+        match round {
+            // The last round closes while some refusals are on their way.
+            MAX_EMPTY_ROUNDS => &["B refuses"],
+            _ => &["A refuses", "B refuses", "C refuses", "A refuses"],
+        }
+    });
+    assert_eq!(rounds, MAX_EMPTY_ROUNDS);
+    assert_eq!(reason, "2 peers: no wasm executor; 1 peer: memory 8 GiB > 4 GiB");
+}
+
+#[test]
+fn a_job_whose_executions_failed_says_why_and_who_else_refuses() {
+    for (refusals, expected) in [
+        (
+            &[] as &[_],
+            "2 executions failed: input missing: https://a: 404; 1: the worker's machine failed: no room; and nobody else offers",
+        ),
+        (
+            &["C refuses"],
+            "2 executions failed: input missing: https://a: 404; 1: the worker's machine failed: no room; 1 peer: memory 8 GiB > 4 GiB",
+        ),
+    ] {
+        let mut story = Story::awarded(QUORUM, "ABD");
+        story.hear(8, "A misses");
+        story.hear(8, "B fails");
+        let told = story.hear(8, "D misses");
+        assert_eq!(until_it_ends(&mut story, told, |_| refusals), expected);
+    }
+}
+
+#[test]
+fn a_failure_keeps_its_thing_its_reason_and_its_remedy() {
+    let long = format!("cannot read https://example.com/{}: 404; check the address", "a".repeat(2_000));
+    let failure = Failure::InputMissing(crate::text::ends(&long, crate::limits::MAX_FAILURE_BYTES));
+    let fail = |failure| Message::Fail(Fail { job: JobId([0; 16]), execution: ExecutionId([0; 16]), failure });
+    assert_eq!(fail(failure.clone()).check(), Ok(()));
+    assert!(failure.to_string().ends_with("404; check the address"));
+    assert!(fail(Failure::InputMissing(long)).check().is_err());
 }
