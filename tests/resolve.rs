@@ -5,15 +5,20 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::support::{Mesh, example, run, text};
+use crate::support::{Mesh, example, module, run, text};
 
 /// A web server that answers everything with a text, for as long as the test runs; returns a URL of it.
 fn web_server(body: &'static str) -> String {
+    serve(move |_| body.to_owned())
+}
+
+/// The same, with another text for each request.
+fn serve(body: impl Fn(usize) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/data.txt", listener.local_addr().unwrap());
     std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+        for (request, connection) in listener.incoming().enumerate() {
+            let (body, mut connection) = (body(request), connection.unwrap());
             // A request without a body ends with an empty line; a client may close without asking.
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
@@ -24,7 +29,7 @@ fn web_server(body: &'static str) -> String {
                 }
             }
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            let body = if request.starts_with(b"HEAD") { "" } else { body };
+            let body = if request.starts_with(b"HEAD") { "" } else { &body };
             let _ = connection.write_all(format!("{head}{body}").as_bytes());
         }
     });
@@ -51,7 +56,21 @@ fn a_worker_reads_no_address_of_its_own_network_for_others() {
     let job = mesh.nodes[0].finished(&id);
     assert_eq!(job["State"], "Failed", "{job:#}");
     let reason = job["StateReason"].as_str().unwrap();
-    assert!(reason.contains("input missing") && reason.contains("127.0.0.1"), "{reason}");
+    assert!(reason.contains(" executions failed: input missing: ") && reason.contains("127.0.0.1"), "{reason}");
+}
+
+#[test]
+fn a_job_says_when_its_workers_read_different_things() {
+    let open = [("SHOAL_SOURCES", "url"), ("SHOAL_ALLOW_PRIVATE_ADDRESSES", "true")];
+    let mesh = Mesh::start_with(4, |_| open.to_vec());
+    let node = &mesh.nodes[0];
+    let blind = module(mesh.dir.path(), "blind.wasm", r#"(module (func (export "_start")))"#);
+    let url = format!("{}:/in.txt", serve(|request| format!("for the {request}. reader\n")));
+    let job = node.json(&["wasm", "run", "--resolve", "worker", "-i", &url, &blind]);
+    assert_eq!(job["Verification"]["Verified"], true, "{job:#}");
+    assert_eq!(job["Verification"]["InputsDiffer"], true, "{job:#}");
+    let described = node.run(&["job", "describe", job["JobID"].as_str().unwrap()]);
+    assert!(text(&described).contains("not all read the same"), "{}", text(&described));
 }
 
 #[test]
