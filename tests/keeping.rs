@@ -212,3 +212,33 @@ fn a_full_disk_fails_the_work_and_not_the_node() {
     let listed = worker.json(&["blob", "list"]);
     assert!(listed.as_array().unwrap().iter().any(|blob| blob["Hash"] == added["Hash"] && blob["Complete"] == true));
 }
+
+#[test]
+fn the_oldest_jobs_that_are_over_are_forgotten_with_their_results() {
+    let home = Home::start(&["--executors", "none", "--job-history", "2"]);
+    let worker = Daemon::start(&home.dir.path().join("worker"), &["--join", &home.node.ticket]);
+    home.node.connected(1);
+    let endless = crate::support::slow_module(home.dir.path(), 100_000);
+    let running = home.node.submit(&["wasm", "run", "--executions", "1", &endless]);
+    let short = module(home.dir.path(), "short.wasm", r#"(module (func (export "_start")))"#);
+    let jobs: Vec<String> = ["one", "two", "three", "four"]
+        .map(|argument| home.node.json(&["wasm", "run", "--executions", "1", &short, argument]))
+        .map(|job| job["JobID"].as_str().unwrap().to_owned())
+        .into();
+    let expected = [&jobs[3], &jobs[2], &running];
+    let remembered = |node: &Daemon| {
+        let listed = node.json(&["job", "list"]);
+        let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|job| job["JobID"].as_str().unwrap()).collect();
+        (ids == expected).then_some(())
+    };
+    until("two jobs are forgotten", || remembered(&home.node));
+    refused(&home.node.run(&["job", "describe", &jobs[0]]), &["this node has no job", &jobs[0]]);
+    let pinned = |job: &str| {
+        let blobs = home.node.json(&["blob", "list"]);
+        blobs.to_string().contains(&format!("job/{job}/"))
+    };
+    assert!(pinned(&jobs[3]) && !pinned(&jobs[1]));
+    let restarted = home.node.restart();
+    until("they stay forgotten", || remembered(&restarted));
+    drop(worker);
+}

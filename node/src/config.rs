@@ -24,6 +24,8 @@ pub const DEFAULT_MESH: &str = "public";
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The share of the machine that a node offers unless told otherwise, in percent.
 const DEFAULT_SHARE: u64 = 80;
+/// Jobs that are remembered once they are over: some ten kilobytes each.
+const DEFAULT_JOB_HISTORY: u64 = 10_000;
 
 /// Everything a node is started with.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub capacity: Resources,
     /// How many bytes of blobs may pass in a second.
     pub bandwidth: Bandwidth,
+    /// How many jobs of this node are remembered once they are over.
+    pub job_history: u64,
     /// Labels, for constraints of jobs.
     pub labels: BTreeMap<String, String>,
     /// Who operates the node: its bids are not independent of those of other nodes with this name.
@@ -122,6 +126,8 @@ pub struct Settings {
     pub max_upload: Option<String>,
     /// The same from all peers.
     pub max_download: Option<String>,
+    /// How many jobs are remembered once they are over; the oldest beyond that are forgotten.
+    pub job_history: Option<u64>,
     /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
     /// Who operates the node.
@@ -220,6 +226,7 @@ impl Loaded {
         let (disk, disk_from) = setting!(max_disk, format!("{}", machine.disk_bytes));
         let (upload, upload_from) = setting!(max_upload, String::new());
         let (download, download_from) = setting!(max_download, String::new());
+        let (job_history, job_history_from) = setting!(job_history, DEFAULT_JOB_HISTORY);
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
@@ -255,6 +262,7 @@ impl Loaded {
             sources: parse_sources(&sources, sources_from)?,
             capacity,
             bandwidth,
+            job_history: at_least_one("job_history", job_history_from, job_history)?,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
             local_paths: allow_list(&local_paths, local_paths_from)?,
@@ -305,6 +313,13 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         };
         get(name).map(parse).transpose()
     };
+    let count = |name: &'static str| {
+        let parse = |text: String| {
+            let reason = format!("{text:?} is not a number; write digits, for example 1000");
+            text.trim().parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
+        };
+        get(name).map(parse).transpose()
+    };
     let labels = get("SHOAL_LABELS").map(|text| parse_labels(&text)).transpose()?;
     Ok(Settings {
         listen: address("SHOAL_LISTEN")?,
@@ -318,6 +333,7 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         max_disk: get("SHOAL_MAX_DISK"),
         max_upload: get("SHOAL_MAX_UPLOAD"),
         max_download: get("SHOAL_MAX_DOWNLOAD"),
+        job_history: count("SHOAL_JOB_HISTORY")?,
         labels,
         operator: get("SHOAL_OPERATOR"),
         ipfs_api: get("SHOAL_IPFS_API"),
@@ -383,6 +399,11 @@ fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &s
         origin: origin.as_str(),
         reason: error.to_string(),
     })
+}
+
+fn at_least_one(name: &'static str, origin: Origin, count: u64) -> Result<u64, ConfigError> {
+    let reason = "a job that is forgotten as it ends has no result; write at least 1".to_owned();
+    if count > 0 { Ok(count) } else { Err(ConfigError::Value { name, origin: origin.as_str(), reason }) }
 }
 
 /// Bytes a second, with or without `/s` behind them.
@@ -508,6 +529,8 @@ mod tests {
             (merged("executors = ['docker']", &[], Settings::default()), "no docker executor yet"),
             (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
+            (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),
+            (merged("", &[("SHOAL_JOB_HISTORY", "all")], Settings::default()), "\"all\" is not a number"),
             (merged("sources = ['ftp']", &[], Settings::default()), "use url, s3, ipfs or local"),
             (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
         ];

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
 use crate::driver::Event;
+use crate::history::History;
 use crate::kept::{Kept, Owner};
 use crate::network::{FetchError, Network};
 use crate::pins;
@@ -45,6 +46,7 @@ pub(crate) struct Hands {
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
+    pub(crate) history: History,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
 }
@@ -211,9 +213,10 @@ impl Hands {
         });
     }
 
-    /// Lets go of a job's inputs.
+    /// Lets go of a job's inputs, and perhaps of an older job.
     pub(crate) fn end(&self, job: JobId) {
         self.kept.end(Owner::Job(job));
+        self.history.ended();
     }
 
     async fn run_again(&self, execution: ExecutionId, run: &Run, again: Again) -> Result<Rerun, Failure> {

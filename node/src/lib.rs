@@ -50,6 +50,8 @@ mod announcer;
 
 mod records;
 
+mod history;
+
 mod logs;
 
 mod direct;

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::driver::{self, Driver, Event};
 use crate::gateway;
 use crate::hands::{Executors, Hands, Runs};
+use crate::history::History;
 use crate::ingress::Ingress;
 use crate::kept::Kept;
 use crate::network::ticket::Ticket;
@@ -195,6 +196,7 @@ impl Node {
         if let Err(error) = pins::release_old(&blobs).await {
             tracing::warn!(%error, "pins of an earlier build stay");
         }
+        let history = History::new(Arc::clone(&state), blobs.clone(), config.job_history, &saved)?;
         let policy = offers.clone();
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
         machine.restore(clock.now(), saved);
@@ -229,6 +231,7 @@ impl Node {
             announcer: announcer.clone(),
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },
+            history: history.clone(),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
         };
@@ -257,6 +260,7 @@ impl Node {
             tokio::spawn(announcer.clone().run()),
             tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
             tokio::spawn(sweep_published(publishing.clone())),
+            tokio::spawn(history.run()),
         ];
         if let Some(served) = served {
             let router = published::archives(dir.published()).merge(gateway::router(trees));

@@ -3,6 +3,11 @@
 use shoal_protocol::id::JobId;
 use shoal_store::blobs::{Blobs, PinError};
 
+/// What the names of all pins of a job begin with.
+pub(crate) fn of_job(job: JobId) -> String {
+    format!("job/{job}/")
+}
+
 /// The result of one partition of a job.
 pub(crate) fn result(job: JobId, partition: u32) -> String {
     format!("job/{job}/result/{partition}")

@@ -84,6 +84,64 @@ pub(crate) fn load(state: &State) -> Result<Vec<Record>, StateError> {
     Ok(records)
 }
 
+/// A job and when it was submitted: its place in the list of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) created: Time,
+    pub(crate) job: JobId,
+}
+
+/// How many jobs are on record.
+pub(crate) fn count(state: &State) -> Result<u64, StateError> {
+    state.count(Table::Jobs)
+}
+
+/// At most so many jobs that are over, the oldest first.
+pub(crate) fn oldest_over(state: &State, most: u64) -> Result<Vec<Listed>, StateError> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let rows = state.scan_prefix(Table::JobsByTime, &[], after.as_deref(), PAGE, Order::Ascending)?;
+        for listed in rows.iter().filter_map(Listed::parse) {
+            if found.len() == most {
+                return Ok(found);
+            }
+            if job(state, listed.job)?.is_some_and(|job| job.state.is_over()) {
+                found.push(listed);
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// Removes jobs and all that belongs to them, in steps of bounded size. Each job goes after what belongs to it, so that
+/// a crash leaves nothing that nobody would remove.
+pub(crate) fn forget_jobs(state: &State, jobs: &[Listed]) -> Result<(), StateError> {
+    let mut changes = Vec::new();
+    for Listed { created, job } in jobs {
+        for table in [Table::Executions, Table::Events, Table::Publications] {
+            loop {
+                let rows = state.scan_prefix(table, &job.0, None, PAGE, Order::Ascending)?;
+                let is_last = rows.len() < PAGE;
+                changes.extend(rows.into_iter().map(|row| Change::Delete { table, key: row.key }));
+                if is_last {
+                    break;
+                }
+                state.apply(&std::mem::take(&mut changes))?;
+            }
+        }
+        changes.push(Change::Delete { table: Table::JobsByTime, key: time_key(*created, *job) });
+        changes.push(Change::Delete { table: Table::Jobs, key: job.0.to_vec() });
+        if changes.len() >= PAGE {
+            state.apply(&std::mem::take(&mut changes))?;
+        }
+    }
+    state.apply(&changes)
+}
+
 /// One job.
 pub(crate) fn job(state: &State, job: JobId) -> Result<Option<JobRecord>, StateError> {
     let value = state.get(Table::Jobs, &job.0)?;
@@ -93,8 +151,7 @@ pub(crate) fn job(state: &State, job: JobId) -> Result<Option<JobRecord>, StateE
 /// The newest jobs, newest first.
 pub(crate) fn jobs(state: &State, limit: usize) -> Result<Vec<JobRecord>, StateError> {
     let listed = state.scan_prefix(Table::JobsByTime, &[], None, limit, Order::Descending)?;
-    let ids = listed.iter().filter_map(|row| Some(JobId(row.key.get(8..)?.try_into().ok()?)));
-    ids.filter_map(|id| job(state, id).transpose()).collect()
+    listed.iter().filter_map(Listed::parse).filter_map(|listed| job(state, listed.job).transpose()).collect()
 }
 
 /// The executions of a job, by partition and attempt.
@@ -157,10 +214,62 @@ fn parse<T: DeserializeOwned>(row: &Row) -> Option<T> {
         .ok()
 }
 
+impl Listed {
+    fn parse(row: &Row) -> Option<Self> {
+        let (created, job) = row.key.split_first_chunk()?;
+        Some(Self { created: Time(u64::from_be_bytes(*created)), job: JobId(job.try_into().ok()?) })
+    }
+}
+
 fn time_key(created: Time, job: JobId) -> Vec<u8> {
     [&created.0.to_be_bytes()[..], &job.0].concat()
 }
 
 fn join(jobs: &[JobId]) -> String {
     jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::id::ExecutionId;
+    use shoal_protocol::record::Step;
+
+    use super::*;
+
+    fn put(table: Table, key: Vec<u8>) -> Change {
+        Change::Put { table, key, value: vec![1] }
+    }
+
+    #[test]
+    fn a_forgotten_job_leaves_nothing_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(&dir.path().join("state.redb")).unwrap();
+        let [old, new] = [1, 2].map(|n| Listed { created: Time(u64::from(n)), job: JobId([n; 16]) });
+        let events = 2 * u32::try_from(PAGE).unwrap();
+        for listed in [old, new] {
+            let event = |sequence| Event {
+                job: listed.job,
+                sequence,
+                at: Time(0),
+                step: Step::Bid,
+                execution: None,
+                peer: None,
+                detail: String::new(),
+            };
+            let mut changes: Vec<Change> = (0..events).flat_map(|n| save(&Record::Event(event(n)))).collect();
+            changes.push(put(Table::Jobs, listed.job.0.to_vec()));
+            changes.push(put(Table::JobsByTime, time_key(listed.created, listed.job)));
+            changes.push(put(Table::Executions, [listed.job.0, ExecutionId([3; 16]).0].concat()));
+            changes.push(put(Table::Publications, [&listed.job.0[..], &[0; 4]].concat()));
+            state.apply(&changes).unwrap();
+        }
+        forget_jobs(&state, &[old]).unwrap();
+        for table in [Table::Jobs, Table::JobsByTime, Table::Executions, Table::Publications] {
+            assert_eq!(state.count(table).unwrap(), 1, "{table:?}");
+        }
+        assert_eq!(history(&state, old.job, 0).unwrap(), []);
+        assert_eq!(history(&state, new.job, 0).unwrap().len(), events as usize);
+        forget_jobs(&state, &[old, new]).unwrap();
+        assert_eq!((count(&state).unwrap(), state.count(Table::Events).unwrap()), (0, 0));
+    }
 }

@@ -65,6 +65,9 @@ pub(super) struct NodeFlags {
     /// Bytes of blobs a second from all peers together, for example 10MB [default: no limit]
     #[arg(long, value_name = "SIZE")]
     max_download: Option<String>,
+    /// Jobs of this node to remember once they are over; the oldest are forgotten [default: 10000]
+    #[arg(long, value_name = "N")]
+    job_history: Option<u64>,
     /// A label that jobs can ask for (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
@@ -131,6 +134,7 @@ impl From<NodeFlags> for Settings {
             max_disk: flags.max_disk,
             max_upload: flags.max_upload,
             max_download: flags.max_download,
+            job_history: flags.job_history,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
             operator: flags.operator,
             ipfs_api: flags.ipfs_api,
