@@ -4,6 +4,8 @@
 
 mod task;
 
+mod publisher;
+
 use std::collections::BTreeSet;
 
 use crate::job::problem::{Problems, quoted};
@@ -29,7 +31,7 @@ pub fn validate(job: &Job) -> Result<(), Problems> {
     }
     meta("Job.Meta", job.meta.keys(), &mut problems);
     verification(&job.verification, &job.task.engine, &mut problems);
-    task::check("Job.Tasks[0]", &job.task, &mut problems);
+    task::check("Job.Tasks[0]", &job.task, job.count, &mut problems);
     problems.into_result()
 }
 

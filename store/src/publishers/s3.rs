@@ -46,7 +46,7 @@ impl Writer {
         publication: &Publication<'_>,
     ) -> Result<Published, DataError> {
         let plain = to.encoding.eq_ignore_ascii_case("plain");
-        let key = key(to, publication, plain)?;
+        let key = key(to, publication, plain);
         let place = Place { bucket: &to.bucket, region: &to.region, endpoint: &to.endpoint };
         let connection = self.connector.connect(&place).await?;
         let (version, details) = if plain {
@@ -128,32 +128,16 @@ fn describe(uploaded: &Uploaded) -> BTreeMap<String, String> {
 }
 
 /// The key of the archive, or the prefix of the files, with its placeholders filled in.
-fn key(to: &S3Publisher, publication: &Publication<'_>, plain: bool) -> Result<String, DataError> {
-    let thing = || format!("the key {:?} of the s3 publisher", to.key);
-    let (_, partitions) = publication.partition;
-    if partitions > 1 && !to.key.contains("{executionID}") {
-        let reason = format!("is the same for all {partitions} partitions, so that one would replace another");
-        return Err(DataError::new(thing(), reason, "put {executionID} into it"));
-    }
+fn key(to: &S3Publisher, publication: &Publication<'_>, plain: bool) -> String {
     let end = if plain { "/" } else { ARCHIVE };
     let mut key = if to.key.ends_with(end) { to.key.clone() } else { format!("{}{end}", to.key) };
     let (date, time) = moment(publication.at.0);
-    let places = [
-        ("{nodeID}", publication.worker.to_string()),
-        ("{executionID}", publication.execution.to_string()),
-        ("{jobID}", publication.job.to_string()),
-        ("{date}", date),
-        ("{time}", time),
-    ];
-    for (place, value) in places {
+    let (worker, execution, job) = (publication.worker, publication.execution, publication.job);
+    let values = [worker.to_string(), execution.to_string(), job.to_string(), date, time];
+    for ((place, _), value) in S3Publisher::PLACEHOLDERS.iter().zip(values) {
         key = key.replace(place, &value);
     }
-    if key.contains(',') || key.contains(char::is_control) {
-        let reason = "has a comma or a control character, and -i could not take the result's address";
-        return Err(DataError::new(thing(), reason, "leave it out"));
-    }
-    check_length(thing(), &key)?;
-    Ok(key)
+    key
 }
 
 fn check_length(thing: String, key: &str) -> Result<(), DataError> {

@@ -226,6 +226,12 @@ pub struct S3Publisher {
     pub encoding: String,
 }
 
+impl S3Publisher {
+    /// What is filled into a key, and how many bytes that is: who ran it, which execution of which job, and when.
+    pub const PLACEHOLDERS: [(&str, usize); 5] =
+        [("{nodeID}", 64), ("{executionID}", 34), ("{jobID}", 34), ("{date}", 8), ("{time}", 6)];
+}
+
 impl From<Content> for BlobSource {
     /// All of some content.
     fn from(content: Content) -> Self {

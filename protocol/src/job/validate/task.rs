@@ -8,13 +8,13 @@ use crate::job::data_url;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::{Problems, nearest, quoted};
 use crate::job::spec::{
-    Docker, Engine, InputSource, Network, NetworkKind, Port, Publisher, Resolve, S3Partition, S3PartitionBy, Source,
-    Task, Timeouts, Wasm,
+    Docker, Engine, InputSource, Network, NetworkKind, Port, Resolve, S3Partition, S3PartitionBy, Source, Task,
+    Timeouts, Wasm,
 };
 use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES};
 use crate::message::SourceKind;
 
-use super::{meta, unique};
+use super::{meta, publisher, unique};
 
 /// Prefix of variables that the system sets.
 const RESERVED_VARIABLES: &str = "BACALHAU_";
@@ -25,7 +25,7 @@ const SHA256_BYTES: usize = 32;
 /// Ports below belong to the system.
 const FIRST_PORT: u16 = 1_024;
 
-pub(super) fn check(path: &str, task: &Task, problems: &mut Problems) {
+pub(super) fn check(path: &str, task: &Task, count: u32, problems: &mut Problems) {
     if task.name.trim().is_empty() {
         problems.push(format!("{path}.Name"), "is missing", "name the task, for example 'main'");
     }
@@ -38,7 +38,7 @@ pub(super) fn check(path: &str, task: &Task, problems: &mut Problems) {
         Engine::Wasm(program) => wasm(&format!("{path}.Engine.Params"), program, task, problems),
         Engine::Noop => {}
     }
-    publisher(&format!("{path}.Publisher.Params"), &task.publisher, problems);
+    publisher::check(&format!("{path}.Publisher.Params"), &task.publisher, count, problems);
     network(&format!("{path}.Network"), &task.network, problems);
     timeouts(&format!("{path}.Timeouts"), task.timeouts, problems);
 }
@@ -115,6 +115,7 @@ fn source(path: &str, source: &Source, problems: &mut Problems) {
         Source::LocalDirectory(source) => required("SourcePath", &source.source_path, "write a path"),
         Source::S3(source) => {
             required("Bucket", &source.bucket, "write the bucket's name");
+            endpoint(&path("Endpoint"), &source.endpoint, problems);
             checksum(&path("ChecksumSHA256"), &source.checksum_sha256, problems);
             s3_partition(&path("Partition"), &source.partition, problems);
         }
@@ -140,6 +141,25 @@ fn checksum(path: &str, checksum: &str, problems: &mut Problems) {
     let bytes = HEXLOWER_PERMISSIVE.decode(checksum.as_bytes()).or_else(|_| BASE64.decode(checksum.as_bytes()));
     if !checksum.is_empty() && bytes.map_or(true, |bytes| bytes.len() != SHA256_BYTES) {
         problems.push(path, format!("is {}", quoted(checksum)), "write a SHA-256 as 64 hex digits or in base64");
+    }
+}
+
+/// The endpoint of a service like S3. The reason does not repeat it: there may be a password in it.
+pub(super) fn endpoint(path: &str, endpoint: &str, problems: &mut Problems) {
+    let remedy = "write a URL like http://192.0.2.7:9000, without a path or password";
+    let Some((scheme, rest)) = endpoint.split_once("://") else {
+        if !endpoint.is_empty() {
+            problems.push(path, "is no URL", remedy);
+        }
+        return;
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        problems.push(path, format!("has the scheme {}", quoted(scheme)), remedy);
+    } else if host.contains('@') {
+        problems.push(path, "has credentials in it, which job files must not have", remedy);
+    } else if host.is_empty() || rest.contains(['?', '#', ',']) {
+        problems.push(path, "has more or less than a host and a path", remedy);
     }
 }
 
@@ -257,18 +277,6 @@ impl Wasm {
         let target = normalised(&input.target);
         let mut modules = std::iter::once(&self.entry_module).chain(&self.import_modules);
         target.is_some() && modules.any(|module| normalised(module) == target)
-    }
-}
-
-fn publisher(path: &str, publisher: &Publisher, problems: &mut Problems) {
-    let Publisher::S3(s3) = publisher else { return };
-    for (name, value) in [("Bucket", &s3.bucket), ("Key", &s3.key)] {
-        if value.trim().is_empty() {
-            problems.push(format!("{path}.{name}"), "is missing", "write it: the s3 publisher needs it");
-        }
-    }
-    if !["", "gzip", "plain"].contains(&s3.encoding.to_ascii_lowercase().as_str()) {
-        problems.push(format!("{path}.Encoding"), format!("is {}", quoted(&s3.encoding)), "write gzip or plain");
     }
 }
 

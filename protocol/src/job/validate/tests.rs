@@ -144,3 +144,43 @@ fn lists_are_bounded() {
         assert!(problems.contains(part), "{problems}");
     }
 }
+
+#[test]
+fn a_result_that_could_not_be_published_is_refused() {
+    let table = [
+        ("Bucket: b", "field 'Key' in 'Job.Tasks[0].Publisher.Params' is missing"),
+        (
+            "Bucket: b, Key: 'k/{executionID}', Encoding: zip",
+            "field 'Encoding' in 'Job.Tasks[0].Publisher.Params' is 'zip'",
+        ),
+        (
+            "Bucket: b, Key: '{executionID}/{jobId}'",
+            "has the placeholder '{jobId}'; write one of {nodeID}, {executionID}",
+        ),
+        (
+            "Bucket: b, Key: '{jobID}'",
+            "is the same for all 2 partitions, so that one would replace another; put {executionID}",
+        ),
+        ("Bucket: b, Key: '{executionID},x'", "has a comma or a control character"),
+        ("Bucket: \"a\\nb\", Key: '{executionID}'", "has a comma or a control character"),
+        ("Bucket: b, Key: '{executionID}', Endpoint: 'minio:9000'", "is no URL; write a URL like http://"),
+        ("Bucket: b, Key: '{executionID}', Endpoint: 'ftp://h'", "has the scheme 'ftp'"),
+        ("Bucket: b, Key: '{executionID}', Endpoint: 'http://me:secret@h'", "has credentials in it"),
+        ("Bucket: b, Key: '{executionID}', Endpoint: 'http://h/?a=b'", "has more or less than a host and a path"),
+    ];
+    let with = |params: &str| problems("Env:", &format!("Publisher: {{Type: s3, Params: {{{params}}}}}\n    Env:"));
+    for (params, part) in table {
+        let problems = with(params);
+        assert!(problems.contains(part), "{params}: {problems}");
+        assert!(!problems.contains("secret"), "{problems}");
+    }
+    let key = |length| format!("Bucket: b, Key: '{{executionID}}{}'", "x".repeat(length));
+    assert_eq!(with(&key(1_024 - 34 - 7)), "");
+    assert!(with(&key(1_024 - 34 - 6)).contains("has 1025 bytes when it is filled in, and 1024 are allowed"));
+    assert_eq!(
+        with(
+            "Bucket: b, Key: '{date}/{time}/{nodeID}/{jobID}/{executionID}', Endpoint: 'https://h:1/s3', Encoding: PLAIN"
+        ),
+        ""
+    );
+}
