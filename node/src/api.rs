@@ -20,6 +20,10 @@ mod blobs;
 
 mod fetch;
 
+mod import;
+
+mod pace;
+
 mod progress;
 
 mod pins;
@@ -52,7 +56,7 @@ use self::leases::Leases;
 
 pub use self::token::TokenError;
 
-pub(crate) use self::blobs::ELSEWHERE;
+pub(crate) use self::import::ELSEWHERE;
 
 /// Where all paths begin.
 pub const PREFIX: &str = "/api/v1";

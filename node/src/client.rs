@@ -17,8 +17,8 @@ use shoal_protocol::job::Job;
 use crate::api::{ELSEWHERE, PREFIX};
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    FetchedView, ImportRequest, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView, ReplayView,
-    SubmitReply, SubmitRequest, TicketView, UsageView,
+    FetchedView, ImportRequest, ImportedView, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView,
+    ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
 };
 
 pub use self::sse::Events;
@@ -191,8 +191,14 @@ impl Client {
     }
 
     /// Has the node read a file or folder that lies on its machine; none if it is not the one that lies here.
-    pub async fn import(&self, request: &ImportRequest) -> Result<Option<BlobView>, ClientError> {
-        match self.json(self.request(Method::POST, "/blobs/import").json(request)).await {
+    /// `progress` hears how far it is.
+    pub async fn import(
+        &self,
+        request: &ImportRequest,
+        progress: &mut (dyn FnMut(ImportedView) + Send),
+    ) -> Result<Option<BlobView>, ClientError> {
+        let request = self.request(Method::POST, "/blobs/import").json(request);
+        match sse::answered(self, request, progress).await {
             Err(error) if error.code() == Some(ELSEWHERE) => Ok(None),
             imported => imported.map(Some),
         }

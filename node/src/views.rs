@@ -182,6 +182,21 @@ pub struct FetchedView {
     pub providers: u32,
 }
 
+/// How far an import has come.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImportedView {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes that were read in a second, lately.
+    pub bytes_per_second: u64,
+    /// Seconds until all is read, if it goes on like that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
 /// A pin: a name that keeps content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]

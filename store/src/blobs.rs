@@ -28,6 +28,7 @@ use shoal_protocol::time::Time;
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
+pub use counted::ImportProgress;
 pub use folder::{FolderError, MAX_FILES, MAX_LIST_BYTES, MAX_NAMES_BYTES};
 pub(crate) use import::blocking;
 pub use import::{ImportError, Imported};
@@ -53,6 +54,8 @@ mod names;
 mod folder;
 
 mod import;
+
+mod counted;
 
 mod in_place;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +14,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
-use shoal_store::blobs::{ComposeError, Imported, Status, StoreFailed, Usage};
+use shoal_store::blobs::{Imported, Status, StoreFailed, Usage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
@@ -26,9 +25,7 @@ use super::extract::{Asked, Sent};
 use crate::announcer;
 use crate::tickets;
 use crate::views::time::rfc3339;
-use crate::views::{
-    BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest, ImportRequest, PinUsage, UsageView,
-};
+use crate::views::{BlobPin, BlobRow, BlobView, CollectedView, EntryView, FetchRequest, PinUsage, UsageView};
 
 /// Pieces of an upload that may wait for the store.
 const MAX_PIECES: usize = 8;
@@ -36,8 +33,6 @@ const MAX_PIECES: usize = 8;
 const MAX_ROWS: usize = 10_000;
 /// Pins whose sizes are told.
 const MAX_PINS: usize = 1_000;
-/// The word for a path that the node cannot see.
-pub(crate) const ELSEWHERE: &str = "elsewhere";
 /// How long the rest of an upload is read that was refused.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
@@ -45,7 +40,7 @@ pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/blobs", put(upload).get(list).layer(DefaultBodyLimit::disable()))
         .route("/blobs/collections", post(compose))
-        .route("/blobs/import", post(import))
+        .route("/blobs/import", post(super::import::import))
         .route("/blobs/fetch", post(super::fetch::fetch))
         .route("/blobs/gc", post(collect))
         .route("/blobs/usage", get(usage))
@@ -73,22 +68,6 @@ async fn upload(State(api): State<Api>, body: Body) -> Result<Json<BlobView>, Ap
         StoreFailed::NoRoom(_) => ApiError::from(error),
         StoreFailed::Broken(_) => ApiError::malformed(format!("the upload broke off: {error}")),
     })?;
-    Ok(Json(keep(&api, imported).await))
-}
-
-/// Reads a file or folder that lies on this machine, if the caller and the node mean the same by its path.
-async fn import(State(api): State<Api>, Sent(request): Sent<ImportRequest>) -> Result<Json<BlobView>, ApiError> {
-    let seen = tokio::fs::metadata(&request.path).await;
-    if !seen.is_ok_and(|seen| (seen.dev(), seen.ino()) == (request.device, request.inode)) {
-        let message = format!("{} is not on the node's machine: upload it", request.path.display());
-        return Err(ApiError::new(StatusCode::CONFLICT, ELSEWHERE, message));
-    }
-    let blobs = api.node().blobs();
-    let imported = match request.in_place {
-        true => blobs.import_in_place(&request.path).await,
-        false => blobs.import_path(&request.path).await,
-    };
-    let imported = imported.map_err(ComposeError::from)?;
     Ok(Json(keep(&api, imported).await))
 }
 

@@ -11,7 +11,7 @@ use shoal_protocol::record::Step;
 
 use super::output;
 use crate::client::{Client, ClientError};
-use crate::views::{BlobView, EventView, FetchRequest, FetchedView, InputProgressView};
+use crate::views::{BlobView, EventView, FetchRequest, FetchedView, ImportRequest, ImportedView, InputProgressView};
 
 /// Executions that the board shows a line for; more are counted.
 const MAX_LINES: usize = 12;
@@ -29,7 +29,8 @@ fn is_watched() -> bool {
 /// A bar for bytes that travel; invisible unless a person is watching.
 pub(super) fn bar(what: &str, bytes: u64) -> ProgressBar {
     let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec}");
+    let style =
+        ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left");
     let bar = ProgressBar::with_draw_target(Some(bytes), target).with_message(what.to_owned());
     match style {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
@@ -56,38 +57,77 @@ impl Drop for Waiting {
     }
 }
 
-/// Has the node fetch content, and shows how far it is: a bar on a terminal, a line now and then elsewhere.
+/// Has the node fetch content, and shows how far it is.
 pub(super) async fn fetch(client: &Client, request: &FetchRequest) -> Result<BlobView, ClientError> {
-    let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target).with_message("fetching from the mesh");
-    let style = ProgressStyle::with_template("{spinner} {msg}");
-    let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
-    bar.enable_steady_tick(TICK);
-    let mut said = Instant::now();
-    let shown = &mut |view| {
-        bar.set_message(format!("fetching from the mesh: {}", fetched(&view)));
-        if bar.is_hidden() && said.elapsed() >= SAY_EVERY {
-            said = Instant::now();
-            output::note(format_args!("fetching from the mesh: {}", fetched(&view)));
+    let mut shown = Transfer::new("fetching from the mesh".into());
+    client.fetch(request, &mut |view| shown.show(&fetched(&view))).await
+}
+
+/// Has the node read a file or folder of its machine, and shows how far it is. None if the node does not see it.
+pub(super) async fn import(
+    client: &Client,
+    request: &ImportRequest,
+    path: &str,
+) -> Result<Option<BlobView>, ClientError> {
+    let mut shown = Transfer::new(format!("reading {path}"));
+    client.import(request, &mut |view| shown.show(&imported(&view))).await
+}
+
+/// Shows how far something is that the node moves, until it is dropped: a line that changes on a terminal, a line now
+/// and then elsewhere.
+struct Transfer {
+    what: String,
+    bar: ProgressBar,
+    said: Instant,
+}
+
+impl Transfer {
+    fn new(what: String) -> Self {
+        let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target).with_message(output::clean(&what));
+        let style = ProgressStyle::with_template("{spinner} {msg}");
+        let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
+        bar.enable_steady_tick(TICK);
+        Self { what, bar, said: Instant::now() }
+    }
+
+    fn show(&mut self, far: &str) {
+        let text = output::clean(&format!("{}: {far}", self.what));
+        if self.bar.is_hidden() && self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            output::note(&text);
         }
-    };
-    let result = client.fetch(request, shown).await;
-    bar.finish_and_clear();
-    result
+        self.bar.set_message(text);
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// How far a fetch has come, in words.
 fn fetched(view: &FetchedView) -> String {
-    let mut text = output::size(view.bytes);
-    if let Some(total) = view.total_bytes {
-        let percent = view.bytes.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+    let far = moved(view.bytes, view.total_bytes, view.bytes_per_second, view.seconds_left);
+    format!("{far}, {}", output::count(view.providers.into(), "provider"))
+}
+
+/// How far an import has come, in words.
+fn imported(view: &ImportedView) -> String {
+    moved(view.bytes, Some(view.total_bytes), view.bytes_per_second, view.seconds_left)
+}
+
+fn moved(bytes: u64, total: Option<u64>, bytes_per_second: u64, seconds_left: Option<u64>) -> String {
+    let mut text = output::size(bytes);
+    if let Some(total) = total {
+        let percent = bytes.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
         let _ = write!(text, " of {} ({percent} %)", output::size(total));
     }
-    let _ = write!(text, ", {}/s", output::size(view.bytes_per_second));
-    if let Some(seconds) = view.seconds_left {
+    let _ = write!(text, ", {}/s", output::size(bytes_per_second));
+    if let Some(seconds) = seconds_left {
         let _ = write!(text, ", {} left", HumanDuration(Duration::from_secs(seconds)));
     }
-    let _ = write!(text, ", {}", output::count(view.providers.into(), "provider"));
     text
 }
 
@@ -329,6 +369,13 @@ mod tests {
             providers: 1,
         };
         assert_eq!(fetched(&view), "3.0 MiB of 4.0 MiB (75 %), 1.0 MiB/s, 1 second left, 1 provider");
+    }
+
+    #[test]
+    fn an_import_tells_how_far_how_fast_and_how_long() {
+        let view =
+            ImportedView { bytes: 1 << 20, total_bytes: 4 << 20, bytes_per_second: 1 << 20, seconds_left: Some(3) };
+        assert_eq!(imported(&view), "1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 3 seconds left");
     }
 
     #[test]

@@ -70,8 +70,7 @@ async fn import(client: &Client, path: &Path, in_place: bool) -> Result<Option<B
         return Ok(None);
     }
     let request = ImportRequest { path: absolute, device: metadata.dev(), inode: metadata.ino(), in_place };
-    let _waiting = progress::waiting("reading");
-    Ok(client.import(&request).await?)
+    Ok(progress::import(client, &request, &path.display().to_string()).await?)
 }
 
 /// Uploads a file or a folder, with a bar on a terminal.

@@ -14,6 +14,7 @@ use iroh_blobs::BlobFormat;
 use iroh_blobs::api::blobs::{AddPathOptions, AddProgressItem, ImportMode};
 use shoal_protocol::task::Content;
 
+use super::counted::{Counted, ImportProgress};
 use super::folder::{MAX_FILES, MakeError};
 use super::in_place::{MAX_IN_PLACE, Seen};
 use super::names::{MAX_DEPTH, NameError, check_name};
@@ -116,32 +117,47 @@ pub(super) struct Found {
 impl Blobs {
     /// Imports one file. A link is followed: the user named it.
     pub async fn import_file(&self, path: &Path) -> Result<Imported, ImportError> {
-        self.import_regular(resolve(path).await?, Mode::Copy).await
+        self.import_regular(resolve(path).await?, Mode::Copy, &Counted::unwatched()).await
     }
 
     /// Imports a file as it is, or a folder as a collection of its files under their relative names.
     pub async fn import_path(&self, path: &Path) -> Result<Imported, ImportError> {
-        self.import(resolve(path).await?, Mode::Copy).await
+        self.import_path_watched(path, |_| {}).await
+    }
+
+    /// The same; `told` hears how far it has come, often.
+    pub async fn import_path_watched(
+        &self,
+        path: &Path,
+        told: impl Fn(ImportProgress) + Send + Sync,
+    ) -> Result<Imported, ImportError> {
+        self.import(resolve(path).await?, Mode::Copy, &Counted::new(&told)).await
     }
 
     /// Imports what a resolved path leads to.
-    pub(super) async fn import(&self, root: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+    pub(super) async fn import(
+        &self,
+        root: PathBuf,
+        mode: Mode,
+        counted: &Counted<'_>,
+    ) -> Result<Imported, ImportError> {
         let metadata = tokio::fs::metadata(&root).await;
         if !metadata.map_err(|source| ImportError::Unreadable { path: root.clone(), source })?.is_dir() {
-            return self.import_regular(root, mode).await;
+            return self.import_regular(root, mode, counted).await;
         }
         let folder = root.clone();
-        let (room, found) = blocking(move || walk(&folder, "").map(|found| (total_room(&found, mode), found))).await?;
+        let (sizes, found) = blocking(move || walk(&folder, "").map(|found| (sizes(&found), found))).await?;
+        counted.expect(sizes.iter().sum());
         if mode == Mode::InPlace && !self.references.has_room(found.len()) {
             return Err(ImportError::TooManyInPlace { path: root });
         }
         // For all of them, so that a folder that does not fit is refused before its first file.
-        let _room = self.reserve_blobs(room).await?;
-        let files = self.add_files(found, mode).await?;
+        let _room = self.reserve_blobs(sizes.into_iter().map(|bytes| mode.room(bytes)).sum()).await?;
+        let files = self.add_files(found, mode, counted).await?;
         Ok(self.make_folder(files).await?)
     }
 
-    async fn import_regular(&self, file: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+    async fn import_regular(&self, file: PathBuf, mode: Mode, counted: &Counted<'_>) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: file.clone(), source };
         let metadata = tokio::fs::metadata(&file).await.map_err(unreadable)?;
         if !metadata.is_file() {
@@ -150,13 +166,19 @@ impl Blobs {
         if mode == Mode::InPlace && !self.references.has_room(1) {
             return Err(ImportError::TooManyInPlace { path: file });
         }
+        counted.expect(metadata.len());
         let _room = self.reserve_blobs(mode.room(metadata.len())).await?;
-        self.add_roomy(file, mode).await
+        self.add_roomy(file, mode, counted).await
     }
 
     /// Imports files that are known to be files and have room, keeping their order.
-    async fn add_files(&self, found: Vec<Found>, mode: Mode) -> Result<Vec<(String, Imported)>, ImportError> {
-        let add = |file: Found| async move { Ok((file.name, self.add_roomy(file.path, mode).await?)) };
+    async fn add_files(
+        &self,
+        found: Vec<Found>,
+        mode: Mode,
+        counted: &Counted<'_>,
+    ) -> Result<Vec<(String, Imported)>, ImportError> {
+        let add = |file: Found| async move { Ok((file.name, self.add_roomy(file.path, mode, counted).await?)) };
         stream::iter(found).map(add).buffered(FILES_AT_ONCE).try_collect().await
     }
 
@@ -165,23 +187,23 @@ impl Blobs {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let size = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
         let _room = self.reserve_blobs(size).await?;
-        self.add_roomy(path, Mode::Copy).await
+        self.add_roomy(path, Mode::Copy, &Counted::unwatched()).await
     }
 
     /// Imports a file that has room.
-    async fn add_roomy(&self, path: PathBuf, mode: Mode) -> Result<Imported, ImportError> {
+    async fn add_roomy(&self, path: PathBuf, mode: Mode, counted: &Counted<'_>) -> Result<Imported, ImportError> {
         match mode {
-            Mode::Copy => self.add_with(path, ImportMode::Copy).await,
-            Mode::InPlace => self.refer_to(path).await,
+            Mode::Copy => self.add_with(path, ImportMode::Copy, counted).await,
+            Mode::InPlace => self.refer_to(path, counted).await,
         }
     }
 
     /// Imports a file that stays where it is, and remembers how it looks.
-    async fn refer_to(&self, path: PathBuf) -> Result<Imported, ImportError> {
+    async fn refer_to(&self, path: PathBuf, counted: &Counted<'_>) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         // Before it is read, so that a change in the meantime shows.
         let seen = Seen::new(&path, &tokio::fs::metadata(&path).await.map_err(unreadable)?);
-        let imported = self.add_with(path.clone(), ImportMode::TryReference).await?;
+        let imported = self.add_with(path.clone(), ImportMode::TryReference, counted).await?;
         let hash = imported.content.hash;
         if self.is_in_place(hash).await? {
             let references = Arc::clone(&self.references);
@@ -191,22 +213,25 @@ impl Blobs {
     }
 
     /// Has the store take a file.
-    async fn add_with(&self, path: PathBuf, mode: ImportMode) -> Result<Imported, ImportError> {
+    async fn add_with(&self, path: PathBuf, mode: ImportMode, counted: &Counted<'_>) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let _importing = self.importing.read().await;
         let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode };
         let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;
-        let mut bytes = 0;
+        let (mut bytes, mut file) = (0, counted.file());
         while let Some(item) = progress.next().await {
             match item {
                 AddProgressItem::Size(size) => bytes = size,
-                AddProgressItem::Done(tag) => return Ok(self.imported(tag, bytes)),
+                AddProgressItem::Done(tag) => {
+                    file.reach(bytes);
+                    return Ok(self.imported(tag, bytes));
+                }
                 AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Err(self.full(bytes).into());
                 }
                 AddProgressItem::Error(error) => return Err(unreadable(error)),
-                AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone | AddProgressItem::OutboardProgress(_) => {
-                }
+                AddProgressItem::OutboardProgress(hashed) => file.reach(hashed),
+                AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone => {}
             }
         }
         Err(failed(io::Error::other("an import ended without a result")).into())
@@ -236,9 +261,8 @@ async fn resolve(path: &Path) -> Result<PathBuf, ImportError> {
     resolved.map_err(|source| ImportError::Unreadable { path: path.into(), source })
 }
 
-fn total_room(files: &[Found], mode: Mode) -> u64 {
-    let sizes = files.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|metadata| metadata.len());
-    sizes.map(|bytes| mode.room(bytes)).sum()
+fn sizes(files: &[Found]) -> Vec<u64> {
+    files.iter().filter_map(|file| fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).collect()
 }
 
 /// Every file below `root`, named relative to it behind `prefix` (empty, or ending in `/`).

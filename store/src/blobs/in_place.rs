@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::Content;
 
+use super::counted::{Counted, ImportProgress};
 use super::import::{ImportError, Imported, Mode, blocking};
 use super::{Blobs, MAX_LOOKED_UP, Status, StoreFailed};
 
@@ -86,7 +87,12 @@ pub(super) struct Seen {
 impl Blobs {
     /// Imports a file or folder like [`Blobs::import_path`], but leaves files where they are, apart from small ones.
     /// What is read of them later is checked, and [`Altered`] says why if it is not the same any more.
-    pub async fn import_in_place(&self, path: &Path) -> Result<Imported, ImportError> {
+    /// `told` hears how far it has come.
+    pub async fn import_in_place(
+        &self,
+        path: &Path,
+        told: impl Fn(ImportProgress) + Send + Sync,
+    ) -> Result<Imported, ImportError> {
         let unreadable = |source| ImportError::Unreadable { path: path.into(), source };
         let root = tokio::fs::canonicalize(path).await.map_err(unreadable)?;
         if root.to_str().is_none() {
@@ -97,7 +103,7 @@ impl Blobs {
         if root.starts_with(&own) || own.starts_with(&root) {
             return Err(ImportError::Own { path: root });
         }
-        self.import(root, Mode::InPlace).await
+        self.import(root, Mode::InPlace, &Counted::new(&told)).await
     }
 
     /// Whether what was added in place looks as it did: a glance, where a read would be the proof.

@@ -45,6 +45,22 @@ proptest! {
 }
 
 #[tokio::test]
+async fn an_import_tells_how_far_it_is_over_all_files() {
+    let home = Home::new().await;
+    for (name, size) in [("small", 10), ("large", 3 << 20), ("deep/large", 1 << 20)] {
+        plant(&home.path("in"), &BTreeMap::from([(name.to_owned(), noise(size, 7))]));
+    }
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |progress| told.lock().unwrap().push(progress);
+    let imported = home.blobs.import_path_watched(&home.path("in"), tell).await.unwrap();
+    let told = told.into_inner().unwrap();
+    let total = (4 << 20) + 10;
+    assert!(imported.bytes > total, "with the lists of names and hashes");
+    assert!(told.len() > 3 && told.iter().all(|progress| progress.total == total), "{told:?}");
+    assert_eq!(told.iter().map(|progress| progress.bytes).max(), Some(total));
+}
+
+#[tokio::test]
 async fn the_hash_of_a_folder_is_that_of_its_names_and_content() {
     let home = Home::new().await;
     let (one, two) = (home.path("one"), home.path("two"));

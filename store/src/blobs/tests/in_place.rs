@@ -10,7 +10,7 @@ use super::*;
 async fn added(home: &Home, name: &str, content: &[u8]) -> (PathBuf, Imported) {
     let path = home.path(name);
     fs::write(&path, content).unwrap();
-    let imported = home.blobs.import_in_place(&path).await.unwrap();
+    let imported = home.blobs.import_in_place(&path, |_| {}).await.unwrap();
     (path, imported)
 }
 
@@ -97,7 +97,7 @@ async fn who_only_touches_a_file_can_add_it_again() {
     let (path, imported) = added(&home, "file", &noise(LARGE, 5)).await;
     File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     assert!(home.blobs.look_at(imported.content).await.is_err());
-    let again = home.blobs.import_in_place(&path).await.unwrap();
+    let again = home.blobs.import_in_place(&path, |_| {}).await.unwrap();
     assert_eq!(again.content, imported.content);
     home.blobs.look_at(again.content).await.unwrap();
     let home = home.again().await;
@@ -124,7 +124,7 @@ async fn a_folder_in_place_refers_to_each_of_its_files() {
     fs::create_dir_all(home.path("tree/deep")).unwrap();
     fs::write(home.path("tree/deep/large"), noise(LARGE, 7)).unwrap();
     fs::write(home.path("tree/small"), "small").unwrap();
-    let imported = home.blobs.import_in_place(&home.path("tree")).await.unwrap();
+    let imported = home.blobs.import_in_place(&home.path("tree"), |_| {}).await.unwrap();
     home.blobs.stage(imported.content, &home.path("staged")).await.unwrap();
     assert_eq!(fs::read(home.path("staged/deep/large")).unwrap(), noise(LARGE, 7));
 
@@ -141,7 +141,7 @@ async fn what_the_store_may_remove_itself_is_not_referred_to() {
     let copied = home.blobs.add_bytes(noise(LARGE, 9)).await.unwrap();
     let own = home.path("blobs/data").join(format!("{}.data", copied.content.hash));
     for path in [own, home.path("blobs"), home.dir.path().to_owned()] {
-        let error = home.blobs.import_in_place(&path).await.unwrap_err();
+        let error = home.blobs.import_in_place(&path, |_| {}).await.unwrap_err();
         assert!(matches!(error, ImportError::Own { .. }), "{error}");
     }
 }
