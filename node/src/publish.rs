@@ -81,5 +81,5 @@ impl Publishing {
 
 /// Whether results leave the mesh, so that the job is over only when they have.
 pub(crate) fn leaves_mesh(publisher: &Publisher) -> bool {
-    !matches!(publisher, Publisher::Blob | Publisher::Noop)
+    !matches!(publisher, Publisher::Blob(_) | Publisher::Noop)
 }

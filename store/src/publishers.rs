@@ -94,7 +94,7 @@ impl Publishers {
     pub async fn publish(&self, publication: &Publication<'_>) -> Result<Option<Published>, DataError> {
         let Inner { blobs, local, s3, ipfs } = &*self.0;
         match publication.publisher {
-            Publisher::Blob | Publisher::Noop => Ok(None),
+            Publisher::Blob(_) | Publisher::Noop => Ok(None),
             Publisher::Local => local.publish(blobs, publication).await.map(Some),
             Publisher::S3(to) => s3.publish(blobs, to, publication).await.map(Some),
             Publisher::Ipfs => ipfs.publish(publication).await.map(Some),

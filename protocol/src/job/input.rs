@@ -4,8 +4,8 @@
 
 use crate::job::problem::quoted;
 use crate::job::spec::{
-    BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, Resolve, ResultPath,
-    S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
+    BlobPublisher, BlobRoot, BlobSource, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, Resolve,
+    ResultPath, S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
 };
 use crate::task::ContentKind;
 
@@ -95,21 +95,37 @@ pub fn template_variable(text: &str) -> Result<(String, String), InputError> {
     pair(text).ok_or_else(|| form(text, "a template variable", "NAME=VALUE"))
 }
 
-/// Reads `-p`: `blob`, `local`, `ipfs`, `s3managed`, or `s3://BUCKET/KEY[,opt=region=R,opt=endpoint=E]`.
+/// Reads `-p`: `blob[,opt=retention=7d]`, `local`, `ipfs`, `s3managed`, or `s3://BUCKET/KEY[,opt=region=R,opt=endpoint=E]`.
 pub fn publisher(text: &str) -> Result<Publisher, InputError> {
     let mut parts = text.split(',');
     let name = parts.next().unwrap_or_default().trim();
     if let Some(rest) = strip_scheme(name, "s3") {
         return s3_publisher(text, rest, parts);
     }
+    let name = name.trim_end_matches("://").to_ascii_lowercase();
+    if name == "blob" {
+        return blob_publisher(text, parts);
+    }
     let options = parts.next();
-    match name.trim_end_matches("://").to_ascii_lowercase().as_str() {
-        "blob" if options.is_none() => Ok(Publisher::Blob),
+    match name.as_str() {
         "local" if options.is_none() => Ok(Publisher::Local),
         "ipfs" if options.is_none() => Ok(Publisher::Ipfs),
         "s3managed" if options.is_none() => Ok(Publisher::S3Managed),
         _ => Err(form(text, "a publisher", "blob, local, ipfs, s3managed or s3://BUCKET/KEY")),
     }
+}
+
+fn blob_publisher<'a>(text: &str, options: impl Iterator<Item = &'a str>) -> Result<Publisher, InputError> {
+    let mut blob = BlobPublisher::default();
+    for option in options {
+        let (key, value) = option_pair(option).ok_or_else(|| form(text, "an option", "opt=retention=7d"))?;
+        let wrong = |_| form(value, "a length of time", "opt=retention=7d");
+        match key.to_ascii_lowercase().as_str() {
+            "retention" => blob.retention = Some(value.parse().map_err(wrong)?),
+            _ => return Err(unknown_option(key, "blob", "retention")),
+        }
+    }
+    Ok(Publisher::Blob(blob))
 }
 
 fn s3_publisher<'a>(text: &str, rest: &str, options: impl Iterator<Item = &'a str>) -> Result<Publisher, InputError> {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use crate::job::node::Node;
 use crate::job::problem::{Problem, Problems, nearest, quoted};
+use crate::job::units::{Seconds, UnitError};
 
 /// What was found wrong and what was ignored so far.
 #[derive(Default)]
@@ -212,6 +213,21 @@ impl Reader {
                 default
             }
         }
+    }
+
+    /// Reads a length of time: a text, or a number of seconds.
+    pub(crate) fn length_of_time(&mut self, fields: &mut Fields, name: &'static str) -> Option<Seconds> {
+        let node = fields.take(name)?;
+        let text = match node {
+            Node::Text(text) => text,
+            Node::Whole(seconds) => seconds.to_string(),
+            Node::Float(seconds) => seconds.to_string(),
+            other => {
+                self.wrong_type(&fields.path_of(name), &other, "a length of time");
+                return None;
+            }
+        };
+        text.parse().map_err(|why: UnitError| self.problems.push(fields.path_of(name), why.to_string(), "")).ok()
     }
 
     /// Reads one of some words, in any case.

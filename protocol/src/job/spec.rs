@@ -10,8 +10,8 @@ mod source;
 use std::collections::BTreeMap;
 
 pub use source::{
-    BlobRoot, BlobSource, CreateAs, InlineSource, InputSource, IpfsSource, LocalSource, Publisher, Resolve,
-    S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
+    BlobPublisher, BlobRoot, BlobSource, CreateAs, InlineSource, InputSource, IpfsSource, LocalSource, Publisher,
+    Resolve, S3Partition, S3PartitionBy, S3Publisher, S3Source, Source, UrlSource,
 };
 
 use serde::ser::SerializeStruct;
@@ -317,7 +317,7 @@ impl Task {
         Self {
             name: "main".into(),
             engine,
-            publisher: Publisher::Blob,
+            publisher: Publisher::Blob(BlobPublisher::default()),
             env: BTreeMap::new(),
             meta: BTreeMap::new(),
             input_sources: Vec::new(),

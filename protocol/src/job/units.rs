@@ -1,4 +1,5 @@
-//! Amounts as job files write them: CPU as a Kubernetes quantity, memory and disk as people write sizes.
+//! Amounts as job files write them: CPU as a Kubernetes quantity, memory and disk as people write sizes, and how long
+//! something lasts.
 //!
 //! As in Bacalhau, case and spaces do not matter: `512 MB`, `512mb` and `512m` are the same memory. Amounts are
 //! exact: decimals are read as digits, never as floats.
@@ -7,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::time::Millis;
 
 /// CPU, in thousandths of a core.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,10 @@ pub struct Bytes(pub u64);
 /// GPUs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gpus(pub u16);
+
+/// A length of time, in seconds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub u64);
 
 /// Why a text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +84,25 @@ impl FromStr for Gpus {
     }
 }
 
+impl FromStr for Seconds {
+    type Err = UnitError;
+
+    /// Reads `90m`, `12h`, `7d` or `2w`, or seconds.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || UnitError::new(text, "a length of time", "a number of seconds or a time such as 90m, 12h or 7d");
+        let (number, unit) = split(text).ok_or_else(wrong)?;
+        let seconds = number.times(time_unit(&unit).ok_or_else(wrong)?, 1, Rounding::Down).ok_or_else(wrong)?;
+        u64::try_from(seconds).map(Seconds).map_err(|_| wrong())
+    }
+}
+
+impl Seconds {
+    /// The same in milliseconds, as the protocol counts.
+    pub fn millis(self) -> Millis {
+        self.0.saturating_mul(1_000)
+    }
+}
+
 impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_multiple_of(1_000) { write!(f, "{}", self.0 / 1_000) } else { write!(f, "{}m", self.0) }
@@ -108,6 +134,16 @@ impl fmt::Display for Gpus {
     }
 }
 
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, char); 3] = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
+        match UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}s", self.0),
+        }
+    }
+}
+
 impl Serialize for Cpu {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -121,6 +157,12 @@ impl Serialize for Bytes {
 }
 
 impl Serialize for Gpus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -192,6 +234,17 @@ fn size_unit(unit: &str) -> Option<u128> {
     Some(base.pow(power))
 }
 
+fn time_unit(unit: &str) -> Option<u128> {
+    match unit {
+        "" | "s" | "sec" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(3_600),
+        "d" => Some(86_400),
+        "w" => Some(7 * 86_400),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -246,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_time_are_read_as_people_write_them() {
+        let table = [("90", 90), ("90s", 90), ("90 min", 5_400), ("1.5h", 5_400), ("7D", 604_800), ("2w", 1_209_600)];
+        for (text, seconds) in table {
+            assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
+        }
+        for text in ["", "-1d", "soon", "7 fortnights", "1h30m", "d", "99999999999999999999w"] {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+        assert_eq!([90, 5_400, 7_200, 604_800, 0].map(|n| Seconds(n).to_string()), ["90s", "90m", "2h", "7d", "0s"]);
+    }
+
+    #[test]
     fn a_wrong_amount_says_what_to_write() {
         let error = "12 parsecs".parse::<Bytes>().unwrap_err().to_string();
         assert_eq!(
@@ -257,15 +322,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn amounts_survive_text(cpu: u32, bytes: u64, gpus: u16) {
+        fn amounts_survive_text(cpu: u32, bytes: u64, gpus: u16, seconds: u64) {
             prop_assert_eq!(Cpu(cpu).to_string().parse(), Ok(Cpu(cpu)));
             prop_assert_eq!(Bytes(bytes).to_string().parse(), Ok(Bytes(bytes)));
             prop_assert_eq!(Gpus(gpus).to_string().parse(), Ok(Gpus(gpus)));
+            prop_assert_eq!(Seconds(seconds).to_string().parse(), Ok(Seconds(seconds)));
         }
 
         #[test]
         fn no_text_panics(text in "\\PC{0,40}|[0-9.eimkb, ]{0,60}") {
-            let _ = (text.parse::<Cpu>(), text.parse::<Bytes>(), text.parse::<Gpus>());
+            let _ = (text.parse::<Cpu>(), text.parse::<Bytes>(), text.parse::<Gpus>(), text.parse::<Seconds>());
         }
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::job::units::Seconds;
 use crate::task::Content;
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -104,8 +105,10 @@ fn an_import_module_needs_its_name() {
 fn publishers_are_read_by_name_or_uri() {
     let s3 = S3Publisher { bucket: "b".into(), key: "k/{jobID}".into(), ..S3Publisher::default() };
     let with_region = S3Publisher { region: "eu".into(), endpoint: "http://e".into(), ..s3.clone() };
+    let week = BlobPublisher { retention: Some(Seconds(7 * 86_400)) };
     let table = [
-        ("blob", Publisher::Blob),
+        ("blob", Publisher::Blob(BlobPublisher::default())),
+        ("blob,opt=retention=7d", Publisher::Blob(week)),
         ("local", Publisher::Local),
         ("ipfs", Publisher::Ipfs),
         ("ipfs://", Publisher::Ipfs),
@@ -119,6 +122,10 @@ fn publishers_are_read_by_name_or_uri() {
     for text in ["", "gopher", "local,opt=a=b", "s3://b/k,region=eu", "s3://b/k,opt=colour=red"] {
         assert!(publisher(text).is_err(), "{text}");
     }
+    let wrong = publisher("blob,opt=retention=soon").unwrap_err().to_string();
+    assert!(wrong.contains("'soon' is not a length of time"), "{wrong}");
+    let unknown = publisher("blob,opt=keep=7d").unwrap_err().to_string();
+    assert!(unknown.contains("'keep' is no option of blob"), "{unknown}");
 }
 
 #[test]

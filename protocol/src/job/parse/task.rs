@@ -4,9 +4,9 @@ use crate::job::node::Node;
 use crate::job::problem::quoted;
 use crate::job::read::{Fields, Reader};
 use crate::job::spec::{
-    BlobRoot, BlobSource, CreateAs, DEFAULT_ENTRYPOINT, Docker, Engine, InlineSource, InputSource, IpfsSource,
-    LocalSource, Network, NetworkKind, Port, Publisher, Resolve, Resources, ResultPath, S3Partition, S3PartitionBy,
-    S3Publisher, S3Source, Source, Task, Timeouts, UrlSource, Wasm,
+    BlobPublisher, BlobRoot, BlobSource, CreateAs, DEFAULT_ENTRYPOINT, Docker, Engine, InlineSource, InputSource,
+    IpfsSource, LocalSource, Network, NetworkKind, Port, Publisher, Resolve, Resources, ResultPath, S3Partition,
+    S3PartitionBy, S3Publisher, S3Source, Source, Task, Timeouts, UrlSource, Wasm,
 };
 use crate::limits::MAX_EXECUTION_MS;
 use crate::task::ContentKind;
@@ -281,7 +281,7 @@ impl Reader {
             return None;
         }
         let publisher = match kind.unwrap_or(PublisherKind::Blob) {
-            PublisherKind::Blob => Publisher::Blob,
+            PublisherKind::Blob => Publisher::Blob(self.blob_publisher(&mut params)),
             PublisherKind::Local => Publisher::Local,
             PublisherKind::S3 => Publisher::S3(self.s3_publisher(&mut params)),
             PublisherKind::S3Managed => Publisher::S3Managed,
@@ -290,6 +290,13 @@ impl Reader {
         };
         self.close(&params);
         Some(publisher)
+    }
+
+    /// None of its parameters are Bacalhau's, so one that is unknown is a mistake.
+    fn blob_publisher(&mut self, params: &mut Fields) -> BlobPublisher {
+        let publisher = BlobPublisher { retention: self.length_of_time(params, "Retention") };
+        self.close_strictly(params);
+        publisher
     }
 
     fn s3_publisher(&mut self, params: &mut Fields) -> S3Publisher {

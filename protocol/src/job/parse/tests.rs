@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::*;
 use crate::job::spec::{
-    BlobRoot, BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, Resolve, ResultPath,
-    S3Publisher, S3Source, Source, Task, Wasm,
+    BlobPublisher, BlobRoot, BlobSource, Docker, InputSource, LocalSource, NetworkKind, Port, Publisher, Resolve,
+    ResultPath, S3Publisher, S3Source, Source, Task, Wasm,
 };
-use crate::job::units::{Bytes, Cpu};
+use crate::job::units::{Bytes, Cpu, Seconds};
 use crate::message::Operator;
 use crate::task::{Content, ContentKind};
 
@@ -266,7 +266,9 @@ fn source() -> impl Strategy<Value = Source> {
 fn publisher() -> impl Strategy<Value = Publisher> {
     let s3 =
         (name(), name()).prop_map(|(bucket, key)| Publisher::S3(S3Publisher { bucket, key, ..S3Publisher::default() }));
-    prop_oneof![Just(Publisher::Blob), Just(Publisher::Local), Just(Publisher::S3Managed), s3]
+    let blob =
+        any::<Option<u64>>().prop_map(|seconds| Publisher::Blob(BlobPublisher { retention: seconds.map(Seconds) }));
+    prop_oneof![blob, Just(Publisher::Local), Just(Publisher::S3Managed), s3]
 }
 
 fn task() -> impl Strategy<Value = Task> {

@@ -3,6 +3,7 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::job::units::Seconds;
 use crate::task::{Content, ContentKind};
 
 /// The shortest blob ticket, in characters: a key and a hash take 103.
@@ -190,11 +191,10 @@ pub enum CreateAs {
 }
 
 /// Where results go.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "Type", content = "Params", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Publisher {
     /// Into the mesh, by hash. The default.
-    Blob,
+    Blob(BlobPublisher),
     /// To the worker's disk, served over HTTP.
     Local,
     /// Into an S3 bucket.
@@ -205,6 +205,15 @@ pub enum Publisher {
     Ipfs,
     /// Nowhere; for tests.
     Noop,
+}
+
+/// How results stay in the mesh.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BlobPublisher {
+    /// How long they are kept after the job's end; without it as long as the node keeps results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Seconds>,
 }
 
 /// Where in S3 results go.
@@ -277,10 +286,15 @@ impl Resolve {
 }
 
 impl Publisher {
+    /// How long results are kept, if the job says so.
+    pub fn retention(&self) -> Option<Seconds> {
+        if let Publisher::Blob(blob) = self { blob.retention } else { None }
+    }
+
     /// Its type in a job file.
     pub fn kind(&self) -> &'static str {
         match self {
-            Publisher::Blob => "blob",
+            Publisher::Blob(_) => "blob",
             Publisher::Local => "local",
             Publisher::S3(_) => "s3",
             Publisher::S3Managed => "s3managed",
@@ -329,5 +343,18 @@ impl Serialize for BlobSource {
             blob.serialize_field("Path", &self.path)?;
         }
         blob.end()
+    }
+}
+
+impl Serialize for Publisher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut publisher = serializer.serialize_struct("Publisher", 2)?;
+        publisher.serialize_field("Type", self.kind())?;
+        match self {
+            Publisher::Blob(blob) if *blob != BlobPublisher::default() => publisher.serialize_field("Params", blob)?,
+            Publisher::S3(s3) => publisher.serialize_field("Params", s3)?,
+            _ => {}
+        }
+        publisher.end()
     }
 }

@@ -4,6 +4,7 @@ use super::task;
 
 use crate::job::problem::{Problems, quoted};
 use crate::job::spec::{Publisher, S3Publisher};
+use crate::job::units::Seconds;
 
 /// The longest key of an object in S3, in bytes.
 const MAX_KEY_BYTES: usize = 1_024;
@@ -12,8 +13,12 @@ const ARCHIVE: &str = ".tar.gz";
 
 /// Checks the publisher of a job with `count` partitions.
 pub(super) fn check(path: &str, publisher: &Publisher, count: u32, problems: &mut Problems) {
-    let Publisher::S3(s3) = publisher else { return };
     let path = |name: &str| format!("{path}.{name}");
+    if publisher.retention() == Some(Seconds(0)) {
+        let remedy = "write at least 1s, or leave it out";
+        problems.push(path("Retention"), "is 0, so that nobody could fetch the result", remedy);
+    }
+    let Publisher::S3(s3) = publisher else { return };
     for (name, value) in [("Bucket", &s3.bucket), ("Key", &s3.key)] {
         if value.trim().is_empty() {
             problems.push(path(name), "is missing", "write it: the s3 publisher needs it");

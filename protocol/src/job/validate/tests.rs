@@ -63,6 +63,12 @@ fn each_rule_has_its_message() {
         ("Env:", "Timeouts: {ExecutionTimeout: 700000}\n    Env:", "write at most 604800 seconds"),
         ("Env:", "Timeouts: {QueueTimeout: 9, TotalTimeout: 8}\n    Env:", "make it at least their sum"),
         ("Env:", "Publisher: {Type: s3}\n    Env:", "field 'Bucket' in 'Job.Tasks[0].Publisher.Params' is missing"),
+        (
+            "Env:",
+            "Publisher: {Type: blob, Params: {Retention: 0}}\n    Env:",
+            "field 'Retention' in 'Job.Tasks[0].Publisher.Params' is 0, so that nobody could fetch the result; write at \
+             least 1s, or leave it out",
+        ),
         ("Env:", "Network: {Type: Host, Domains: [a.org]}\n    Env:", "is only for Type: HTTP"),
         ("Env:", "Network: {Type: HTTP, Domains: [A.org]}\n    Env:", "is 'A.org'; write a lower-case host name"),
         ("Env:", "Network: {Type: HTTP, Domains: [10.0.0.0/8]}\n    Env:", "is '10.0.0.0/8'"),

@@ -32,7 +32,7 @@ impl World {
     }
 
     async fn publish(&self, to: &S3Publisher) -> Result<Published, DataError> {
-        let publisher = Publisher::Blob;
+        let publisher = Publisher::Noop;
         let publication = publication(&publisher, self.result.content, (0, 1));
         Writer { connector: Connector::for_tests() }.publish(&self.blobs, to, &publication).await
     }
@@ -119,7 +119,7 @@ async fn an_upload_that_fails_is_aborted() {
 async fn keys_are_filled_in_as_bacalhau_does() {
     let world = World::new("said").await;
     let (job, execution, worker) = (JobId([1; 16]), ExecutionId([2; 16]), PeerId([3; 32]));
-    let publisher = Publisher::Blob;
+    let publisher = Publisher::Noop;
     let filled = |template: &str, plain: bool| {
         let to = S3Publisher { key: template.into(), ..S3Publisher::default() };
         key(&to, &publication(&publisher, world.result.content, (0, 1)), plain)
