@@ -227,6 +227,8 @@ pub struct UsageView {
     pub used: u64,
     /// Those that pins keep.
     pub pinned: u64,
+    /// Those that only pins of results for others keep (`agreed/…`): they make way after the cache.
+    pub for_others: u64,
     /// Those that jobs, executions, transfers and recent uploads keep, and no pin does.
     pub in_use: u64,
     /// Those that make way when room is needed.
@@ -245,7 +247,7 @@ pub struct UsageView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PinUsage {
-    /// The pin's name: `user/…` for a person's, `job/…` for a job's results.
+    /// The pin's name: `user/…` for a person's, `job/…` for a job's results, `agreed/…` for those made for others.
     pub name: String,
     /// Bytes of its content.
     pub bytes: u64,

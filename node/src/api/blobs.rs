@@ -105,7 +105,8 @@ async fn list(State(api): State<Api>, Asked(query): Asked<ListQuery>) -> Result<
 
 async fn usage(State(api): State<Api>) -> Result<Json<UsageView>, ApiError> {
     let blobs = api.node().blobs();
-    let Usage { quota, used, pinned, in_use, cache, partial, promised, free } = blobs.usage().await?;
+    let Usage { quota, used, pinned, yielding, in_use, cache, partial, promised, free } = blobs.usage().await?;
+    let for_others = yielding;
     let mut pins = Vec::new();
     for pin in blobs.pins().await? {
         let bytes = blobs.status(pin.content).await.map_or(0, Status::bytes);
@@ -113,7 +114,7 @@ async fn usage(State(api): State<Api>) -> Result<Json<UsageView>, ApiError> {
     }
     pins.sort_by_key(|pin| std::cmp::Reverse(pin.bytes));
     pins.truncate(MAX_PINS);
-    Ok(Json(UsageView { quota, used, pinned, in_use, cache, partial, promised, free, pins }))
+    Ok(Json(UsageView { quota, used, pinned, for_others, in_use, cache, partial, promised, free, pins }))
 }
 
 async fn read(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, ApiError> {

@@ -1,7 +1,8 @@
 //! What stays and what makes way: pins and guards keep content, the rest is a cache.
 //!
 //! The cache stays as long as there is room. When somebody needs room, or the store comes near its quota, what was
-//! not used for longest goes first. A folder's files count as used when the folder is.
+//! not used for longest goes first. A folder's files count as used when the folder is. When that is not enough, pins
+//! that yield are removed, those that end first first, and what only they kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::FolderError;
 use super::import::blocking;
+use super::pins::{Pin, Yielding};
 use super::room::{Becomes, Disk, Reservation};
 use super::{Blobs, Collected, MAX_LOOKED_UP, StoreFailed, content, failed};
 
@@ -38,8 +40,10 @@ pub struct Usage {
     pub quota: u64,
     /// All blobs.
     pub used: u64,
-    /// Those that pins keep.
+    /// Those that pins keep for good or until their end.
     pub pinned: u64,
+    /// Those that only pins keep that yield: they make way when the cache is not enough.
+    pub yielding: u64,
     /// Those that jobs, executions, transfers and commands keep, and no pin does.
     pub in_use: u64,
     /// Those that nothing keeps: they make way when room is needed.
@@ -56,8 +60,16 @@ pub struct Usage {
 pub(super) struct Survey {
     blobs: BTreeMap<BlobHash, Held>,
     pinned: BTreeSet<BlobHash>,
+    /// Pins that yield, in the order in which they go.
+    yielding: Vec<Yielding>,
     in_use: BTreeSet<BlobHash>,
     last_use: BTreeMap<BlobHash, Time>,
+}
+
+/// One step of an eviction: blobs that go together, and the pin that goes with them.
+struct Step<'a> {
+    pin: Option<&'a Pin>,
+    blobs: Vec<(BlobHash, u64)>,
 }
 
 /// One blob on the disk.
@@ -113,10 +125,12 @@ impl Blobs {
             free: self.room.disk().map_or(0, |disk| disk.free),
             ..Usage::default()
         };
+        let yielding = survey.last_yielding();
         for (hash, held) in &survey.blobs {
             let kind = match () {
                 () if survey.pinned.contains(hash) => &mut usage.pinned,
                 () if survey.in_use.contains(hash) => &mut usage.in_use,
+                () if yielding.contains_key(hash) => &mut usage.yielding,
                 () => &mut usage.cache,
             };
             *kind += held.bytes;
@@ -172,15 +186,19 @@ impl Blobs {
         self.room.promise(bytes, becomes).ok_or_else(|| self.room.refusal(bytes, kept).into())
     }
 
-    /// Removes what was not used for longest, until `bytes` are free or nothing is left that could go.
+    /// Removes what was not used for longest, then what pins keep that yield, until `bytes` are free or nothing is
+    /// left that could go.
     async fn evict(&self, survey: &Survey, bytes: u64) -> Result<(), StoreFailed> {
         let (mut victims, mut freed) = (BTreeSet::new(), 0);
-        for (hash, size) in survey.cache() {
+        for step in survey.goes() {
             if freed >= bytes {
                 break;
             }
-            victims.insert(hash);
-            freed += size;
+            if let Some(pin) = step.pin {
+                self.remove_pin(pin).await?;
+            }
+            victims.extend(step.blobs.iter().map(|(hash, _)| *hash));
+            freed += step.blobs.iter().map(|(_, size)| size).sum::<u64>();
         }
         tracing::debug!(blobs = victims.len(), bytes = freed, "evicted");
         self.collector.remove(victims).await?;
@@ -243,7 +261,8 @@ impl Blobs {
 
     /// Looks at all blobs, and ends pins whose time has come.
     async fn survey(&self) -> Result<Survey, StoreFailed> {
-        let (pinned, in_use) = (self.pinned().await?, self.guarded().await?);
+        let ((pinned, mut yielding), in_use) = (self.pinned().await?, self.guarded().await?);
+        yielding.sort_by_key(|one| one.pin.until.unwrap_or(Time::NEVER));
         let data = self.dir.join("data");
         let mut files = blocking(move || files_of_blobs(&data)).await;
         let mut blobs = BTreeMap::new();
@@ -254,7 +273,7 @@ impl Blobs {
             }
             blobs.insert(hash, held);
         }
-        Ok(Survey { blobs, pinned, in_use, last_use: self.last_uses().await? })
+        Ok(Survey { blobs, pinned, yielding, in_use, last_use: self.last_uses().await? })
     }
 
     /// What a blob without a file takes up: nothing, if its file is somebody else's.
@@ -325,11 +344,35 @@ impl Survey {
 
     /// What nothing keeps, the longest unused first.
     pub(super) fn cache(&self) -> Vec<(BlobHash, u64)> {
-        let mut cache: Vec<_> = self.blobs.iter().filter(|(hash, _)| !self.is_kept(hash)).collect();
+        let yielding = self.last_yielding();
+        let is_cache = |(hash, _): &(&BlobHash, &Held)| !self.is_kept(hash) && !yielding.contains_key(*hash);
+        let mut cache: Vec<_> = self.blobs.iter().filter(is_cache).collect();
         cache.sort_by_key(|(hash, _)| self.last_use.get(hash));
         cache.into_iter().map(|(hash, held)| (*hash, held.bytes)).collect()
     }
 
+    /// What goes when there is no room, in that order.
+    fn goes(&self) -> Vec<Step<'_>> {
+        let mut steps: Vec<Step<'_>> =
+            self.cache().into_iter().map(|blob| Step { pin: None, blobs: vec![blob] }).collect();
+        let pins = steps.len();
+        steps.extend(self.yielding.iter().map(|one| Step { pin: Some(&one.pin), blobs: Vec::new() }));
+        for (hash, last) in self.last_yielding() {
+            if let Some(held) = self.blobs.get(&hash).filter(|_| !self.is_kept(&hash)) {
+                steps[pins + last].blobs.push((hash, held.bytes));
+            }
+        }
+        steps
+    }
+
+    /// What pins keep that yield, each blob with the last of them.
+    fn last_yielding(&self) -> BTreeMap<BlobHash, usize> {
+        let each =
+            |(index, one): (usize, &Yielding)| one.blobs.iter().map(move |hash| (*hash, index)).collect::<Vec<_>>();
+        self.yielding.iter().enumerate().flat_map(each).collect()
+    }
+
+    /// What could go when there is no room.
     fn evictable(&self) -> u64 {
         self.blobs.iter().filter(|(hash, _)| !self.is_kept(hash)).map(|(_, held)| held.bytes).sum()
     }

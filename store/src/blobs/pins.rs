@@ -15,6 +15,8 @@ use shoal_protocol::time::Time;
 
 use super::{Blobs, MAX_NAME_BYTES, StoreFailed, content, failed, hash_and_format};
 
+/// What the names of pins begin with that make way for others when there is no room, those that end first first.
+pub const YIELDING: &str = "agreed/";
 /// Between a pin's name and its end.
 const END: char = '\0';
 
@@ -29,6 +31,12 @@ pub struct Pin {
     pub until: Option<Time>,
 }
 
+/// A pin that makes way, and what it keeps.
+pub(super) struct Yielding {
+    pub(super) pin: Pin,
+    pub(super) blobs: Vec<BlobHash>,
+}
+
 /// Why a pin was not set or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
@@ -38,6 +46,13 @@ pub enum PinError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),
+}
+
+impl Pin {
+    /// Whether it makes way when there is no room.
+    pub fn yields(&self) -> bool {
+        self.name.starts_with(YIELDING)
+    }
 }
 
 impl Blobs {
@@ -78,20 +93,31 @@ impl Blobs {
         let (over, pins): (Vec<Pin>, Vec<Pin>) =
             self.tags(prefix).await?.into_iter().partition(|pin| pin.until.is_some_and(|until| until <= now));
         for pin in over {
-            self.store.tags().delete(tag(&pin.name, pin.until)).await.map_err(failed)?;
-            self.touch(pin.content);
+            self.remove_pin(&pin).await?;
             tracing::debug!(name = pin.name, "a pin has ended");
         }
         Ok(pins)
     }
 
-    /// The blobs that pins keep, as far as they are known: those of a folder once its list is here.
-    pub(super) async fn pinned(&self) -> Result<BTreeSet<BlobHash>, StoreFailed> {
-        let mut pinned = BTreeSet::new();
+    /// Removes a pin whose time has come, or that makes way: not one of the same name that was set meanwhile.
+    pub(super) async fn remove_pin(&self, pin: &Pin) -> Result<(), StoreFailed> {
+        self.store.tags().delete(tag(&pin.name, pin.until)).await.map_err(failed)?;
+        self.touch(pin.content);
+        Ok(())
+    }
+
+    /// The blobs that pins keep, as far as they are known: those of a folder once its list is here. Those that make
+    /// way come apart.
+    pub(super) async fn pinned(&self) -> Result<(BTreeSet<BlobHash>, Vec<Yielding>), StoreFailed> {
+        let (mut pinned, mut yielding) = (BTreeSet::new(), Vec::new());
         for pin in self.pins().await? {
-            pinned.extend(self.blobs_of(pin.content).await?);
+            let blobs = self.blobs_of(pin.content).await?;
+            match pin.yields() {
+                true => yielding.push(Yielding { pin, blobs }),
+                false => pinned.extend(blobs),
+            }
         }
-        Ok(pinned)
+        Ok((pinned, yielding))
     }
 
     /// The new tag is there before the old ones go, so that the content is kept all the time.

@@ -25,6 +25,7 @@ impl Du {
 fn table(usage: &UsageView) -> String {
     let sums = [
         ("Pinned", usage.pinned),
+        ("For others", usage.for_others),
         ("In use", usage.in_use),
         ("Cache", usage.cache),
         ("Used", usage.used),

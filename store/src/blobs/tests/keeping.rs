@@ -80,6 +80,46 @@ async fn what_is_pinned_or_guarded_makes_no_way_and_more_is_refused_with_sizes()
 }
 
 #[tokio::test]
+async fn what_is_kept_for_others_goes_after_the_cache_by_its_end_and_nothing_else_pinned_goes() {
+    let home = bounded().await;
+    let [late, early, cache] = [cached(&home, 1).await, cached(&home, 2).await, cached(&home, 3).await];
+    home.blobs.pin_until("agreed/late", late, Time(2_000_000)).await.unwrap();
+    home.blobs.pin_until("agreed/early", early, Time(1_000_000)).await.unwrap();
+    let usage = home.blobs.usage().await.unwrap();
+    assert_eq!((usage.pinned, usage.yielding, usage.cache), (0, 2 * LARGE as u64, LARGE as u64));
+
+    for (seed, gone, stays) in [(4, cache, early), (5, early, late)] {
+        let kept = import(&home, seed).await.unwrap();
+        home.blobs.pin(&format!("user/{seed}"), kept.content).await.unwrap();
+        assert!(!home.has(gone).await && home.has(stays).await, "{seed}");
+    }
+    home.blobs.pin("job/result", late).await.unwrap();
+    assert!(import(&home, 6).await.is_err(), "what somebody else keeps too does not go");
+    assert!(home.has(late).await);
+}
+
+#[tokio::test]
+async fn content_that_two_keep_for_others_goes_with_the_last() {
+    let home = bounded().await;
+    let [shared, _, _] = [cached(&home, 1).await, cached(&home, 2).await, cached(&home, 3).await];
+    for (name, until) in [("agreed/a", 1_000_000), ("agreed/b", 2_000_000)] {
+        home.blobs.pin_until(name, shared, Time(until)).await.unwrap();
+    }
+    let _room = home.blobs.reserve(QUOTA).await.unwrap();
+    assert!(!home.has(shared).await && home.blobs.pins().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_collection_by_hand_leaves_what_is_kept_for_others() {
+    let home = bounded().await;
+    let result = cached(&home, 1).await;
+    home.blobs.pin_until("agreed/a", result, Time(1_000_000)).await.unwrap();
+    assert_eq!(home.blobs.unwanted().await.unwrap(), Collected::default());
+    home.blobs.gc().await.unwrap();
+    assert!(home.has(result).await);
+}
+
+#[tokio::test]
 async fn a_stream_of_any_length_ends_at_the_quota_and_leaves_nothing() {
     let home = bounded().await;
     let kept = import(&home, 1).await.unwrap();
