@@ -2,7 +2,8 @@
 //! executions are announced as well, so that a job's workers fetch from each other and not from its requester alone.
 //!
 //! Records in the DHT last two hours and are renewed while the pin lasts; what is not pinned any more is not renewed.
-//! The newest are announced first and the oldest go when there are too many. Pins end by themselves and change by
+//! The newest are announced first and the oldest go when there are too many; results that were made for others come
+//! after everything else, and go first. Pins end by themselves and change by
 //! many hands, so the store is looked at now and then; who cannot wait for that says so.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,7 +46,9 @@ struct State {
     offered: BTreeMap<BlobHash, Offer>,
     /// Large inputs of executions.
     lent: BTreeMap<ExecutionId, BTreeSet<BlobHash>>,
-    /// What is to be announced, the newest last.
+    /// What is pinned for others alone.
+    for_others: BTreeSet<BlobHash>,
+    /// What is to be announced, what comes first last.
     waiting: VecDeque<BlobHash>,
     /// What was announced, the newest last.
     announced: VecDeque<BlobHash>,
@@ -59,12 +62,24 @@ impl Announcer {
 
     /// Offers what was pinned just now and is here.
     pub(crate) async fn pinned(&self, content: Content) {
+        self.offer(content, false).await;
+    }
+
+    /// The same for a result that this node keeps for others.
+    pub(crate) async fn agreed(&self, content: Content) {
+        self.offer(content, true).await;
+    }
+
+    async fn offer(&self, content: Content, for_others: bool) {
         if self.lock().offered.contains_key(&content.hash) || !self.is_here(content).await {
             return;
         }
         let offer = self.0.offers.offer(hashes(&self.0.blobs, content).await);
         let mut state = self.lock();
         state.offered.insert(content.hash, offer);
+        if for_others {
+            state.for_others.insert(content.hash);
+        }
         state.wait(content.hash);
         drop(state);
         self.0.changed.notify_one();
@@ -107,13 +122,18 @@ impl Announcer {
             Ok(pins) => pins,
             Err(error) => return tracing::debug!(%error, "pins were not looked at"),
         };
-        let contents: BTreeSet<Content> = pins.into_iter().map(|pin| pin.content).collect();
-        let hashes: BTreeSet<BlobHash> = contents.iter().map(|content| content.hash).collect();
-        for hash in self.forget(&hashes) {
+        let contents = |yields: bool| pins.iter().filter(move |pin| pin.yields() == yields).map(|pin| pin.content);
+        let pinned: BTreeSet<Content> = contents(false).collect();
+        let for_others: BTreeSet<Content> = contents(true).filter(|content| !pinned.contains(content)).collect();
+        let hashes = |contents: &BTreeSet<Content>| contents.iter().map(|content| content.hash).collect();
+        for hash in self.forget(&hashes(&pinned), hashes(&for_others)) {
             self.0.network.unprovide(hash).await;
         }
-        for content in contents {
+        for content in pinned {
             self.pinned(content).await;
+        }
+        for content in for_others {
+            self.agreed(content).await;
         }
     }
 
@@ -122,9 +142,7 @@ impl Announcer {
         let mut state = self.lock();
         let hash = state.waiting.pop_back()?;
         state.announced.push_back(hash);
-        if state.announced.len() > MAX_ANNOUNCED
-            && let Some(oldest) = state.announced.pop_front()
-        {
+        if let Some(oldest) = state.surplus() {
             drop(state);
             let network = self.0.network.clone();
             tokio::spawn(async move { network.unprovide(oldest).await });
@@ -132,17 +150,19 @@ impl Announcer {
         Some(hash)
     }
 
-    /// Withdraws all but `pinned` and what is lent, and returns what was announced of that.
-    fn forget(&self, pinned: &BTreeSet<BlobHash>) -> Vec<BlobHash> {
+    /// Withdraws all but what is pinned and what is lent, and returns what was announced of that.
+    fn forget(&self, pinned: &BTreeSet<BlobHash>, for_others: BTreeSet<BlobHash>) -> Vec<BlobHash> {
         let mut state = self.lock();
         let lent: BTreeSet<BlobHash> = state.lent.values().flatten().copied().collect();
-        let is_needed = |hash: &BlobHash| pinned.contains(hash) || lent.contains(hash);
+        let is_pinned = |hash: &BlobHash| pinned.contains(hash) || for_others.contains(hash);
+        let is_needed = |hash: &BlobHash| is_pinned(hash) || lent.contains(hash);
         state.waiting.retain(is_needed);
         let (stay, gone): (_, VecDeque<_>) = std::mem::take(&mut state.announced).into_iter().partition(is_needed);
         state.announced = stay;
         let offered = std::mem::take(&mut state.offered);
-        let (stay, withdrawn) = offered.into_iter().partition(|(hash, _)| pinned.contains(hash));
+        let (stay, withdrawn) = offered.into_iter().partition(|(hash, _)| is_pinned(hash));
         state.offered = stay;
+        state.for_others = for_others;
         drop(state);
         drop::<BTreeMap<BlobHash, Offer>>(withdrawn);
         gone.into()
@@ -160,12 +180,25 @@ impl Announcer {
 impl State {
     /// Lines a blob up, unless it is announced already.
     fn wait(&mut self, hash: BlobHash) {
-        if !self.announced.contains(&hash) && !self.waiting.contains(&hash) {
-            self.waiting.push_back(hash);
+        if self.announced.contains(&hash) || self.waiting.contains(&hash) {
+            return;
+        }
+        match self.for_others.contains(&hash) {
+            true => self.waiting.push_front(hash),
+            false => self.waiting.push_back(hash),
         }
         if self.waiting.len() > MAX_WAITING {
             self.waiting.pop_front();
         }
+    }
+
+    /// What is announced no more, if too much is: the oldest that is kept for others alone, or else the oldest.
+    fn surplus(&mut self) -> Option<BlobHash> {
+        if self.announced.len() <= MAX_ANNOUNCED {
+            return None;
+        }
+        let index = self.announced.iter().position(|hash| self.for_others.contains(hash));
+        self.announced.remove(index.unwrap_or(0))
     }
 }
 

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use shoal_executors::wasm::compiler::Compiler;
-use shoal_protocol::job::units::{Bytes, Cpu};
+use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
 use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
@@ -26,6 +26,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const DEFAULT_SHARE: u64 = 80;
 /// Jobs that are remembered once they are over: some ten kilobytes each.
 const DEFAULT_JOB_HISTORY: u64 = 10_000;
+/// How long results of a node's jobs are kept unless somebody says otherwise.
+const DEFAULT_RETENTION: Seconds = Seconds::days(30);
+/// How long at most.
+const DEFAULT_MAX_RETENTION: Seconds = Seconds::days(365);
+/// How long those are kept at most that were made for others.
+const DEFAULT_WORKER_RETENTION: Seconds = Seconds::days(1);
 
 /// Everything a node is started with.
 #[derive(Debug, Clone)]
@@ -62,6 +68,8 @@ pub struct Config {
     pub private_addresses: bool,
     /// Where published results are.
     pub publish: PublishConfig,
+    /// How long results are kept.
+    pub retention: Retention,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
     /// The program that compiles modules within limits; none to compile them in this process.
@@ -80,6 +88,17 @@ pub struct PublishConfig {
     pub url: Option<String>,
     /// Where plain folders are written instead of archives.
     pub dir: Option<PathBuf>,
+}
+
+/// How long results are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Those of this node's jobs after their end, unless the job says otherwise.
+    pub usual: Seconds,
+    /// Those of this node's jobs at most.
+    pub most: Seconds,
+    /// Those of executions for others at most; 0 for not at all.
+    pub for_others: Seconds,
 }
 
 /// What a node does wrong on purpose, in tests. Release builds have no such thing.
@@ -146,6 +165,12 @@ pub struct Settings {
     pub publish_url: Option<String>,
     /// Where results are published as plain folders.
     pub publish_dir: Option<PathBuf>,
+    /// How long results of this node's jobs are kept that do not say so, for example `30d`.
+    pub retention: Option<String>,
+    /// The longest that a job of this node may ask for.
+    pub max_retention: Option<String>,
+    /// How long results of executions for others are kept at most; 0 for not at all.
+    pub worker_retention: Option<String>,
 }
 
 /// Where a value came from.
@@ -237,6 +262,13 @@ impl Loaded {
         let (publish_listen, publish_from) = setting!(publish_listen, String::new());
         let (publish_url, _) = setting!(publish_url, String::new());
         let (publish_dir, _) = setting!(publish_dir, PathBuf::new());
+        let (most, most_from) = setting!(max_retention, DEFAULT_MAX_RETENTION.to_string());
+        let most = amount("max_retention", most_from, &most)?;
+        let (usual, usual_from) = setting!(retention, DEFAULT_RETENTION.min(most).to_string());
+        let usual = amount("retention", usual_from, &usual)?;
+        let (for_others, for_others_from) = setting!(worker_retention, DEFAULT_WORKER_RETENTION.to_string());
+        let for_others = amount("worker_retention", for_others_from, &for_others)?;
+        let retention = Retention { usual, most, for_others };
         let publish_listen = match publish_listen.as_str() {
             "" => None,
             text => Some(amount::<SocketAddr>("publish_listen", publish_from, text)?),
@@ -272,6 +304,7 @@ impl Loaded {
                 url: Some(publish_url).filter(|url| !url.is_empty()),
                 dir: Some(publish_dir).filter(|dir| !dir.as_os_str().is_empty()),
             },
+            retention: retention.checked(usual_from)?,
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             loopback_only: false,
             compiler: None,
@@ -279,6 +312,19 @@ impl Loaded {
             misbehaviour: misbehaviour(),
         };
         Ok(Self { config, explanation })
+    }
+}
+
+impl Retention {
+    fn checked(self, origin: Origin) -> Result<Self, ConfigError> {
+        let reason = match self.usual {
+            Seconds(0) => "is 0, so that nobody could fetch a result; write at least 1s".to_owned(),
+            usual if usual > self.most => {
+                format!("is {usual}, longer than max_retention, which is {}: change one of them", self.most)
+            }
+            _ => return Ok(self),
+        };
+        Err(ConfigError::Value { name: "retention", origin: origin.as_str(), reason })
     }
 }
 
@@ -343,6 +389,9 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         publish_listen: get("SHOAL_PUBLISH_LISTEN"),
         publish_url: get("SHOAL_PUBLISH_URL"),
         publish_dir: get("SHOAL_PUBLISH_DIR").map(PathBuf::from),
+        retention: get("SHOAL_RETENTION"),
+        max_retention: get("SHOAL_MAX_RETENTION"),
+        worker_retention: get("SHOAL_WORKER_RETENTION"),
     })
 }
 
@@ -522,6 +571,18 @@ mod tests {
     }
 
     #[test]
+    fn retention_is_a_length_of_time_and_workers_may_keep_nothing() {
+        let usual = merged("", &[], Settings::default()).unwrap().config.retention;
+        let days = Seconds::days;
+        assert_eq!(usual, Retention { usual: days(30), most: days(365), for_others: days(1) });
+        let short = merged("max_retention = '7d'", &[], Settings::default()).unwrap().config.retention;
+        assert_eq!(short.usual, days(7), "what nobody chose gives way");
+        let flags = Settings { worker_retention: Some("0".into()), ..Settings::default() };
+        let chosen = merged("max_retention = '60d'", &[("SHOAL_RETENTION", "7d")], flags).unwrap().config.retention;
+        assert_eq!(chosen, Retention { usual: days(7), most: days(60), for_others: Seconds(0) });
+    }
+
+    #[test]
     fn a_wrong_value_names_itself_and_its_origin() {
         let table = [
             (merged("max_memory = 'lots'", &[], Settings::default()), "config.toml max_memory"),
@@ -531,6 +592,15 @@ mod tests {
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
             (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),
             (merged("", &[("SHOAL_JOB_HISTORY", "all")], Settings::default()), "\"all\" is not a number"),
+            (
+                merged("retention = 'ages'", &[], Settings::default()),
+                "config.toml retention: is 'ages', which is not a",
+            ),
+            (merged("retention = '0'", &[], Settings::default()), "config.toml retention: is 0, so that nobody"),
+            (
+                merged("retention = '2d'", &[("SHOAL_MAX_RETENTION", "1d")], Settings::default()),
+                "config.toml retention: is 2d, longer than max_retention, which is 1d",
+            ),
             (merged("sources = ['ftp']", &[], Settings::default()), "use url, s3, ipfs or local"),
             (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
         ];

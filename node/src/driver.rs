@@ -217,6 +217,7 @@ impl Driver {
                 self.hands.execute(execution, requester, invocation, timeout_ms);
             }
             Output::Abort(execution) => self.hands.abort(execution),
+            Output::Keep { execution, result, keep_ms } => self.hands.keep(execution, result, keep_ms),
             Output::Release(execution) => self.hands.release(execution),
             Output::Collect { job, partition, result, max_bytes, from } => {
                 self.hands.collect(job, partition, result, max_bytes, from);
@@ -224,7 +225,7 @@ impl Driver {
             Output::Publish { job, partition, execution, worker, result, at } => {
                 self.hands.publish(Leaving { job, partition, execution, worker, result, at });
             }
-            Output::End(job) => self.hands.end(job),
+            Output::End(job, kept_until) => self.hands.end(job, kept_until),
             Output::Rerun { execution, requester, contents, max_bytes, invocation, timeout_ms, request } => {
                 let timeout = Duration::from_millis(timeout_ms);
                 let again = Again { requester, contents, max_bytes, invocation, timeout, request };
@@ -266,7 +267,12 @@ impl Postponed {
 /// Whether a peer, a person or this node's own work waits for it.
 fn is_urgent(output: &Output) -> bool {
     match output {
-        Output::Save(_) | Output::Forget(_) | Output::Learn(..) | Output::Release(_) | Output::End(_) => false,
+        Output::Save(_)
+        | Output::Forget(_)
+        | Output::Learn(..)
+        | Output::Keep { .. }
+        | Output::Release(_)
+        | Output::End(..) => false,
         Output::Gossip(_)
         | Output::Send(..)
         | Output::Fetch { .. }

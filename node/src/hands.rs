@@ -10,12 +10,13 @@ use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Account, Content, ContentKind, Engine, Failure, Invocation, Mount, Unread};
-use shoal_protocol::time::Millis;
+use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::driver::Event;
 use crate::history::History;
@@ -43,6 +44,7 @@ pub(crate) struct Hands {
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
+    pub(crate) agreed: Agreed,
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
@@ -175,6 +177,20 @@ impl Hands {
         self.runs.lock().values().for_each(|run| run.over.cancel());
     }
 
+    /// Keeps a result for others that its requester has by now, and offers it to them.
+    pub(crate) fn keep(&self, execution: ExecutionId, result: BlobHash, keep_ms: Millis) {
+        let (hands, until_now) = (self.clone(), self.kept.take(Owner::Execution(execution)));
+        tokio::spawn(async move {
+            let content = Content { hash: result, kind: ContentKind::Collection };
+            let until = hands.blobs.now() + keep_ms;
+            match hands.agreed.keep(execution, content, until).await {
+                Ok(()) => hands.announcer.agreed(content).await,
+                Err(error) => tracing::warn!(%execution, %error, "a result is not kept for others"),
+            }
+            drop(until_now);
+        });
+    }
+
     /// Lets go of what an execution fetched and made.
     pub(crate) fn release(&self, execution: ExecutionId) {
         self.runs.lock().remove(&execution);
@@ -191,7 +207,7 @@ impl Hands {
             let max_bytes = max_bytes.saturating_add(RESULT_SLACK_BYTES);
             let collected = async {
                 // Pinned before the first byte, so that no collection of garbage takes what has arrived.
-                hands.blobs.pin(&pins::result(job, partition), content).await.map_err(|error| error.to_string())?;
+                hands.pin_result(job, partition, content).await?;
                 hands.have(content, from, max_bytes).await.map_err(|error| error.to_string())?;
                 // On disk before the workers are told to let go of it.
                 hands.blobs.sync().await.map_err(|error| error.to_string())?;
@@ -213,10 +229,28 @@ impl Hands {
         });
     }
 
-    /// Lets go of a job's inputs, and perhaps of an older job.
-    pub(crate) fn end(&self, job: JobId) {
+    /// Lets go of a job's inputs and perhaps of an older job, and gives what its results are kept by an end.
+    pub(crate) fn end(&self, job: JobId, kept_until: Time) {
         self.kept.end(Owner::Job(job));
         self.history.ended();
+        let blobs = self.blobs.clone();
+        tokio::spawn(async move {
+            if let Err(error) = pins::end(&blobs, job, kept_until).await {
+                tracing::warn!(%job, %error, "its results are kept until the next start");
+            }
+        });
+    }
+
+    /// Keeps a result without end, as long as its job is not over.
+    async fn pin_result(&self, job: JobId, partition: u32, content: Content) -> Result<(), String> {
+        let name = pins::result(job, partition);
+        self.blobs.pin(&name, content).await.map_err(|error| error.to_string())?;
+        // Asked after it was pinned: a job that ends later finds the pin.
+        if self.kept.is_open(Owner::Job(job)) {
+            return Ok(());
+        }
+        self.blobs.unpin(&name).await.map_err(|error| error.to_string())?;
+        Err("its job is over".into())
     }
 
     async fn run_again(&self, execution: ExecutionId, run: &Run, again: Again) -> Result<Rerun, Failure> {

@@ -33,7 +33,7 @@ pub(crate) struct Kept {
 
 /// What is kept for one owner.
 #[derive(Debug, Default)]
-struct Things {
+pub(crate) struct Things {
     /// With the right of others to fetch what they guard.
     guards: Vec<(Guard, Offer)>,
     room: Vec<Reservation>,
@@ -96,11 +96,20 @@ impl Kept {
         }
     }
 
+    /// Whether `owner` has begun and not ended.
+    pub(crate) fn is_open(&self, owner: Owner) -> bool {
+        self.lock().contains_key(&owner)
+    }
+
     /// Lets go of all that was kept for `owner`.
     pub(crate) fn end(&self, owner: Owner) {
         // Dropped without the lock: each guard tells the store.
-        let things = self.lock().remove(&owner);
-        drop(things);
+        drop(self.take(owner));
+    }
+
+    /// Ends `owner`; what was kept for it is kept until the answer is dropped.
+    pub(crate) fn take(&self, owner: Owner) -> Option<Things> {
+        self.lock().remove(&owner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Owner, Things>> {

@@ -40,6 +40,8 @@ mod diff;
 
 mod pins;
 
+mod agreed;
+
 mod tickets;
 
 mod kept;

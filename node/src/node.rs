@@ -23,6 +23,7 @@ use shoal_store::trees::Trees;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -196,6 +197,9 @@ impl Node {
         if let Err(error) = pins::release_old(&blobs).await {
             tracing::warn!(%error, "pins of an earlier build stay");
         }
+        if let Err(error) = pins::end_all(&blobs, &state, config.retention.usual.millis()).await {
+            tracing::warn!(%error, "results whose jobs are over are kept until the next start");
+        }
         let history = History::new(Arc::clone(&state), blobs.clone(), config.job_history, &saved)?;
         let policy = offers.clone();
         let mut machine = Machine::new(me, offering(&config, &executor), random()?);
@@ -228,6 +232,7 @@ impl Node {
             inbox: inbox.clone(),
             runs: runs.clone(),
             kept: kept.clone(),
+            agreed: Agreed::restore(&blobs).await?,
             announcer: announcer.clone(),
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },
@@ -538,6 +543,7 @@ fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
         labels: config.labels.clone(),
         operator: config.operator.clone(),
         sources: open_sources(config),
+        keep_ms: config.retention.for_others.millis(),
     }
 }
 

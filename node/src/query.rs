@@ -3,6 +3,7 @@
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Publication};
 use shoal_protocol::task::{Content, ContentKind};
+use shoal_protocol::time::Time;
 use shoal_store::blobs::{
     ComposeError, FolderError, Guard, MAX_LIST_BYTES, MAX_NAMES_BYTES, PinError, Status, StoreFailed,
 };
@@ -15,13 +16,16 @@ use crate::node::Node;
 use crate::records::{self, LookupError};
 use crate::{logs, pins, room, tickets};
 
-/// The result of a job, where all of it is here.
+/// The result of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultInfo {
-    /// Its collection: that of the only partition, or one folder for each.
-    pub hash: BlobHash,
+    /// Its collection: that of the only partition, or one folder for each. None for a folder that cannot be put
+    /// together any more, because what is in it was not kept.
+    pub hash: Option<BlobHash>,
+    /// Until when it is kept here.
+    pub kept_until: Time,
     /// With it any peer can fetch the result.
-    pub ticket: String,
+    pub ticket: Option<String>,
     /// Where else it is, by partition.
     pub published: Vec<Publication>,
 }
@@ -134,7 +138,8 @@ impl Node {
     /// The result of a job that is over; none before. A job that failed because its result could not be published has
     /// one as well.
     pub async fn result(&self, job: JobId) -> Result<Option<ResultInfo>, ResultError> {
-        let Some(record) = self.job(job)?.filter(|record| record.state.is_over()) else { return Ok(None) };
+        let Some(record) = self.job(job)? else { return Ok(None) };
+        let Some(kept_until) = record.kept_until() else { return Ok(None) };
         let executions = self.executions(job)?;
         let mut parts = Vec::new();
         for index in 0..record.submission.partitions {
@@ -147,12 +152,12 @@ impl Node {
         }
         let hash = match parts.as_slice() {
             [] => return Ok(None),
-            [(_, only)] => *only,
-            _ => self.join_results(job, parts).await?,
+            [(_, only)] => Some(*only),
+            _ => self.join_results(job, parts, kept_until).await?,
         };
-        let ticket = tickets::write(&self.0.network, Content { hash, kind: ContentKind::Collection });
+        let ticket = |hash| tickets::write(&self.0.network, Content { hash, kind: ContentKind::Collection });
         let published = records::publications(&self.0.state, job)?;
-        Ok(Some(ResultInfo { hash, ticket, published }))
+        Ok(Some(ResultInfo { hash, kept_until, ticket: hash.map(ticket), published }))
     }
 
     async fn has_result(&self, hash: BlobHash) -> bool {
@@ -160,17 +165,28 @@ impl Node {
         matches!(self.0.blobs.status(content).await, Ok(Status::Complete { .. }))
     }
 
-    /// One folder for each partition's result.
-    async fn join_results(&self, job: JobId, parts: Vec<(String, BlobHash)>) -> Result<BlobHash, ResultError> {
+    /// One folder for each partition's result; none if they are not here any more.
+    async fn join_results(
+        &self,
+        job: JobId,
+        parts: Vec<(String, BlobHash)>,
+        kept_until: Time,
+    ) -> Result<Option<BlobHash>, ResultError> {
         let mut files = Vec::new();
         for (partition, root) in parts {
-            let entries = self.0.blobs.files(root).await?;
+            let entries = match self.0.blobs.files(root).await {
+                Err(FolderError::Missing(_)) => return Ok(None),
+                entries => entries?,
+            };
             files.extend(entries.into_iter().map(|file| (format!("{partition}/{}", file.name), file.hash)));
         }
-        let joined = self.0.blobs.compose(files).await?;
-        self.0.blobs.pin(&pins::all_results(job), joined.content).await?;
+        let joined = match self.0.blobs.compose(files).await {
+            Err(ComposeError::Missing(_)) => return Ok(None),
+            joined => joined?,
+        };
+        self.0.blobs.pin_until(&pins::all_results(job), joined.content, kept_until).await?;
         self.0.announcer.pinned(joined.content).await;
-        Ok(joined.content.hash)
+        Ok(Some(joined.content.hash))
     }
 
     /// Fetches content from `providers` or whoever the mesh knows, at most `max_bytes`; returns its size.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use shoal_executors::{CheckError, Executor};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::spec::Job;
-use shoal_protocol::job::{self, CompileError, resolve};
+use shoal_protocol::job::units::Seconds;
+use shoal_protocol::job::{self, CompileError, Problem, Problems, resolve};
 use shoal_protocol::message::Needs;
 use shoal_protocol::record::{InputRecord, Placement, Policy, Submission};
 use shoal_protocol::task::{Content, Work};
@@ -86,7 +87,8 @@ impl Node {
     }
 
     async fn take(&self, job: &Job, ready: Ready, placement: Placement) -> Result<JobId, SubmitError> {
-        let submission = submission(job, &ready, placement, u64::from_le_bytes(random()?));
+        let retention = job.task.publisher.retention().unwrap_or(self.0.config.retention.usual);
+        let submission = submission(job, &ready, placement, retention, u64::from_le_bytes(random()?));
         let id = submission.job(self.peer_id());
         let owner = Owner::Job(id);
         self.0.kept.begin(owner);
@@ -106,6 +108,7 @@ impl Node {
     async fn prepare(&self, job: &Job, watch: Watcher<'_>) -> Result<Ready, SubmitError> {
         job::validate(job).map_err(CompileError::from)?;
         job::check_support(job).map_err(CompileError::from)?;
+        check_retention(job, self.0.config.retention.most)?;
         let Inputs { resolved, records, mut guards } = self.inputs(job, watch).await?;
         let resolved = resolve::Resolved { profile: self.0.executor.profile().to_owned(), inputs: resolved };
         let (work, needs) = job::compile(job, &resolved)?;
@@ -118,7 +121,19 @@ impl Node {
     }
 }
 
-fn submission(job: &Job, ready: &Ready, placement: Placement, nonce: u64) -> Submission {
+/// For how long it wants its results kept is for the node to grant, not for the mesh.
+fn check_retention(job: &Job, most: Seconds) -> Result<(), CompileError> {
+    match job.task.publisher.retention() {
+        Some(wanted) if wanted > most => {
+            let path = "Job.Tasks[0].Publisher.Params.Retention";
+            let reason = format!("is {wanted}, but this node keeps results for at most {most} (max_retention)");
+            Err(Problems(vec![Problem::new(path, reason, "write less, or leave it out")]).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn submission(job: &Job, ready: &Ready, placement: Placement, retention: Seconds, nonce: u64) -> Submission {
     let timeouts = &job.task.timeouts;
     Submission {
         spec: serde_json::to_string(job).expect("a job is plain data"),
@@ -133,6 +148,7 @@ fn submission(job: &Job, ready: &Ready, placement: Placement, nonce: u64) -> Sub
         output_bytes: ready.work.invocation.limits.output_bytes,
         placement,
         publishes: publish::leaves_mesh(&job.task.publisher),
+        retention_ms: retention.millis(),
         inputs: ready.inputs.clone(),
     }
 }

@@ -11,6 +11,7 @@ use crate::id::PeerId;
 use crate::message::{
     Bid, Constraint, Contact, ExecutorKind, Needs, Operator, Reason, Resource, Resources, SourceKind,
 };
+use crate::time::Millis;
 
 /// The highest cost a bid can name.
 pub const MAX_COST: u16 = 10_000;
@@ -30,6 +31,8 @@ pub struct Offering {
     pub operator: Option<String>,
     /// Sources that it reads for others.
     pub sources: BTreeSet<SourceKind>,
+    /// For how long it keeps results of others at most, in milliseconds; 0 for not at all.
+    pub keep_ms: Millis,
 }
 
 /// Whether a worker could run a job with all its capacity free; if not, why.
@@ -263,6 +266,7 @@ mod tests {
             labels: [("zone".into(), "eu".into()), ("cores".into(), "8".into())].into(),
             operator: None,
             sources: BTreeSet::new(),
+            keep_ms: 0,
         }
     }
 

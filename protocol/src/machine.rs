@@ -98,6 +98,15 @@ pub enum Output {
     },
     /// Stop fetching or running; nothing needs to be said.
     Abort(ExecutionId),
+    /// Keep a result that was agreed on for a while, and let anybody have it.
+    Keep {
+        /// Of which execution.
+        execution: ExecutionId,
+        /// The result's collection.
+        result: BlobHash,
+        /// For how long, in milliseconds.
+        keep_ms: Millis,
+    },
     /// Let go of what an execution fetched and made.
     Release(ExecutionId),
     /// Fetch and keep a result; then say [`Input::Collected`].
@@ -129,8 +138,8 @@ pub enum Output {
         /// When it was believed, the same at each try.
         at: Time,
     },
-    /// A job of this node is over: let go of its inputs.
-    End(JobId),
+    /// A job of this node is over: let go of its inputs, and keep its results no longer than until then.
+    End(JobId, Time),
     /// Fetch what an execution of the past needs, run it once more, and note things; then say [`Input::Reran`].
     Rerun {
         /// As which execution.

@@ -341,8 +341,11 @@ pub struct Settle {
 /// What became of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ending {
-    /// Its result is the job's result.
-    Agreed,
+    /// Its result is the job's result, and its requester has it.
+    Agreed {
+        /// For how long the requester would like the result to be kept, in milliseconds.
+        keep_ms: Millis,
+    },
     /// Its result is not the job's result.
     Dissented,
     /// No result was agreed on, or it came too late to count.

@@ -81,6 +81,8 @@ pub struct Submission {
     pub placement: Placement,
     /// Whether results go somewhere else once they are here.
     pub publishes: bool,
+    /// How long results are kept after the job's end, in milliseconds.
+    pub retention_ms: Millis,
     /// What the inputs turned out to be, in the order of the specification: for people.
     pub inputs: Vec<InputRecord>,
 }
@@ -348,6 +350,13 @@ impl Record {
             Record::Publication(publication) => format!("{}/{}", publication.job, publication.partition),
             Record::Standing(peer, _) => peer.short(),
         }
+    }
+}
+
+impl JobRecord {
+    /// Until when its results are kept; none before it is over.
+    pub fn kept_until(&self) -> Option<Time> {
+        self.state.is_over().then_some(self.modified + self.submission.retention_ms)
     }
 }
 

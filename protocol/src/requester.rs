@@ -258,7 +258,13 @@ impl Requester {
         }
         self.event(ctx, Step::End, None, None, format!("{state:?}: {reason}").trim_end_matches(": ").to_owned());
         self.set_state(ctx, state, reason);
-        ctx.out(Output::End(self.record.job));
+        let kept_until = self.record.kept_until().expect("it is over");
+        ctx.out(Output::End(self.record.job, kept_until));
+    }
+
+    /// What workers are told whose result is the job's.
+    fn agreed(&self) -> Ending {
+        Ending::Agreed { keep_ms: self.record.submission.retention_ms }
     }
 
     fn settle(&self, ctx: &mut Context<'_>, id: ExecutionId, ending: Ending) {

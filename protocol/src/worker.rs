@@ -19,7 +19,7 @@ use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
 use crate::machine::{Context, Output};
-use crate::message::{Announce, Award, Bid, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
+use crate::message::{Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
 use crate::suppression;
 use crate::task::{Engine, Failure, Work};
@@ -244,7 +244,7 @@ impl Worker {
     pub(crate) fn told(&mut self, ctx: &mut Context<'_>, from: PeerId, message: Message) {
         let (job, execution, step) = match message {
             Message::RevealPlease(m) => (m.job, m.execution, Step::RevealPlease),
-            Message::Settle(m) => (m.job, m.execution, Step::Settle(m.ending)),
+            Message::Settle(m) => (m.job, m.execution, Step::Settle(self.bounded(m.ending))),
             _ => return,
         };
         if self.held.get(&execution).is_some_and(|held| held.requester() == from) {
@@ -254,6 +254,14 @@ impl Worker {
         } else if matches!(step, Step::RevealPlease) {
             // It was forgotten here; saying so spares the requester the wait.
             ctx.send(from, Message::Fail(Fail { job, execution, failure: Failure::Unrevealed }));
+        }
+    }
+
+    /// What the requester says became of an execution, as far as this node goes along with it.
+    fn bounded(&self, ending: Ending) -> Ending {
+        match ending {
+            Ending::Agreed { keep_ms } => Ending::Agreed { keep_ms: keep_ms.min(self.offering.keep_ms) },
+            other => other,
         }
     }
 

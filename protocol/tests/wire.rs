@@ -109,7 +109,7 @@ fn messages() -> Vec<Message> {
             result_bytes: 4_096,
             account: account(),
         }),
-        Message::Settle(Settle { job, execution, ending: Ending::Dissented }),
+        Message::Settle(Settle { job, execution, ending: Ending::Agreed { keep_ms: 604_800_000 } }),
         Message::TracePlease(TracePlease { award, number: 20, request }),
         Message::Trace(Trace { job, execution, number: 20, answer: TraceAnswer::Done(rerun) }),
     ]

@@ -127,6 +127,12 @@ impl Checks {
         self.expect(place, right, || format!("a wrong result of {} is published", job.job));
     }
 
+    /// A node is about to keep a result for others, which it must have.
+    pub(crate) fn keeping(&mut self, place: Place, disk: &Disk, execution: ExecutionId, result: BlobHash) {
+        let made = disk.made.get(&execution) == Some(&result);
+        self.expect(place, made, || format!("{execution} is kept without its result"));
+    }
+
     /// A message in its real encoding is as large as it may be.
     pub(crate) fn fits(&mut self, place: Place, message: &Message, bytes: usize) {
         let fits = !message.is_gossip() || bytes < MAX_ANNOUNCE_BYTES;
@@ -251,7 +257,7 @@ fn settles(disk: &Disk, job: JobId, execution: ExecutionId, ending: Ending) -> b
     use ExecutionState::{Agreed, Cancelled, Dissented, Failed, Revealed};
     let state = disk.execution(job, execution).map(|e| e.state);
     match ending {
-        Ending::Agreed => state == Some(Agreed),
+        Ending::Agreed { .. } => state == Some(Agreed),
         Ending::Dissented => state == Some(Dissented),
         // A job that this node does not know, or does not want any more, needs nothing.
         Ending::Unused | Ending::Cancelled if disk.job(job).is_none_or(|job| job.state.is_over()) => true,

@@ -14,6 +14,8 @@ pub(crate) struct Disk {
     standings: BTreeMap<PeerId, Standing>,
     /// Results of its own runs, until they are released.
     pub(crate) made: BTreeMap<ExecutionId, BlobHash>,
+    /// Results of its own runs that it keeps for others.
+    pub(crate) kept: BTreeSet<BlobHash>,
     /// Results that it collected for its jobs.
     pub(crate) collected: BTreeSet<BlobHash>,
 }
@@ -73,6 +75,11 @@ impl Disk {
         let held = self.held.values().map(|held| Record::Held(Box::new(held.clone())));
         let standings = self.standings.iter().map(|(peer, standing)| Record::Standing(*peer, *standing));
         jobs.chain(held).chain(standings).collect()
+    }
+
+    /// Whether others can have a result from here.
+    pub(crate) fn has_result(&self, result: BlobHash) -> bool {
+        self.kept.contains(&result) || self.made.values().any(|made| *made == result)
     }
 
     pub(crate) fn job(&self, job: JobId) -> Option<&JobRecord> {

@@ -20,6 +20,11 @@ const OUTPUT_BYTES: u64 = 64 << 20;
 /// A run is given up after so many times its usual length, and never before a minute.
 const TIMEOUT_FACTOR: u64 = 100;
 
+/// How long results are to be kept, in milliseconds.
+const RETENTION_MS: u64 = 3_600_000;
+/// How long workers keep results at most, in milliseconds.
+pub(crate) const KEEP_MS: u64 = 600_000;
+
 /// What a worker of this world has: room for a few executions at once.
 pub(crate) fn worker_capacity() -> Resources {
     Resources { cpu_millis: 4_000, memory_bytes: 8 << 30, disk_bytes: 64 << 30, gpus: 0 }
@@ -74,6 +79,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         output_bytes: OUTPUT_BYTES,
         placement: Placement::Mesh,
         publishes: load.published > 0.0 && chance.happens(load.published),
+        retention_ms: RETENTION_MS,
         inputs: Vec::new(),
     }
 }

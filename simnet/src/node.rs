@@ -72,6 +72,7 @@ impl Node {
     pub(crate) fn offer(&mut self) {
         self.offering.executors = [(ExecutorKind::Wasm, jobs::PROFILE.into())].into();
         self.offering.capacity = jobs::worker_capacity();
+        self.offering.keep_ms = jobs::KEEP_MS;
     }
 
     /// Moves it into the one public network that all neighbours share.

@@ -178,7 +178,7 @@ impl Table {
     /// Its name in the file.
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Jobs => "jobs/4",
+            Table::Jobs => "jobs/5",
             Table::JobsByTime => "jobs-by-time/1",
             Table::Executions => "executions/3",
             Table::Events => "events/2",

@@ -95,6 +95,15 @@ pub(super) struct NodeFlags {
     /// Write results of the `local` publisher into this folder, as plain files
     #[arg(long, value_name = "DIR")]
     publish_dir: Option<PathBuf>,
+    /// How long results of jobs are kept that do not say so [default: 30d]
+    #[arg(long, value_name = "TIME")]
+    retention: Option<String>,
+    /// The longest that a job may ask its result to be kept [default: 365d]
+    #[arg(long, value_name = "TIME")]
+    max_retention: Option<String>,
+    /// How long this node keeps results that it made for others, at most; 0 for not at all [default: 1d]
+    #[arg(long, value_name = "TIME")]
+    worker_retention: Option<String>,
 }
 
 /// What a node says when it is ready.
@@ -144,6 +153,9 @@ impl From<NodeFlags> for Settings {
             publish_listen: flags.publish_listen.map(|address| address.to_string()),
             publish_url: flags.publish_url,
             publish_dir: flags.publish_dir.and_then(|dir| std::path::absolute(dir).ok()),
+            retention: flags.retention,
+            max_retention: flags.max_retention,
+            worker_retention: flags.worker_retention,
         }
     }
 }

@@ -273,7 +273,7 @@ impl Run<'_> {
         rows.push(("Verified", job.verification.in_words()));
         rows.extend(job.exit_in_words().map(|code| ("Exit code", code)));
         if let Some(result) = &job.result {
-            rows.push(("Result", result.hash.to_string()));
+            rows.extend(result.hash.map(|hash| ("Result", hash.to_string())));
             rows.extend(result.published.iter().map(|published| ("Published", published.uri.clone())));
         }
         match kept {

@@ -123,7 +123,7 @@ pub(super) struct TaskFlags {
     /// A label of the job (repeatable)
     #[arg(short, long = "labels", value_name = "K=V")]
     labels: Vec<String>,
-    /// Where results go [default: blob]
+    /// Where results go: blob[,opt=retention=7d], local, ipfs or s3://BUCKET/KEY [default: blob]
     #[arg(short, long, value_name = "PUBLISHER")]
     publisher: Option<String>,
 }

@@ -142,10 +142,13 @@ pub struct ExecutionView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ResultView {
-    /// The root hash of its collection.
-    pub hash: BlobHash,
+    /// The root hash of its collection; none if that cannot be put together any more.
+    pub hash: Option<BlobHash>,
     /// A blob ticket, for anybody who is to fetch it.
-    pub ticket: String,
+    pub ticket: Option<String>,
+    /// Until when its node keeps it, as RFC 3339 text.
+    #[serde(default)]
+    pub kept_until: String,
     /// Where else it was published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<PublishedView>,
@@ -298,7 +301,8 @@ impl ResultView {
             details: publication.published.details,
         };
         let published = result.published.into_iter().map(view).collect();
-        Self { hash: result.hash, ticket: result.ticket, published }
+        let kept_until = rfc3339(result.kept_until);
+        Self { hash: result.hash, ticket: result.ticket, kept_until, published }
     }
 }
 
@@ -362,6 +366,7 @@ mod tests {
             output_bytes: 0,
             placement,
             publishes: false,
+            retention_ms: 86_400_000,
             inputs: Vec::new(),
         };
         JobRecord {
@@ -444,7 +449,8 @@ mod tests {
         (failed.revealed, failed.failure) = (None, Some(Failure::Lost));
         let published = Published { uri: "s3://b/k".into(), details: BTreeMap::new() };
         let publication = Publication { job: JobId([1; 16]), partition: 0, execution: ExecutionId([1; 16]), published };
-        let result = ResultInfo { hash: BlobHash([5; 32]), ticket: "blob…".into(), published: vec![publication] };
+        let (hash, ticket) = (Some(BlobHash([5; 32])), Some("blob…".into()));
+        let result = ResultInfo { hash, kept_until: Time(86_402_000), ticket, published: vec![publication] };
         let json = serde_json::to_value(JobView::new(&job(2, 1, Placement::Mesh), &[failed], Some(result))).unwrap();
         let keys = ["JobID", "State", "StateReason", "Spec", "Inputs", "Executions", "Verification", "Result"];
         let of_execution = ["ExecutionID", "PeerID", "State", "ResultHash", "ExitCode", "PartitionIndex", "Failure"];
@@ -453,13 +459,14 @@ mod tests {
             ("", &keys),
             ("/Executions/0", &of_execution),
             ("/Verification", &of_verification),
-            ("/Result", &["Hash", "Ticket", "Published"]),
+            ("/Result", &["Hash", "Ticket", "KeptUntil", "Published"]),
             ("/Result/Published/0", &["PartitionIndex", "Type", "URI", "Details"]),
         ];
         for (place, keys) in tables {
             let object = json.pointer(place).and_then(Value::as_object).unwrap();
             keys.iter().for_each(|key| assert!(object.contains_key(*key), "{place}/{key}"));
         }
+        assert_eq!(json["Result"]["KeptUntil"], "1970-01-02T00:00:02.000Z");
         assert_eq!(json["State"], "Completed");
         assert_eq!(json["JobID"], "j-01010101010101010101010101010101");
         assert_eq!(json["CreateTime"], 1_000_000_000_u64);

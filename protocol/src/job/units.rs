@@ -97,6 +97,11 @@ impl FromStr for Seconds {
 }
 
 impl Seconds {
+    /// So many days.
+    pub const fn days(days: u64) -> Self {
+        Self(days * 86_400)
+    }
+
     /// The same in milliseconds, as the protocol counts.
     pub fn millis(self) -> Millis {
         self.0.saturating_mul(1_000)

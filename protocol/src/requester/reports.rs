@@ -104,7 +104,7 @@ impl Requester {
         let ending = match known.record.state {
             // What was said before its commitment has been overtaken.
             live if live.is_live() => return,
-            ExecutionState::Agreed if here => Ending::Agreed,
+            ExecutionState::Agreed if here => self.agreed(),
             // Its result may still have to be fetched.
             ExecutionState::Agreed | ExecutionState::Revealed => return,
             ExecutionState::Dissented => Ending::Dissented,

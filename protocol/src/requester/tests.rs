@@ -15,10 +15,10 @@ use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Bid, Commit, Contact, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource, Resources, Reveal,
-    Stage,
+    Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource, Resources,
+    Reveal, Stage,
 };
-use crate::record::{Placement, Policy, Published, Record, Standing, Submission};
+use crate::record::{JobRecord, Placement, Policy, Published, Record, Standing, Submission};
 use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::wire::{Sealed, canonical};
@@ -26,6 +26,8 @@ use crate::wire::{Sealed, canonical};
 const ME: PeerId = PeerId([1; 32]);
 const SALT: Salt = Salt([4; 32]);
 const RUN_MS: u64 = 10;
+/// How long results are to be kept.
+const KEEP_MS: u64 = 1_000;
 /// When the first round closes in a mesh of one node.
 const CLOSES: u64 = 6;
 /// When it closes if enough have offered at 1.
@@ -170,24 +172,34 @@ impl Story {
                 Some(format!("award {}", letter(to)))
             }
             Output::Send(to, Message::RevealPlease(_)) => Some(format!("ask {}", letter(to))),
-            Output::Send(to, Message::Settle(settle)) => Some(format!("settle {} {}", letter(to), low(settle.ending))),
+            Output::Send(to, Message::Settle(settle)) => {
+                Some(format!("settle {} {}", letter(to), ending(settle.ending)))
+            }
             Output::Collect { from, .. } => {
                 Some(format!("collect {}", from.into_iter().map(letter).collect::<String>()))
             }
             Output::Publish { worker, at, .. } => Some(format!("publish {} of {}", letter(worker), at.0)),
-            Output::End(_) => Some("end".into()),
+            Output::End(_, kept_until) => {
+                assert_eq!(Some(kept_until), self.job().kept_until(), "it is kept as long as the saved job says");
+                Some("end".into())
+            }
             Output::Learn(..) => None,
             other => panic!("a requester does not {other:?}"),
         }
     }
 
-    /// Why the job is in its state.
-    fn reason(&self) -> &str {
+    /// The job as it was saved.
+    fn job(&self) -> &JobRecord {
         let mut jobs = self.disk.iter().filter_map(|record| match record {
-            Record::Job(job) => Some(job.reason.as_str()),
+            Record::Job(job) => Some(job),
             _ => None,
         });
         jobs.next().expect("the job was saved")
+    }
+
+    /// Why the job is in its state.
+    fn reason(&self) -> &str {
+        &self.job().reason
     }
 }
 
@@ -205,6 +217,16 @@ fn letter(peer: PeerId) -> char {
 
 fn low(word: impl std::fmt::Debug) -> String {
     format!("{word:?}").to_lowercase()
+}
+
+fn ending(ending: Ending) -> String {
+    match ending {
+        Ending::Agreed { keep_ms } => {
+            assert_eq!(keep_ms, KEEP_MS, "workers hear for how long the job wants its result kept");
+            "agreed".into()
+        }
+        other => low(other),
+    }
 }
 
 fn claim(answer: &str) -> Claim {
@@ -287,6 +309,7 @@ fn submission(policy: Policy) -> Submission {
         output_bytes: 1 << 20,
         placement: Placement::Mesh,
         publishes: false,
+        retention_ms: KEEP_MS,
         inputs: Vec::new(),
     }
 }

@@ -167,10 +167,11 @@ impl Requester {
         }
     }
 
-    /// The result is here: workers need not keep it any more.
+    /// The result is here: nothing depends on workers that have it any more.
     pub(super) fn release_workers(&mut self, ctx: &mut Context<'_>, index: u32) {
+        let ending = self.agreed();
         for id in self.executions_in(index, |state| state == ExecutionState::Agreed) {
-            self.settle(ctx, id, Ending::Agreed);
+            self.settle(ctx, id, ending);
         }
     }
 }

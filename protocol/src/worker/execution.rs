@@ -101,6 +101,7 @@ impl Execution {
             (Phase::Over, _) => Phase::Over,
             (phase, Step::Settle(ending)) => {
                 tracing::debug!(execution = %self.record.execution, ?ending, "settled");
+                self.keep(ctx, &phase, ending);
                 self.release(ctx, &phase)
             }
             (Phase::Fetching { .. }, Step::Fetched(Ok(()))) => self.execute(ctx),
@@ -214,6 +215,17 @@ impl Execution {
         let (job, execution) = (self.record.job, self.record.execution);
         ctx.send(self.record.requester, Message::Fail(Fail { job, execution, failure }));
         Phase::Over
+    }
+
+    /// A result that was agreed on stays for a while, for others than its requester, who has it.
+    fn keep(&self, ctx: &mut Context<'_>, phase: &Phase, ending: Ending) {
+        let (Phase::Committed { answer, .. } | Phase::Revealed { answer, .. }) = phase else { return };
+        if let Ending::Agreed { keep_ms: keep_ms @ 1.. } = ending
+            && self.record.requester != ctx.me
+        {
+            let (execution, result) = (self.record.execution, answer.claim.result);
+            ctx.out(Output::Keep { execution, result, keep_ms });
+        }
     }
 
     fn release(&mut self, ctx: &mut Context<'_>, phase: &Phase) -> Phase {

@@ -18,6 +18,8 @@ use crate::wire::{Sealed, canonical};
 const ME: PeerId = PeerId([1; 32]);
 const REQUESTER: PeerId = PeerId([2; 32]);
 const NONCE: u64 = 7;
+/// For how long the worker keeps results of others at most.
+const MOST_MS: u64 = 1_000;
 const RESOURCES: Resources = Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 1 << 20, gpus: 0 };
 
 fn work() -> Vec<u8> {
@@ -50,7 +52,7 @@ fn execution() -> ExecutionId {
 fn worker() -> Machine {
     let executors = [(ExecutorKind::Wasm, "wasm-1".into())].into();
     let capacity = RESOURCES.times(2);
-    Machine::new(ME, Offering { executors, capacity, ..Offering::default() }, [3; 32])
+    Machine::new(ME, Offering { executors, capacity, keep_ms: MOST_MS, ..Offering::default() }, [3; 32])
 }
 
 fn announce(excluded: Vec<PeerPrefix>) -> Input {
@@ -129,7 +131,7 @@ fn executed() -> Input {
 }
 
 fn settle() -> Input {
-    settle_as(Ending::Agreed)
+    settle_as(Ending::Agreed { keep_ms: 0 })
 }
 
 fn settle_as(ending: Ending) -> Input {
@@ -150,6 +152,7 @@ fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
         Output::Gossip(message) | Output::Send(_, message) => message.name().to_owned(),
         Output::Fetch { .. } => "fetch-blobs".to_owned(),
         Output::Execute { .. } => "execute".to_owned(),
+        Output::Keep { keep_ms, .. } => format!("keep-{keep_ms}"),
         Output::Release(_) => "release".to_owned(),
         Output::Learn(..) => "learn".to_owned(),
         Output::Rerun { .. } => "rerun".to_owned(),
@@ -198,6 +201,26 @@ fn an_execution_takes_each_step_once_and_in_order() {
     }
     outputs(&mut worker, 100_000, Input::Tick);
     assert_eq!((worker.held_executions(), worker.capacity().0, worker.deadline()), (0, Resources::default(), None));
+}
+
+#[test]
+fn only_what_was_agreed_on_is_kept_and_no_longer_than_the_worker_likes() {
+    let steps = || [announce(Vec::new()), Input::Tick, award(), Input::Fetched(execution(), Ok(())), executed()];
+    let table = [
+        (5, Ending::Agreed { keep_ms: 7 }, "keep-7 release forget"),
+        (5, Ending::Agreed { keep_ms: u64::MAX }, "keep-1000 release forget"),
+        (5, Ending::Agreed { keep_ms: 0 }, "release forget"),
+        (5, Ending::Dissented, "release forget"),
+        (5, Ending::Unused, "release forget"),
+        (4, Ending::Agreed { keep_ms: 7 }, "abort release forget"),
+    ];
+    for (taken, ending, expected) in table {
+        let mut worker = worker();
+        for (number, input) in (0..).zip(steps()).take(taken) {
+            outputs(&mut worker, 100 * number, input);
+        }
+        assert_eq!(outputs(&mut worker, 1_000, settle_as(ending)), expected, "{ending:?} after {taken} steps");
+    }
 }
 
 /// A worker that has run and settled an execution.

@@ -157,7 +157,7 @@ impl World {
     fn collected(&mut self, number: u32, job: JobId, partition: u32, result: BlobHash, from: &[PeerId]) {
         let has = |peer: &PeerId| {
             let provider = self.by_peer.get(peer).map(|provider| &self.nodes[*provider as usize]);
-            provider.is_some_and(|provider| provider.disk.made.values().any(|made| *made == result))
+            provider.is_some_and(|provider| provider.disk.has_result(result))
         };
         let here = self.nodes[number as usize].disk.collected.contains(&result);
         let found = here || from.iter().any(|peer| self.can_reach(number, *peer) && has(peer));

@@ -1,6 +1,6 @@
 //! Performs what machines want: saves, says, and hands the rest to the host.
 
-use shoal_protocol::id::{MeshId, PeerId};
+use shoal_protocol::id::{BlobHash, ExecutionId, MeshId, PeerId};
 use shoal_protocol::machine::{Key, Output};
 use shoal_protocol::message::Message;
 use shoal_protocol::record::{ExecutionState, Record};
@@ -21,12 +21,13 @@ impl World {
             Output::Forget(key) => self.forget(node, key),
             Output::Gossip(message) => self.say(node, None, message),
             Output::Send(to, message) => self.say(node, Some(to), message),
-            Output::Learn(..) | Output::End(_) => {}
+            Output::Learn(..) | Output::End(..) => {}
             Output::Fetch { execution, contents, from, .. } => self.fetch(node, execution, &contents, from),
             Output::Execute { execution, invocation, timeout_ms, .. } => {
                 self.execute(node, execution, &invocation, timeout_ms);
             }
             Output::Abort(execution) => self.abort(node, execution),
+            Output::Keep { execution, result, .. } => self.keep(node, execution, result),
             Output::Release(execution) => drop(self.nodes[node as usize].disk.made.remove(&execution)),
             Output::Collect { job, partition, result, from, .. } => self.collect(node, job, partition, result, &from),
             Output::Publish { job, partition, execution, result, at, .. } => {
@@ -69,6 +70,13 @@ impl World {
             let place = self.place(node);
             self.checks.never(place, || format!("{} is a copied answer that counts", execution.execution));
         }
+    }
+
+    fn keep(&mut self, node: u32, execution: ExecutionId, result: BlobHash) {
+        let place = self.place(node);
+        let disk = &mut self.nodes[node as usize].disk;
+        self.checks.keeping(place, disk, execution, result);
+        disk.kept.insert(result);
     }
 
     fn forget(&mut self, node: u32, key: Key) {

@@ -64,8 +64,9 @@ fn head(job: &JobView) -> Vec<(&'static str, String)> {
         rows.push(("Dissenter", dissenter.to_string()));
     }
     if let Some(result) = &job.result {
-        rows.push(("Result", result.hash.to_string()));
-        rows.push(("Ticket", result.ticket.clone()));
+        rows.extend(result.hash.map(|hash| ("Result", hash.to_string())));
+        rows.push(("Kept until", result.kept_until.clone()));
+        rows.extend(result.ticket.clone().map(|ticket| ("Ticket", ticket)));
         rows.extend(result.published.iter().map(|published| ("Published", published.uri.clone())));
     }
     rows.retain(|(_, value)| !value.is_empty());
