@@ -17,6 +17,7 @@ mod liars;
 mod mesh;
 mod resolve;
 mod results;
+mod retention;
 mod s3;
 mod transfer;
 mod web;

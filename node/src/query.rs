@@ -201,18 +201,47 @@ impl Node {
         room::fetch((&self.0.network, &self.0.blobs), content, providers, max_bytes, progress).await
     }
 
+    /// The same for a part of a folder: when nobody gives it, whoever has the folder is asked. Only folders as a whole
+    /// are in the mesh's directory.
+    pub async fn fetch_part(
+        &self,
+        content: Content,
+        folder: BlobHash,
+        providers: Vec<PeerId>,
+        max_bytes: u64,
+        progress: impl Fn(Progress) + Send + Sync,
+    ) -> Result<u64, FetchError> {
+        match self.fetch_blob(content, providers, max_bytes, &progress).await {
+            Err(FetchError::Nowhere { .. }) => {
+                let providers = self.0.network.providers(folder).await;
+                self.fetch_blob(content, providers, max_bytes, &progress).await
+            }
+            fetched => fetched,
+        }
+    }
+
     /// Fetches the names and hashes of a folder's files, not the files. Returns what keeps them, and their size in
     /// bytes.
     pub async fn fetch_list(&self, folder: BlobHash, mut providers: Vec<PeerId>) -> Result<(Guard, u64), ListError> {
         let guard = self.0.blobs.protect(Content { hash: folder, kind: ContentKind::Collection }).await?;
-        if providers.is_empty() && self.0.blobs.files(folder).await.is_err() {
-            // Only the folder as a whole is in the mesh's directory.
+        let named = !providers.is_empty();
+        if !named && self.0.blobs.files(folder).await.is_err() {
             providers = self.0.network.providers(folder).await;
         }
-        let mut bytes = self.have_list(folder, MAX_LIST_BYTES, &providers).await?;
-        let names = self.0.blobs.names_of(folder).await?;
-        bytes += self.have_list(names, MAX_NAMES_BYTES, &providers).await?;
+        let bytes = match self.have_lists(folder, &providers).await {
+            Err(ListError::Fetch(FetchError::Nowhere { .. })) if named => {
+                let providers = self.0.network.providers(folder).await;
+                self.have_lists(folder, &providers).await?
+            }
+            bytes => bytes?,
+        };
         Ok((guard, bytes))
+    }
+
+    async fn have_lists(&self, folder: BlobHash, providers: &[PeerId]) -> Result<u64, ListError> {
+        let bytes = self.have_list(folder, MAX_LIST_BYTES, providers).await?;
+        let names = self.0.blobs.names_of(folder).await?;
+        Ok(bytes + self.have_list(names, MAX_NAMES_BYTES, providers).await?)
     }
 
     async fn have_list(&self, hash: BlobHash, limit: u64, providers: &[PeerId]) -> Result<u64, ListError> {

@@ -159,6 +159,9 @@ pub struct FetchRequest {
     pub kind: KindView,
     /// Peers to ask first.
     pub providers: Vec<PeerId>,
+    /// A folder that it is part of: whoever has that is asked when nobody else has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<BlobHash>,
     /// Of a folder only the names and hashes of its files, not the files.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub list_only: bool,

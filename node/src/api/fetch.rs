@@ -41,7 +41,7 @@ pub(super) async fn fetch(
 }
 
 async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) -> Result<BlobView, ApiError> {
-    let list_only = request.list_only;
+    let (list_only, folder) = (request.list_only, request.folder);
     let (content, providers) = wanted(&api, request)?;
     let blobs = api.node().blobs();
     if list_only {
@@ -55,7 +55,10 @@ async fn have(api: Api, request: FetchRequest, told: watch::Sender<Progress>) ->
             let progress = |progress| {
                 told.send_replace(progress);
             };
-            api.node().fetch_blob(content, providers, MAX_FETCH_BYTES, progress).await?
+            match folder {
+                Some(folder) => api.node().fetch_part(content, folder, providers, MAX_FETCH_BYTES, progress).await?,
+                None => api.node().fetch_blob(content, providers, MAX_FETCH_BYTES, progress).await?,
+            }
         }
     };
     Ok(keep(&api, Imported { content, bytes, guard }).await)

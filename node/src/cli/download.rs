@@ -9,7 +9,7 @@ use shoal_protocol::id::{BlobHash, JobId};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use super::listing::{ListedFile, Listing};
+use super::listing::{Holders, ListedFile, Listing};
 use super::progress;
 use crate::client::{Client, ClientError};
 use crate::views::JobView;
@@ -173,7 +173,7 @@ pub(super) async fn folder_to(client: &Client, hash: BlobHash, target: &Path, fo
         name: entry.name,
         hash: entry.hash,
         bytes: entry.bytes,
-        holder: None,
+        holders: Holders::default(),
     };
     listed(client, entries.map(file).collect(), target, true, force).await
 }

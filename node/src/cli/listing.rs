@@ -36,7 +36,16 @@ pub(super) struct ListedFile {
     /// Its size, in bytes, if the node has it.
     pub(super) bytes: Option<u64>,
     /// Who has it otherwise.
-    pub(super) holder: Option<PeerId>,
+    pub(super) holders: Holders,
+}
+
+/// Who may have what the node has not.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Holders {
+    /// Peers that made it.
+    makers: Vec<PeerId>,
+    /// The folder that it is part of: others may have that.
+    folder: Option<BlobHash>,
 }
 
 /// The files of a result.
@@ -66,7 +75,7 @@ struct Part {
     /// The folder that it has in the listing, or empty.
     folder: String,
     result: BlobHash,
-    holder: Option<PeerId>,
+    makers: Vec<PeerId>,
 }
 
 impl FromStr for Place {
@@ -87,12 +96,12 @@ impl Listing {
             let index = partition.partition_index;
             let Some(result) = partition.result_hash else { bail!(no_result(job, index)) };
             let folder = if partitions.len() == 1 { String::new() } else { index.to_string() };
-            let agreeing = job.executions.iter().find(|one| one.result_hash == Some(result));
-            parts.push(Part { folder, result, holder: agreeing.map(|one| one.peer_id) });
+            let agreeing = job.executions.iter().filter(|one| one.result_hash == Some(result));
+            parts.push(Part { folder, result, makers: agreeing.map(|one| one.peer_id).collect() });
         }
         let mut files = Vec::new();
         for part in &parts {
-            files.extend(part.files(client).await?);
+            files.extend(part.files(client).await.map_err(|error| explained(job, error.into()))?);
         }
         Ok(Self(files))
     }
@@ -102,7 +111,8 @@ impl Listing {
         let mut files = Vec::new();
         for execution in &job.executions {
             let Some(result) = execution.result_hash else { continue };
-            let part = Part { folder: execution.execution_id.to_string(), result, holder: Some(execution.peer_id) };
+            let folder = execution.execution_id.to_string();
+            let part = Part { folder, result, makers: vec![execution.peer_id] };
             match part.files(client).await {
                 Ok(more) => files.extend(more),
                 // What did not count need not have been kept by anybody.
@@ -135,8 +145,8 @@ impl Listing {
 impl Part {
     async fn files(&self, client: &Client) -> Result<Vec<ListedFile>, ClientError> {
         let entries = match client.entries(self.result).await {
-            Err(error) if error.code() == Some("not_found") && self.holder.is_some() => {
-                let providers = self.holder.into_iter().collect();
+            Err(error) if error.code() == Some("not_found") => {
+                let providers = self.makers.clone();
                 let (hash, kind) = (Some(self.result), KindView::Folder);
                 let list = FetchRequest { hash, kind, providers, list_only: true, ..FetchRequest::default() };
                 progress::fetch(client, &list).await?;
@@ -144,9 +154,10 @@ impl Part {
             }
             entries => entries?,
         };
+        let holders = Holders { makers: self.makers.clone(), folder: Some(self.result) };
         let file = |EntryView { name, hash, bytes }| {
             let name = if self.folder.is_empty() { name } else { format!("{}/{name}", self.folder) };
-            ListedFile { name, hash, bytes, holder: self.holder }
+            ListedFile { name, hash, bytes, holders: holders.clone() }
         };
         Ok(entries.into_iter().map(file).collect())
     }
@@ -179,8 +190,8 @@ impl ListedFile {
             return Ok(bytes);
         }
         let (hash, kind) = (Some(self.hash), KindView::File);
-        let providers = self.holder.into_iter().collect();
-        let file = FetchRequest { hash, kind, providers, ..FetchRequest::default() };
+        let Holders { makers: providers, folder } = self.holders.clone();
+        let file = FetchRequest { hash, kind, providers, folder, ..FetchRequest::default() };
         Ok(progress::fetch(client, &file).await?.bytes)
     }
 }
@@ -214,6 +225,20 @@ pub(super) fn below<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
     name.strip_prefix(folder)?.strip_prefix('/')
 }
 
+/// Why a result cannot be had: when nobody has it any more, until when it was kept and what to do.
+pub(super) fn explained(job: &JobView, error: anyhow::Error) -> anyhow::Error {
+    let missing = error.downcast_ref::<ClientError>().is_some_and(|error| error.code() == Some("not_found"));
+    match &job.result {
+        Some(result) if missing => anyhow::anyhow!(
+            "the result of job {id} is gone: it was to be kept until {until}, and nobody who can be reached has it any \
+             more; submit the job again, with a longer Retention (-p blob,opt=retention=90d)",
+            id = job.job_id,
+            until = result.kept_until,
+        ),
+        _ => error,
+    }
+}
+
 fn no_result(job: &JobView, partition: u32) -> String {
     let (id, state) = (job.job_id, job.state);
     if !state.is_over() {
@@ -236,7 +261,7 @@ mod tests {
             name: name.into(),
             hash: BlobHash([index; 32]),
             bytes,
-            holder: None,
+            holders: Holders::default(),
         };
         Listing((0..).zip(files).map(file).collect())
     }

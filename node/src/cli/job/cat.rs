@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use futures_util::{StreamExt, pin_mut};
 
-use crate::cli::listing::{Found, Listing, Place};
+use crate::cli::listing::{self, Found, Listing, Place};
 use crate::cli::{Global, Status, connect, output};
 
 /// Flags of `shoal job cat`.
@@ -33,7 +33,7 @@ impl Cat {
         let Found::File(file) = listing.find(path)? else {
             bail!("{path} is a folder: `shoal job ls {id}/{path}` shows what is in it");
         };
-        file.have(&client).await?;
+        file.have(&client).await.map_err(|error| listing::explained(&job, error.into()))?;
         let pieces = client.read(file.hash).await?;
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {

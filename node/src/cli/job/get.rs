@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use shoal_protocol::record::JobState;
 
-use crate::cli::listing::{Listing, Place};
+use crate::cli::listing::{self, Listing, Place};
 use crate::cli::output::{self, Format, OutputFlag};
 use crate::cli::{Global, Status, connect, download};
 
@@ -52,7 +52,8 @@ impl Get {
         };
         let whole = self.place.path.is_empty();
         let found = listing.find(&self.place.path)?;
-        download::listed(&client, found.files(), &dir, whole, self.force).await?;
+        let written = download::listed(&client, found.files(), &dir, whole, self.force).await;
+        written.map_err(|error| listing::explained(&job, error))?;
         if job.state == JobState::Failed && !self.all_executions {
             output::note(format_args!("note: the job has failed, but not for its result: {}", job.state_reason));
         }
