@@ -252,8 +252,9 @@ fn source() -> impl Strategy<Value = Source> {
     let content = (any::<[u8; 32]>(), kind)
         .prop_map(|(hash, kind)| BlobRoot::Content(Content { hash: crate::id::BlobHash(hash), kind }));
     let ticket = "blob[a-z2-7]{120}".prop_map(BlobRoot::Ticket);
-    let blob = (prop_oneof![content, ticket], prop_oneof![Just(String::new()), name()])
-        .prop_map(|(root, path)| Source::Blob(BlobSource { root, path }));
+    // Slashes around a path mean nothing and are not kept.
+    let path = prop_oneof![Just(String::new()), name()].prop_map(|path| path.trim_matches('/').to_owned());
+    let blob = (prop_oneof![content, ticket], path).prop_map(|(root, path)| Source::Blob(BlobSource { root, path }));
     let s3 = (name(), name(), name()).prop_map(|(bucket, key, version_id)| {
         Source::S3(Box::new(S3Source { bucket, key, version_id, ..S3Source::default() }))
     });
