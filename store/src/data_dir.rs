@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::remove::remove_tree;
+
 /// Longest content of a lock file that is read: a process id.
 const MAX_LOCK_BYTES: u64 = 32;
 
@@ -176,7 +178,7 @@ fn holder(mut file: &File) -> String {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    if fs::symlink_metadata(path)?.is_dir() { remove_tree(path) } else { fs::remove_file(path) }
 }
 
 #[cfg(test)]
