@@ -7,7 +7,7 @@ use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Engine, Outcome};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Blobs, CheckError, Executor, Finished, HostCalls, Outputs, PROFILE, RunError, Task};
+use crate::{Blobs, CheckError, Executor, Finished, HostCalls, Outputs, RunError, Task};
 
 /// Ends every task alike, with a given outcome and standard output; leaves every result path an empty folder.
 #[derive(Debug, Clone)]
@@ -30,10 +30,6 @@ impl Default for FakeExecutor {
 impl Executor for FakeExecutor {
     fn kind(&self) -> ExecutorKind {
         ExecutorKind::Wasm
-    }
-
-    fn profile(&self) -> &str {
-        PROFILE
     }
 
     async fn check(&self, _: &Engine, _: &dyn Blobs) -> Result<(), CheckError> {

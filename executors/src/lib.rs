@@ -8,6 +8,8 @@ pub mod task;
 
 pub mod wasm;
 
+pub mod docker;
+
 mod wasi;
 
 pub mod fake;
@@ -19,6 +21,7 @@ use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::Engine;
 use tokio_util::sync::CancellationToken;
 
+pub use docker::{DockerConfig, DockerExecutor};
 pub use task::{Blobs, CheckError, Finished, Outputs, RunError, StagedInput, Task};
 pub use wasi::calls::HostCalls;
 pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
@@ -28,9 +31,6 @@ pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
 pub trait Executor: Send + Sync {
     /// Which engine this is.
     fn kind(&self) -> ExecutorKind;
-
-    /// The determinism profile: two executors of one profile give the same result for the same invocation.
-    fn profile(&self) -> &str;
 
     /// Says at submit time whether `engine` can be run at all: its modules are read from `blobs` and inspected, not
     /// compiled. The error names the thing, the reason and the remedy.

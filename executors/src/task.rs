@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::MAX_FAILURE_BYTES;
+use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::{Failure, Invocation, Outcome};
 use shoal_protocol::text::ends;
 use shoal_protocol::trace::{Trace, TraceRequest};
+use tokio::io::AsyncRead;
 
 use crate::wasi::calls::HostCalls;
 
@@ -18,6 +20,11 @@ use crate::wasi::calls::HostCalls;
 pub trait Blobs: Send + Sync {
     /// The content of `hash`. A blob of more than `max_bytes` is an error, and so is one that is not there.
     async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<Bytes>;
+
+    /// The content of `hash` piece by piece, each checked before it is passed on.
+    async fn open(&self, hash: BlobHash) -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+        Ok(Box::new(std::io::Cursor::new(self.read(hash, u64::MAX).await?)))
+    }
 }
 
 /// One run of an invocation.
@@ -109,6 +116,9 @@ pub enum CheckError {
     /// A component, a text module, or one with shared memory.
     #[error("module {0} is {1}, which this engine does not run: {2}")]
     WrongKind(BlobHash, &'static str, &'static str),
+    /// It is for another executor.
+    #[error("this executor runs {0} programs, and this is one for {1}")]
+    OtherEngine(ExecutorKind, ExecutorKind),
     /// More of something than the profile allows.
     #[error("module {module} has {have} {what}, more than the {limit} that the profile allows; split the program")]
     TooMuch {

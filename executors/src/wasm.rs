@@ -156,12 +156,10 @@ impl Executor for WasmExecutor {
         ExecutorKind::Wasm
     }
 
-    fn profile(&self) -> &str {
-        PROFILE
-    }
-
     async fn check(&self, engine: &Engine, blobs: &dyn Blobs) -> Result<(), CheckError> {
-        let Engine::Wasm(wasm) = engine;
+        let Engine::Wasm(wasm) = engine else {
+            return Err(CheckError::OtherEngine(self.kind(), engine.kind()));
+        };
         if wasm.profile != PROFILE {
             return Err(CheckError::Profile(wasm.profile.clone(), PROFILE));
         }
@@ -183,7 +181,9 @@ impl Executor for WasmExecutor {
     }
 
     async fn run(&self, task: Task, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError> {
-        let Engine::Wasm(wasm) = task.invocation.engine.clone();
+        let Engine::Wasm(wasm) = task.invocation.engine.clone() else {
+            return Err(RunError::Declined("this executor runs modules, not containers".into()));
+        };
         if wasm.profile != PROFILE {
             return Err(RunError::Declined(format!(
                 "determinism profile {:?}; this worker has {PROFILE}",

@@ -9,7 +9,7 @@ use shoal_executors::Executor;
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Account, Content, ContentKind, Engine, Failure, Invocation, Mount, Unread};
+use shoal_protocol::task::{Account, Content, ContentKind, Failure, Invocation, Mount, Unread};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
@@ -143,10 +143,12 @@ impl Hands {
         let hands = self.clone();
         tokio::spawn(async move {
             let result = hands.run(execution, &run, invocation, Duration::from_millis(timeout)).await;
-            if !run.over.is_cancelled() {
-                run.over.cancel();
-                hands.tell(Input::Executed(execution, result)).await;
+            if run.over.is_cancelled() {
+                // What it wrote while it was being stopped came after its folder was removed.
+                return remove(run.dir).await;
             }
+            run.over.cancel();
+            hands.tell(Input::Executed(execution, result)).await;
         });
     }
 
@@ -255,6 +257,9 @@ impl Hands {
 
     async fn run_again(&self, execution: ExecutionId, run: &Run, again: Again) -> Result<Rerun, Failure> {
         let Again { requester, contents, max_bytes, invocation, timeout, request } = again;
+        if invocation.engine.kind() != ExecutorKind::Wasm {
+            return Err(Failure::Declined("only modules are looked into".into()));
+        }
         let fetch = self.fetch_all(execution, contents, requester, max_bytes);
         run.over.run_until_cancelled(fetch).await.ok_or(Failure::Cancelled)??;
         let executor = self.executor(&invocation)?;
@@ -267,8 +272,8 @@ impl Hands {
     }
 
     fn executor(&self, invocation: &Invocation) -> Result<&Arc<dyn Executor>, Failure> {
-        let Engine::Wasm(_) = &invocation.engine;
-        self.executors.get(&ExecutorKind::Wasm).ok_or_else(|| host("no wasm executor"))
+        let kind = invocation.engine.kind();
+        self.executors.get(&kind).ok_or_else(|| Failure::Declined(format!("no {kind} executor")))
     }
 
     async fn fetch_all(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shoal_executors::wasm::compiler::Compiler;
-use shoal_executors::{Executor, WasmConfig, WasmExecutor};
+use shoal_executors::{Executor, PROFILE, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
@@ -202,7 +202,7 @@ impl Node {
         }
         let history = History::new(Arc::clone(&state), blobs.clone(), config.job_history, &saved)?;
         let policy = offers.clone();
-        let mut machine = Machine::new(me, offering(&config, &executor), random()?);
+        let mut machine = Machine::new(me, offering(&config), random()?);
         machine.restore(clock.now(), saved);
 
         let network = NetworkConfig {
@@ -328,7 +328,7 @@ impl Node {
     /// What the node says about itself.
     pub fn info(&self) -> NodeInfo {
         let config = &self.0.config;
-        let profile = |kind: &ExecutorKind| (kind.to_string(), self.0.executor.profile().to_owned());
+        let profile = |kind: &ExecutorKind| (kind.to_string(), PROFILE.to_owned());
         NodeInfo {
             peer: self.0.me,
             version: env!("CARGO_PKG_VERSION"),
@@ -536,9 +536,9 @@ fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> BlobsConfig {
     }
 }
 
-fn offering(config: &Config, executor: &WasmExecutor) -> Offering {
+fn offering(config: &Config) -> Offering {
     Offering {
-        executors: config.executors.iter().map(|kind| (*kind, executor.profile().to_owned())).collect(),
+        executors: config.executors.iter().map(|kind| (*kind, PROFILE.to_owned())).collect(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         operator: config.operator.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
+use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::record::{ExecutionRecord, ExecutionState, JobRecord};
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Invocation, Work};
 use shoal_protocol::trace::TraceRequest;
@@ -86,6 +87,9 @@ pub enum ReplayError {
     /// Workers read some of its inputs.
     #[error("the workers of job {0} read inputs themselves, which may hold something else now: it cannot be run again")]
     Unread(JobId),
+    /// A container may do something else each time.
+    #[error("job {0} is a container, which need not do the same twice: run it again as a job of its own")]
+    Container(JobId),
     /// Another replay is under way.
     #[error("another job is being replayed or compared on this node: wait until that is done")]
     Busy,
@@ -173,6 +177,9 @@ impl Node {
         let work: Work = wire::parse(&job.submission.work).expect("a saved job has the work that we encoded");
         if !work.invocation.unread.is_empty() {
             return Err(ReplayError::Unread(job.job));
+        }
+        if work.invocation.engine.kind() != ExecutorKind::Wasm {
+            return Err(ReplayError::Container(job.job));
         }
         let invocation = work.partition(partition);
         let _inputs = self.obtain_inputs(&invocation).await?;

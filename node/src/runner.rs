@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shoal_executors::{Executor, StagedInput, Task};
+use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_FAILURE_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
 use shoal_protocol::text;
 use shoal_protocol::trace::{Trace, TraceRequest};
 use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
+use shoal_store::remove::remove_tree;
 use tokio_util::sync::CancellationToken;
 
 /// A run to perform.
@@ -93,8 +95,12 @@ pub(crate) struct Modules(pub(crate) Blobs);
 
 #[async_trait::async_trait]
 impl shoal_executors::Blobs for Modules {
-    async fn read(&self, hash: shoal_protocol::id::BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
+    async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
         self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
+    }
+
+    async fn open(&self, hash: BlobHash) -> std::io::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        Ok(Box::new(self.0.reader(hash)))
     }
 }
 
@@ -105,7 +111,7 @@ async fn make_anew(dir: PathBuf) -> std::io::Result<()> {
             if error.kind() != std::io::ErrorKind::AlreadyExists {
                 return std::fs::create_dir_all(&dir);
             }
-            std::fs::remove_dir_all(&dir)?;
+            remove_tree(&dir)?;
             std::fs::create_dir(&dir)?;
         }
         Ok(())
@@ -115,11 +121,10 @@ async fn make_anew(dir: PathBuf) -> std::io::Result<()> {
 
 /// Removes a folder with everything in it, staged read-only files too.
 pub(crate) async fn remove(dir: PathBuf) {
-    match tokio::fs::remove_dir_all(&dir).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(dir = %dir.display(), %error, "not removed");
-        }
-        _ => {}
+    let path = dir.clone();
+    let removed = tokio::task::spawn_blocking(move || remove_tree(&path)).await;
+    if let Err(error) = removed.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(dir = %dir.display(), %error, "not removed");
     }
 }
 

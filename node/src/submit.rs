@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use shoal_executors::{CheckError, Executor};
+use shoal_executors::{CheckError, Executor, PROFILE};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::spec::Job;
 use shoal_protocol::job::units::Seconds;
@@ -110,7 +110,7 @@ impl Node {
         job::check_support(job).map_err(CompileError::from)?;
         check_retention(job, self.0.config.retention.most)?;
         let Inputs { resolved, records, mut guards } = self.inputs(job, watch).await?;
-        let resolved = resolve::Resolved { profile: self.0.executor.profile().to_owned(), inputs: resolved };
+        let resolved = resolve::Resolved { profile: PROFILE.to_owned(), image: None, inputs: resolved };
         let (work, needs) = job::compile(job, &resolved)?;
         let guarded: BTreeSet<Content> = guards.iter().map(Guard::content).collect();
         for content in work.contents().into_iter().filter(|content| !guarded.contains(content)) {

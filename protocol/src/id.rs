@@ -88,6 +88,10 @@ id!(
     InvocationId, 32, "", "an invocation id (64 hex digits)"
 );
 id!(
+    /// A container image: what its engine calls it, the SHA-256 of its configuration, which names its layers by hash.
+    ImageId, 32, "sha256:", "an image id (sha256: and 64 hex digits)"
+);
+id!(
     /// A job: derived from its requester, work and nonce, so that no other peer can announce it.
     JobId, 16, "j-", "a job id (j- and 32 hex digits)"
 );

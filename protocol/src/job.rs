@@ -30,7 +30,7 @@ pub mod input;
 
 mod node;
 
-mod paths;
+pub(crate) mod paths;
 
 mod read;
 

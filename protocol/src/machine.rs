@@ -14,7 +14,7 @@ use crate::credibility::{Ledger, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::limits::MAX_CLOCK_SKEW_MS;
-use crate::message::{Contact, Ending, Message, Resources, Settle};
+use crate::message::{Contact, Ending, ExecutorKind, Message, Resources, Settle};
 use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
@@ -291,6 +291,11 @@ impl Machine {
     /// Tells the node what it should know of the mesh.
     pub fn observe(&mut self, view: View) {
         self.view = view;
+    }
+
+    /// Tells the node that one of its executors is there, and of which profile, or that it is not.
+    pub fn offer(&mut self, kind: ExecutorKind, profile: Option<String>) {
+        self.worker.offer(kind, profile);
     }
 
     /// Takes one step.

@@ -3,13 +3,19 @@
 //! An [`Invocation`] holds everything that determines a result and nothing else, so its hash names a
 //! computation for the whole mesh. [`Work`] is what a requester hands out: one invocation, cut into partitions.
 
+mod docker;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobHash, InvocationId};
+use crate::message::ExecutorKind;
 use crate::time::Millis;
+
+pub(crate) use docker::is_mountable;
+pub use docker::{Docker, Image, ImageOrigin, Network};
 
 /// What a job's workers need to know. Its canonical encoding is the blob that an announcement names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +52,8 @@ pub struct Invocation {
 pub enum Engine {
     /// A WebAssembly module under a determinism profile.
     Wasm(Wasm),
+    /// A program in a container.
+    Docker(Docker),
 }
 
 /// A WebAssembly program.
@@ -129,9 +137,9 @@ pub struct ResultPath {
 /// Limits that every machine reaches at the same point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Linear memory of the program, in bytes.
+    /// Linear memory of the program, in bytes; of a container all its memory, files in memory included.
     pub memory_bytes: u64,
-    /// Instructions, in units of the profile's fuel.
+    /// Instructions, in units of the profile's fuel; 0 for a container, whose instructions nobody counts.
     pub fuel: u64,
     /// All that the program writes (result paths, scratch files, stdout, stderr), in bytes.
     pub output_bytes: u64,
@@ -167,6 +175,10 @@ pub enum Trap {
     Other,
     /// The metered stack: calls nested too deeply.
     StackExhausted,
+    /// A container's memory limit.
+    OutOfMemory,
+    /// A container wrote more than its job allows, or more files.
+    OutOfDisk,
 }
 
 /// Why a run ended without a vote. It is tried again elsewhere.
@@ -243,9 +255,14 @@ impl Work {
         self.invocation.contents().into_iter().chain(parts).collect()
     }
 
-    /// Whether everything that is divided has a part for each partition.
+    /// Whether everything that is divided has a part for each partition, and the engine can be given what it names.
     pub fn is_sound(&self) -> bool {
-        self.partitions > 0 && self.divided.iter().all(|divided| divided.parts.len() == self.partitions as usize)
+        let divided = self.divided.iter().all(|divided| divided.parts.len() == self.partitions as usize);
+        let fits = match &self.invocation.engine {
+            Engine::Wasm(_) => true,
+            Engine::Docker(docker) => docker.is_sound() && docker::fits(self),
+        };
+        self.partitions > 0 && divided && fits
     }
 }
 
@@ -255,12 +272,38 @@ impl Invocation {
         InvocationId(blake3::derive_key("shoal 1 invocation", &crate::wire::canonical(self)))
     }
 
-    /// Every blob that a worker must have before it can run this: modules first, then inputs.
+    /// Every blob that a worker must have before it can run this: modules or the image first, then inputs.
     pub fn contents(&self) -> Vec<Content> {
-        let Engine::Wasm(wasm) = &self.engine;
         let raw = |hash| Content { hash, kind: ContentKind::Raw };
-        let modules = std::iter::once(raw(wasm.module)).chain(wasm.imports.iter().map(|import| raw(import.module)));
-        modules.chain(self.inputs.iter().map(|mount| mount.content)).collect()
+        let program = self.engine.blobs().map(raw);
+        program.chain(self.inputs.iter().map(|mount| mount.content)).collect()
+    }
+}
+
+impl Engine {
+    /// Which engine it is.
+    pub fn kind(&self) -> ExecutorKind {
+        match self {
+            Engine::Wasm(_) => ExecutorKind::Wasm,
+            Engine::Docker(_) => ExecutorKind::Docker,
+        }
+    }
+
+    /// What the engine has to be: the determinism profile, or the platform.
+    pub fn profile(&self) -> &str {
+        match self {
+            Engine::Wasm(wasm) => &wasm.profile,
+            Engine::Docker(docker) => &docker.platform,
+        }
+    }
+
+    /// The blobs that are the program.
+    fn blobs(&self) -> impl Iterator<Item = BlobHash> {
+        let (module, imports, image) = match self {
+            Engine::Wasm(wasm) => (Some(wasm.module), wasm.imports.as_slice(), None),
+            Engine::Docker(docker) => (None, [].as_slice(), docker.image.blob()),
+        };
+        module.into_iter().chain(imports.iter().map(|import| import.module)).chain(image)
     }
 }
 
@@ -295,6 +338,8 @@ impl fmt::Display for Trap {
             Trap::Instantiation => "module could not be instantiated within its limits",
             Trap::Other => "other trap",
             Trap::StackExhausted => "stack exhausted",
+            Trap::OutOfMemory => "memory limit reached",
+            Trap::OutOfDisk => "limit of what it may write reached",
         })
     }
 }

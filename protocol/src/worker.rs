@@ -22,7 +22,7 @@ use crate::machine::{Context, Output};
 use crate::message::{Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
 use crate::suppression;
-use crate::task::{Engine, Failure, Work};
+use crate::task::{Engine, Failure, Invocation, Limits, Work};
 use crate::time::Time;
 use crate::timers::Timers;
 use crate::wire::{self, Sealed};
@@ -86,6 +86,14 @@ impl Worker {
 
     pub(crate) fn offering(&self) -> &Offering {
         &self.offering
+    }
+
+    /// An executor has come, or is gone: what was bid for before may still be awarded, and is declined then.
+    pub(crate) fn offer(&mut self, kind: ExecutorKind, profile: Option<String>) {
+        match profile {
+            Some(profile) => drop(self.offering.executors.insert(kind, profile)),
+            None => drop(self.offering.executors.remove(&kind)),
+        }
     }
 
     /// Executions that have not been settled yet.
@@ -307,13 +315,13 @@ impl Worker {
         if award.partition >= work.partitions {
             return Err("there is no such partition");
         }
-        let Engine::Wasm(wasm) = &work.invocation.engine;
+        let engine = &work.invocation.engine;
+        let offered = self.offering.executors.get(&engine.kind()).is_some_and(|profile| profile == engine.profile());
         // For want of a mesh a node runs its own jobs, also when it offers nothing to others.
-        if from != ctx.me && self.offering.executors.get(&ExecutorKind::Wasm) != Some(&wasm.profile) {
+        if from != ctx.me && !offered {
             return Err("no executor of this profile");
         }
-        let limits = &work.invocation.limits;
-        if limits.memory_bytes > award.resources.memory_bytes || limits.output_bytes > award.resources.disk_bytes {
+        if exceed(&work.invocation, &award.resources) {
             return Err("the limits exceed the resources");
         }
         Ok(work)
@@ -367,6 +375,16 @@ impl Worker {
     fn reschedule(&mut self, id: ExecutionId) {
         self.timers.set(Key::Held(id), self.held.get(&id).map(Execution::deadline));
     }
+}
+
+/// Whether a run could use up more than is set aside for it.
+fn exceed(invocation: &Invocation, resources: &Resources) -> bool {
+    let Limits { memory_bytes, output_bytes, .. } = invocation.limits;
+    let cpu_millis = match &invocation.engine {
+        Engine::Wasm(_) => 0,
+        Engine::Docker(docker) => docker.cpu_millis,
+    };
+    memory_bytes > resources.memory_bytes || output_bytes > resources.disk_bytes || cpu_millis > resources.cpu_millis
 }
 
 fn refuse(ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reason) {

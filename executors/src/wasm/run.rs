@@ -129,7 +129,9 @@ impl Run {
     }
 
     fn world(&self) -> Result<World, RunError> {
-        let TaskEngine::Wasm(wasm) = &self.task.invocation.engine;
+        let TaskEngine::Wasm(wasm) = &self.task.invocation.engine else {
+            return Err(RunError::Declined("this executor runs modules, not containers".into()));
+        };
         World::new(&self.task, &wasm.arguments).map_err(|error| match error {
             MountError::BadPath(_) | MountError::Conflict(_) | MountError::FolderAsStdin => {
                 RunError::Declined(error.to_string())

@@ -87,7 +87,7 @@ pub struct Ended {
 
 impl Job {
     pub fn wasm(&mut self) -> &mut Wasm {
-        let Engine::Wasm(wasm) = &mut self.invocation.engine;
+        let Engine::Wasm(wasm) = &mut self.invocation.engine else { panic!("the job is a module") };
         wasm
     }
 

@@ -180,7 +180,7 @@ Tasks:
         let table = [
             (flags(&dir, "Typ: batch\nTasks: []").read(), "Type"),
             (SpecFlags { vars: Vec::new(), ..flags(&dir, JOB) }.read(), "name"),
-            (flags(&dir, &JOB.replace("wasm, P", "docker, P").replace("EntryModule", "Image")).read(), "docker"),
+            (flags(&dir, &JOB.replace("wasm, P", "noop, P")).read(), "noop"),
             (SpecFlags { file: dir.path().join("none.yaml"), ..flags(&dir, JOB) }.read(), "none.yaml"),
         ];
         for (result, expected) in table {

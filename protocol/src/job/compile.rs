@@ -9,12 +9,12 @@ use crate::job::parse::LEGACY_IMPORTS;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::Problems;
 use crate::job::resolve::{Resolved, ResolvedInput, host_variables};
-use crate::job::spec::{Engine, InputSource, Job, Resolve, Resources, Timeouts, Wasm};
+use crate::job::spec::{Docker, Engine, InputSource, Job, Resolve, Resources, Timeouts, Wasm};
 use crate::job::{support, validate};
 use crate::limits::{
     DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
 };
-use crate::message::{self, ExecutorKind, Needs, SourceKind};
+use crate::message::{self, Needs, SourceKind};
 use crate::task::{
     self, Content, ContentKind, Divided, ImportModule, Invocation, Limits, Mount, ResultPath, Unread, Work,
 };
@@ -62,6 +62,9 @@ pub enum CompileError {
     /// A module is a folder without a module, or is not in its folder.
     #[error("no module at '{0}': an input or a file in it must be the module")]
     NoModule(String),
+    /// The caller has not found the image.
+    #[error("the image '{0}' was not looked up")]
+    NoImage(String),
     /// A module's path is a folder with several modules.
     #[error("'{0}' is a folder with more than one .wasm file: write the path of the one that is meant")]
     ManyModules(String),
@@ -82,28 +85,17 @@ pub enum CompileError {
 pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileError> {
     validate::validate(job)?;
     support::check(job)?;
-    let Engine::Wasm(wasm) = &job.task.engine else { unreachable!("support refuses every other engine") };
     let inputs = pair(job, &resolved.inputs)?;
     let environment = environment(job)?;
-    let modules = Modules::find(wasm, &inputs)?;
-    let needs = needs(job, resolved, &inputs, &modules)?;
+    let program = Program::find(job, resolved, &inputs)?;
+    let needs = needs(job, resolved, &inputs, &program)?;
     let invocation = Invocation {
-        engine: task::Engine::Wasm(task::Wasm {
-            profile: resolved.profile.clone(),
-            module: modules.entry.0,
-            imports: modules
-                .imports
-                .iter()
-                .map(|(name, &(module, _))| ImportModule { name: name.clone(), module })
-                .collect(),
-            entry_point: wasm.entrypoint.clone(),
-            arguments: wasm.parameters.clone(),
-        }),
         environment,
-        inputs: mounts(wasm, &inputs),
+        inputs: mounts(&job.task.engine, &inputs),
         unread: unread(&inputs),
         result_paths: result_paths(job),
-        limits: limits(&job.task.resources),
+        limits: limits(&program.engine, &job.task.resources),
+        engine: program.engine,
     };
     let execution_timeout_ms = execution_timeout(job.task.timeouts);
     let work = Work { invocation, divided: divided(&inputs), partitions: job.count, execution_timeout_ms };
@@ -140,6 +132,10 @@ fn environment(job: &Job) -> Result<BTreeMap<String, String>, CompileError> {
         return Err(CompileError::HostVariable { name, host_name });
     }
     let mut environment = job.task.env.clone();
+    if let Engine::Docker(docker) = &job.task.engine {
+        let pairs = docker.environment_variables.iter().filter_map(|variable| variable.split_once('='));
+        environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
     environment.insert("BACALHAU_JOB_TYPE".into(), job.kind.name().into());
     Ok(environment)
 }
@@ -147,16 +143,49 @@ fn environment(job: &Job) -> Result<BTreeMap<String, String>, CompileError> {
 /// A module and its size.
 type Module = (BlobHash, u64);
 
-struct Modules {
-    entry: Module,
-    /// By import name.
-    imports: BTreeMap<String, Module>,
+/// The engine, and the blobs that are its program.
+struct Program {
+    engine: task::Engine,
+    blobs: Vec<Module>,
 }
 
-impl Modules {
-    fn find(wasm: &Wasm, inputs: &[Pair<'_>]) -> Result<Self, CompileError> {
+impl Program {
+    fn find(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>]) -> Result<Self, CompileError> {
+        match &job.task.engine {
+            Engine::Wasm(wasm) => Self::wasm(wasm, resolved, inputs),
+            Engine::Docker(docker) => Self::docker(docker, job.task.resources.cpu.0, resolved),
+            Engine::Noop => unreachable!("support refuses it"),
+        }
+    }
+
+    fn wasm(wasm: &Wasm, resolved: &Resolved, inputs: &[Pair<'_>]) -> Result<Self, CompileError> {
         let imports = wasm.import_modules.iter().map(|path| Ok((import_name(path, inputs), module(path, inputs)?)));
-        Ok(Self { entry: module(&wasm.entry_module, inputs)?, imports: imports.collect::<Result<_, CompileError>>()? })
+        let imports = imports.collect::<Result<BTreeMap<String, Module>, CompileError>>()?;
+        let entry = module(&wasm.entry_module, inputs)?;
+        let blobs = std::iter::once(entry).chain(imports.values().copied()).collect();
+        let imports = imports.into_iter().map(|(name, (module, _))| ImportModule { name, module });
+        let engine = task::Engine::Wasm(task::Wasm {
+            profile: resolved.profile.clone(),
+            module: entry.0,
+            imports: imports.collect(),
+            entry_point: wasm.entrypoint.clone(),
+            arguments: wasm.parameters.clone(),
+        });
+        Ok(Self { engine, blobs })
+    }
+
+    fn docker(docker: &Docker, cpu_millis: u32, resolved: &Resolved) -> Result<Self, CompileError> {
+        let (image, bytes) = resolved.image.ok_or_else(|| CompileError::NoImage(docker.image.clone()))?;
+        let engine = task::Engine::Docker(task::Docker {
+            platform: resolved.profile.clone(),
+            image,
+            entrypoint: docker.entrypoint.clone(),
+            parameters: docker.parameters.clone(),
+            working_directory: docker.working_directory.clone(),
+            network: task::Network::None,
+            cpu_millis,
+        });
+        Ok(Self { engine, blobs: image.blob().map(|hash| (hash, bytes)).into_iter().collect() })
     }
 }
 
@@ -206,8 +235,9 @@ fn import_name(path: &str, inputs: &[Pair<'_>]) -> String {
 }
 
 /// What the program reads, by target. Modules are not among it: the engine has them already.
-fn mounts(wasm: &Wasm, inputs: &[Pair<'_>]) -> Vec<Mount> {
-    let mounted = inputs.iter().filter(|(input, _)| !wasm.is_module(input)).filter_map(|(input, resolved)| {
+fn mounts(engine: &Engine, inputs: &[Pair<'_>]) -> Vec<Mount> {
+    let is_module = |input: &InputSource| matches!(engine, Engine::Wasm(wasm) if wasm.is_module(input));
+    let mounted = inputs.iter().filter(|(input, _)| !is_module(input)).filter_map(|(input, resolved)| {
         Some(Mount { target: normalised(&input.target)?, content: resolved.common()?.0 })
     });
     let mut mounts: Vec<Mount> = mounted.collect();
@@ -248,12 +278,12 @@ fn result_paths(job: &Job) -> Vec<ResultPath> {
     paths
 }
 
-fn limits(resources: &Resources) -> Limits {
-    Limits {
-        memory_bytes: resources.memory.0.min(MAX_MEMORY_BYTES),
-        fuel: DEFAULT_FUEL,
-        output_bytes: resources.disk.0,
-    }
+fn limits(engine: &task::Engine, resources: &Resources) -> Limits {
+    let (memory_bytes, fuel) = match engine {
+        task::Engine::Wasm(_) => (resources.memory.0.min(MAX_MEMORY_BYTES), DEFAULT_FUEL),
+        task::Engine::Docker(_) => (resources.memory.0, 0),
+    };
+    Limits { memory_bytes, fuel, output_bytes: resources.disk.0 }
 }
 
 /// One run may take its own timeout, else the whole job's, else the default.
@@ -262,8 +292,8 @@ fn execution_timeout(timeouts: Timeouts) -> Millis {
     set.map_or(DEFAULT_EXECUTION_MS, |secs| secs.saturating_mul(1_000)).min(MAX_EXECUTION_MS)
 }
 
-fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules) -> Result<Needs, CompileError> {
-    let contents = contents(inputs, modules);
+fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], program: &Program) -> Result<Needs, CompileError> {
+    let contents = contents(inputs, program);
     let constraints = job.constraints.iter().filter(|constraint| !constraint.is_soft());
     let constraints = constraints.map(|constraint| message::Constraint {
         key: constraint.key.clone(),
@@ -278,7 +308,7 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
     let sizes = contents.iter().map(|(_, bytes)| *bytes).chain(largest);
     let input_bytes = sizes.fold(0, u64::saturating_add);
     let mut needs = Needs {
-        executor: ExecutorKind::Wasm,
+        executor: program.engine.kind(),
         profile: resolved.profile.clone(),
         resources: announced(&job.task.resources, input_bytes),
         inputs: Vec::new(),
@@ -302,15 +332,14 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], modules: &Modules)
 }
 
 /// Every file and folder that each worker fetches, once, the largest first.
-fn contents(inputs: &[Pair<'_>], modules: &Modules) -> Vec<(Content, u64)> {
+fn contents(inputs: &[Pair<'_>], program: &Program) -> Vec<(Content, u64)> {
     let mounted = inputs.iter().filter_map(|(_, resolved)| resolved.common());
-    let modules = std::iter::once(&modules.entry).chain(modules.imports.values());
     // A module in a folder is fetched with it, and costs nothing more.
     let in_folders =
         |hash: &BlobHash| inputs.iter().any(|(_, resolved)| resolved.files.values().any(|(file, _)| file == hash));
-    let modules = modules.filter(|(hash, _)| !in_folders(hash));
-    let modules = modules.map(|&(hash, bytes)| (Content { hash, kind: ContentKind::Raw }, bytes));
-    let sizes: BTreeMap<Content, u64> = mounted.chain(modules).collect();
+    let blobs = program.blobs.iter().filter(|(hash, _)| !in_folders(hash));
+    let blobs = blobs.map(|&(hash, bytes)| (Content { hash, kind: ContentKind::Raw }, bytes));
+    let sizes: BTreeMap<Content, u64> = mounted.chain(blobs).collect();
     let mut contents: Vec<(Content, u64)> = sizes.into_iter().collect();
     contents.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     contents

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::id::BlobHash;
 use crate::job::paths::normalised;
 use crate::job::spec::{Engine, HOST_VARIABLE_PREFIX, Job, Resolve, Source};
-use crate::task::Content;
+use crate::task::{Content, Image};
 
 /// An input that is a path of the submitting machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,10 @@ pub struct HostVariable<'a> {
 /// What the inputs of a job are, now that they are blobs, and where it will run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The determinism profile to run under, for example `wasm-3`.
+    /// The determinism profile to run under, for example `wasm-3`, or the image's platform, for example `linux/amd64`.
     pub profile: String,
+    /// The image of a container, and its size in bytes if it comes as a blob.
+    pub image: Option<(Image, u64)>,
     /// For each of the task's inputs, in their order, what it is.
     pub inputs: Vec<ResolvedInput>,
 }

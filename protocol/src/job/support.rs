@@ -19,9 +19,12 @@ pub fn check(job: &Job) -> Result<(), Problems> {
         let reason = "asks for a network: this build gives jobs none yet";
         problems.push("Job.Tasks[0].Network.Type", reason, "leave it out, and bring data as inputs");
     }
-    if job.task.resources.gpu.0 > 0 && matches!(job.task.engine, Engine::Wasm(_)) {
-        let path = "Job.Tasks[0].Resources.GPU";
-        problems.push(path, "asks for a GPU, which WASM programs cannot use", "leave it out");
+    if job.task.resources.gpu.0 > 0 {
+        let reason = match job.task.engine {
+            Engine::Docker(_) => "asks for a GPU, which this build gives to no container yet",
+            Engine::Wasm(_) | Engine::Noop => "asks for a GPU, which WASM programs cannot use",
+        };
+        problems.push("Job.Tasks[0].Resources.GPU", reason, "leave it out");
     }
     problems.into_result()
 }
@@ -36,12 +39,9 @@ fn kind(job: &Job, problems: &mut Problems) {
 }
 
 fn engine(engine: &Engine, problems: &mut Problems) {
-    let reason = match engine {
-        Engine::Wasm(_) => return,
-        Engine::Docker(_) => "is docker: this build has no docker executor yet",
-        Engine::Noop => "is noop: this build has no noop executor",
-    };
-    problems.push("Job.Tasks[0].Engine.Type", reason, "use wasm");
+    if let Engine::Noop = engine {
+        problems.push("Job.Tasks[0].Engine.Type", "is noop: this build has no noop executor", "use wasm or docker");
+    }
 }
 
 fn source(path: &str, source: &Source, problems: &mut Problems) {
@@ -69,10 +69,10 @@ mod tests {
 
     #[test]
     fn what_cannot_run_yet_is_refused_by_name() {
-        let docker = refused(|job| job.task.engine = Engine::Docker(crate::job::spec::Docker::default()));
+        let noop = refused(|job| job.task.engine = Engine::Noop);
         assert_eq!(
-            docker,
-            "field 'Type' in 'Job.Tasks[0].Engine' is docker: this build has no docker executor yet; use wasm"
+            noop,
+            "field 'Type' in 'Job.Tasks[0].Engine' is noop: this build has no noop executor; use wasm or docker"
         );
         for kind in [JobKind::Ops, JobKind::Service, JobKind::Daemon] {
             assert!(refused(|job| job.kind = kind).contains("this build runs only batch jobs yet"));
@@ -81,6 +81,8 @@ mod tests {
         assert!(refused(|job| job.task.publisher = Publisher::S3Managed).contains("use s3 with a bucket of your own"));
         assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("gives jobs none yet"));
         assert!(refused(|job| job.task.resources.gpu.0 = 1).contains("cannot use"));
+        let container = |job: &mut Job| job.task.engine = Engine::Docker(crate::job::spec::Docker::default());
+        assert!(refused(|job| (container(job), job.task.resources.gpu.0 = 1).1).contains("to no container yet"));
     }
 
     #[test]

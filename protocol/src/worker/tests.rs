@@ -178,6 +178,19 @@ fn a_later_round_that_excludes_a_worker_does_not_void_its_bid() {
 }
 
 #[test]
+fn an_executor_that_is_gone_is_not_bid_for_and_what_was_bid_is_declined() {
+    let mut worker = worker();
+    assert_eq!(outputs(&mut worker, 0, announce(Vec::new())), "");
+    assert_eq!(outputs(&mut worker, 100, Input::Tick), "bid");
+    worker.offer(ExecutorKind::Wasm, None);
+    assert_eq!(outputs(&mut worker, 110, award()), "fail");
+    let refusing = Announce { refusals: 16, round: 1, mesh_size: 1, ..announcement() };
+    assert_eq!(outputs(&mut worker, 120, announced(refusing)), "refuse");
+    worker.offer(ExecutorKind::Wasm, Some("wasm-1".into()));
+    assert_eq!(outputs(&mut worker, 130, award()), "save learn fetch-blobs");
+}
+
+#[test]
 fn an_execution_takes_each_step_once_and_in_order() {
     let mut worker = worker();
     let reveal_please = || from_requester(Message::RevealPlease(RevealPlease { job: job(), execution: execution() }));

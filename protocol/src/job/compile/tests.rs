@@ -22,7 +22,7 @@ fn folder(byte: u8, bytes: u64, files: &[(&str, u8)]) -> ResolvedInput {
 }
 
 fn resolved(inputs: Vec<ResolvedInput>) -> Resolved {
-    Resolved { profile: "wasm-1".into(), inputs }
+    Resolved { profile: "wasm-1".into(), image: None, inputs }
 }
 
 fn blobs() -> Job {
@@ -40,7 +40,7 @@ fn wasm_job(params: &str, targets: &[&str]) -> Job {
 }
 
 fn wasm(work: &Work) -> &task::Wasm {
-    let task::Engine::Wasm(wasm) = &work.invocation.engine;
+    let task::Engine::Wasm(wasm) = &work.invocation.engine else { panic!("{:?}", work.invocation.engine) };
     wasm
 }
 
@@ -288,4 +288,35 @@ fn every_compiled_job_fits_into_an_announcement() {
     let sealed = crate::wire::seal(&key, mesh, None, Message::Announce(announce));
     assert!(sealed.bytes().len() <= crate::limits::MAX_ANNOUNCE_BYTES, "{} bytes", sealed.bytes().len());
     assert!(crate::wire::open(mesh, sealed.bytes()).is_ok());
+}
+
+#[test]
+fn a_container_compiles_to_its_image_and_asks_for_its_platform() {
+    let engine = "{Type: docker, Params: {Image: 'busybox:1', Entrypoint: [sh], Parameters: [-c, 'true'],
+        EnvironmentVariables: ['A=b=c'], WorkingDirectory: /w}}";
+    let task = format!("{{Name: m, Engine: {engine}, ResultPaths: [{{Name: out, Path: /out}}]}}");
+    let job = parse(&format!("Type: batch\nTasks: [{task}]")).unwrap().job;
+    let platform = Resolved { profile: "linux/arm64".into(), ..resolved(Vec::new()) };
+    assert_eq!(compile(&job, &platform), Err(CompileError::NoImage("busybox:1".into())));
+    let id = crate::id::ImageId([5; 32]);
+    let image = |origin| task::Image { id, origin };
+    let (work, needs) =
+        compile(&job, &Resolved { image: Some((image(task::ImageOrigin::Engine), 0)), ..platform.clone() }).unwrap();
+    let expected = task::Docker {
+        platform: "linux/arm64".into(),
+        image: image(task::ImageOrigin::Engine),
+        entrypoint: vec!["sh".into()],
+        parameters: vec!["-c".into(), "true".into()],
+        working_directory: Some("/w".into()),
+        network: task::Network::None,
+        cpu_millis: 500,
+    };
+    assert_eq!(work.invocation.engine, task::Engine::Docker(expected));
+    assert_eq!(work.invocation.environment["A"], "b=c");
+    assert_eq!((work.invocation.limits.fuel, work.contents(), work.is_sound()), (0, Vec::new(), true));
+    assert_eq!((needs.executor, needs.profile.as_str()), (message::ExecutorKind::Docker, "linux/arm64"));
+    let blob = Some((image(task::ImageOrigin::Blob(hash(0x33))), 1_000));
+    let (work, needs) = compile(&job, &Resolved { image: blob, ..platform }).unwrap();
+    let content = Content { hash: hash(0x33), kind: ContentKind::Raw };
+    assert_eq!((work.contents(), needs.inputs, needs.input_bytes), (vec![content], vec![(content, 1_000)], 1_000));
 }

@@ -11,8 +11,9 @@ use crate::job::spec::{
     Docker, Engine, InputSource, Network, NetworkKind, Port, Resolve, S3Partition, S3PartitionBy, Source, Task,
     Timeouts, Wasm,
 };
-use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES};
+use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES, MAX_WORDS};
 use crate::message::SourceKind;
+use crate::task::is_mountable;
 
 use super::{meta, publisher, unique};
 
@@ -34,7 +35,7 @@ pub(super) fn check(path: &str, task: &Task, count: u32, problems: &mut Problems
     inputs(path, task, problems);
     results(path, task, problems);
     match &task.engine {
-        Engine::Docker(program) => docker(&format!("{path}.Engine.Params"), program, problems),
+        Engine::Docker(program) => docker(&format!("{path}.Engine.Params"), program, task, problems),
         Engine::Wasm(program) => wasm(&format!("{path}.Engine.Params"), program, task, problems),
         Engine::Noop => {}
     }
@@ -210,9 +211,12 @@ fn has_separator(name: &str) -> bool {
     name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
-fn docker(path: &str, program: &Docker, problems: &mut Problems) {
+fn docker(path: &str, program: &Docker, task: &Task, problems: &mut Problems) {
     if program.image.trim().is_empty() {
         problems.push(format!("{path}.Image"), "is missing", "name the image, for example 'busybox:1.37'");
+    } else if !is_image(&program.image) {
+        let remedy = "write a name like 'busybox:1.37', an id like 'sha256:…', or 'blob://HASH'";
+        problems.push(format!("{path}.Image"), format!("is {}", quoted(&program.image)), remedy);
     }
     if let Some(folder) = program.working_directory.as_deref().filter(|folder| !folder.starts_with('/')) {
         problems.push(format!("{path}.WorkingDirectory"), format!("is {}", quoted(folder)), "write an absolute path");
@@ -220,6 +224,25 @@ fn docker(path: &str, program: &Docker, problems: &mut Problems) {
     for variable in program.environment_variables.iter().filter(|variable| !variable.contains('=')) {
         problems.push(format!("{path}.EnvironmentVariables"), format!("has {}", quoted(variable)), "write NAME=VALUE");
     }
+    if program.entrypoint.len() + program.parameters.len() > MAX_WORDS {
+        problems.push(format!("{path}.Parameters"), "has too many words", format!("write at most {MAX_WORDS}"));
+    }
+    let words = program.entrypoint.iter().chain(&program.parameters).chain(&program.working_directory);
+    if words.chain(&program.environment_variables).any(|word| word.contains('\0')) {
+        problems.push(path, "has a NUL character in a word of the command or a variable", "remove it");
+    }
+    let mounts = mounts(task, |_| true);
+    for (field, target) in mounts.iter().filter(|(_, target)| !is_mountable(target)) {
+        let remedy = "choose a path that is neither '/' nor in /dev, /proc or /sys, which belong to the container";
+        problems.push(field, format!("is {}", quoted(target)), remedy);
+    }
+    overlaps(&mounts, problems);
+}
+
+/// A name becomes part of what an engine is asked for: it may hold nothing that has another meaning there.
+fn is_image(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    name.len() <= MAX_TEXT_BYTES && name.chars().all(plain) && !name.contains("..") && !name.starts_with(['/', '.'])
 }
 
 fn wasm(path: &str, program: &Wasm, task: &Task, problems: &mut Problems) {
@@ -236,7 +259,7 @@ fn wasm(path: &str, program: &Wasm, task: &Task, problems: &mut Problems) {
     for (index, import) in program.import_modules.iter().enumerate() {
         module(&format!("{path}.ImportModules[{index}]"), import, task, problems);
     }
-    overlaps(program, task, problems);
+    overlaps(&mounts(task, |input| !program.is_module(input)), problems);
 }
 
 /// A module is an input, or a file in an input that is a folder.
@@ -253,15 +276,18 @@ fn module(path: &str, module: &str, task: &Task, problems: &mut Problems) {
     problems.push(path, format!("is {}, but no input has that target", quoted(module)), remedy);
 }
 
-/// What a WASM program sees must not depend on the order of mounting: no mount lies within another.
-fn overlaps(program: &Wasm, task: &Task, problems: &mut Problems) {
-    let inputs = task.input_sources.iter().enumerate().filter(|(_, input)| !program.is_module(input));
+/// What is mounted for a program: the field that says where, and the path.
+fn mounts(task: &Task, is_mounted: impl Fn(&InputSource) -> bool) -> Vec<(String, String)> {
+    let inputs = task.input_sources.iter().enumerate().filter(|(_, input)| is_mounted(input));
     let inputs = inputs.map(|(index, input)| (format!("Job.Tasks[0].InputSources[{index}].Target"), &input.target));
     let results = task.result_paths.iter().enumerate();
     let results = results.map(|(index, result)| (format!("Job.Tasks[0].ResultPaths[{index}].Path"), &result.path));
-    let mounts = inputs.chain(results).filter_map(|(field, path)| Some((field, normalised(path)?)));
-    let mounts: Vec<(String, String)> = mounts.collect();
-    for (field, inner) in &mounts {
+    inputs.chain(results).filter_map(|(field, path)| Some((field, normalised(path)?))).collect()
+}
+
+/// What a program sees must not depend on the order of mounting: no mount lies within another.
+fn overlaps(mounts: &[(String, String)], problems: &mut Problems) {
+    for (field, inner) in mounts {
         let outer = mounts.iter().find(|(other, outer)| other != field && below(inner, outer).is_some());
         // Equal paths are seen from both sides: one report is enough.
         if let Some((other, outer)) = outer.filter(|(other, outer)| outer != inner || other < field) {

@@ -139,6 +139,24 @@ fn docker_needs_an_image_and_absolute_folders() {
 }
 
 #[test]
+fn an_image_has_a_name_that_means_nothing_else_and_mounts_are_its_own() {
+    let problems = |image: &str, path: &str| {
+        let engine = format!("{{Type: docker, Params: {{Image: '{image}'}}}}");
+        let task = format!("{{Name: main, Engine: {engine}, ResultPaths: [{{Name: out, Path: {path}}}]}}");
+        validate(&parse(&format!("Type: batch\nTasks: [{task}]")).unwrap().job).map_err(|error| error.to_string())
+    };
+    for image in ["busybox", "ghcr.io/a/b:1.2@sha256:0123", "localhost:5000/x_y", "blob://00aa"] {
+        assert_eq!(problems(image, "/out"), Ok(()), "{image}");
+    }
+    for image in ["../containers/x", "a?all=1", "a b", "/etc", "a#b", "é"] {
+        assert!(problems(image, "/out").unwrap_err().contains("busybox:1.37"), "{image}");
+    }
+    for path in ["/proc/self", "/dev", "/sys/x"] {
+        assert!(problems("busybox", path).unwrap_err().contains("belong to the container"), "{path}");
+    }
+}
+
+#[test]
 fn lists_are_bounded() {
     let mut job = parse(include_str!("../../../tests/jobs/blob-input.yaml")).unwrap().job;
     let input = job.task.input_sources[0].clone();

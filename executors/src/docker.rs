@@ -1,0 +1,190 @@
+//! Containers, through any engine that speaks the Docker API.
+//!
+//! What a container may do is in [`container`]; what it leaves is never trusted ([`tree`]), and neither is the archive
+//! that its image may come in ([`saved`]). The engine may come and go: [`DockerExecutor::look`] says whether it is
+//! there, and removes what earlier runs of this node left on it.
+
+mod engine;
+
+mod container;
+
+mod images;
+
+pub mod saved;
+
+mod run;
+
+mod streams;
+
+mod tree;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use shoal_protocol::message::ExecutorKind;
+use shoal_protocol::task::Engine as Program;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
+use container::{EXECUTION_LABEL, NODE_LABEL};
+use engine::{Engine, is_missing, plain};
+use images::Images;
+
+pub use engine::{DEFAULT_HOST, EngineError, Facts};
+pub use images::{Found, ImageError, look_through, save};
+
+/// How long containers may take to go when the node stops.
+const LAST_WAIT: Duration = Duration::from_secs(20);
+/// Pause between two looks whether they are gone.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
+/// How containers are run.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// Where the engine is: `unix://PATH` or `tcp://HOST:PORT`.
+    pub host: String,
+    /// The node's id: its containers and images carry it, and it touches no others.
+    pub node: String,
+    /// The node's data directory, for people who look at containers.
+    pub data_dir: String,
+    /// Whether programs run as the user that their image names, root among them.
+    pub allow_root: bool,
+    /// What images that came as blobs may take on the engine's disk, in bytes.
+    pub max_image_bytes: u64,
+}
+
+/// Runs containers.
+#[derive(Debug)]
+pub struct DockerExecutor {
+    config: DockerConfig,
+    images: Images,
+    /// The engine, once and as long as it answers.
+    engine: Mutex<Option<Arc<Engine>>>,
+    /// The executions that run now.
+    active: Mutex<BTreeSet<String>>,
+    /// Whether a container may be left that should have gone.
+    untidy: AtomicBool,
+}
+
+impl DockerExecutor {
+    /// An executor whose engine has not been looked for yet.
+    pub fn new(config: DockerConfig) -> Self {
+        let images = Images::new(&config.node, config.max_image_bytes);
+        Self { config, images, engine: Mutex::default(), active: Mutex::default(), untidy: AtomicBool::new(false) }
+    }
+
+    /// Looks whether the engine is there. One that has come back is first rid of what this node left on it.
+    pub async fn look(&self) -> Result<Facts, EngineError> {
+        if let Some(engine) = self.present()
+            && engine.answers().await
+        {
+            if self.untidy.swap(false, Ordering::Relaxed) {
+                self.sweep(&engine).await;
+            }
+            return Ok(engine.facts.clone());
+        }
+        *lock(&self.engine) = None;
+        let engine = Engine::find(&self.config.host).await?;
+        self.sweep(&engine).await;
+        let facts = engine.facts.clone();
+        *lock(&self.engine) = Some(Arc::new(engine));
+        Ok(facts)
+    }
+
+    /// What `name` is on the engine.
+    pub async fn image(&self, name: &str) -> Result<Found, ImageError> {
+        let absent = || ImageError::Engine(name.into(), format!("no engine answers at {}", self.config.host));
+        images::find(&self.present().ok_or_else(absent)?.client, name).await
+    }
+
+    /// Waits until the containers of cancelled runs are gone, but not for ever, and removes what is left.
+    pub async fn stop(&self) {
+        let gone = async {
+            while !lock(&self.active).is_empty() {
+                tokio::time::sleep(LAST_LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WAIT, gone).await;
+        lock(&self.active).clear();
+        if let Some(engine) = self.present() {
+            self.sweep(&engine).await;
+        }
+    }
+
+    fn present(&self) -> Option<Arc<Engine>> {
+        lock(&self.engine).clone()
+    }
+
+    /// Removes this node's containers that belong to no run, with their volumes.
+    async fn sweep(&self, engine: &Engine) {
+        let filter = HashMap::from([("label".to_owned(), vec![format!("{NODE_LABEL}={}", self.config.node)])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
+        let found = match engine.client.list_containers(Some(options)).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.untidy.store(true, Ordering::Relaxed);
+                return tracing::warn!(error = plain(&error), "containers of before cannot be listed");
+            }
+        };
+        for container in found {
+            let execution = container.labels.as_ref().and_then(|labels| labels.get(EXECUTION_LABEL));
+            let is_active = execution.is_some_and(|execution| lock(&self.active).contains(execution));
+            if let Some(id) = container.id.filter(|_| !is_active) {
+                tracing::info!(container = &id[..id.len().min(12)], execution, "removing a container of before");
+                self.remove(engine, &id).await;
+            }
+        }
+    }
+
+    /// Removes a container, now or when the engine is asked next.
+    async fn remove(&self, engine: &Engine, id: &str) {
+        if !remove(engine, id).await {
+            self.untidy.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Kills and removes a container with its volumes; returns whether it is gone.
+async fn remove(engine: &Engine, id: &str) -> bool {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match engine.client.remove_container(id, Some(options)).await {
+        Err(error) if !is_missing(&error) => {
+            tracing::warn!(container = id, error = plain(&error), "a container is not removed yet");
+            false
+        }
+        _ => true,
+    }
+}
+
+#[async_trait]
+impl Executor for DockerExecutor {
+    fn kind(&self) -> ExecutorKind {
+        ExecutorKind::Docker
+    }
+
+    async fn check(&self, engine: &Program, _: &dyn Blobs) -> Result<(), CheckError> {
+        match engine {
+            Program::Docker(_) => Ok(()),
+            other => Err(CheckError::OtherEngine(self.kind(), other.kind())),
+        }
+    }
+
+    async fn run(&self, task: Task, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError> {
+        let Program::Docker(docker) = task.invocation.engine.clone() else {
+            return Err(RunError::Declined("this executor runs containers, not modules".into()));
+        };
+        let engine = self.present().ok_or_else(|| RunError::HostFailed("its docker engine is away".into()))?;
+        if engine.facts.platform != docker.platform {
+            return Err(RunError::Declined(format!("it runs {}, not {}", engine.facts.platform, docker.platform)));
+        }
+        run::Run::new(self, engine, task, docker).perform(blobs, cancel).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

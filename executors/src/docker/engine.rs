@@ -1,0 +1,165 @@
+//! The engine: where it is, what it can do, and whether that is enough to run strangers' programs.
+
+use bollard::models::SystemInfo;
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+/// Where the engine is unless `DOCKER_HOST` or the operator says otherwise.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// How long the engine may take to answer a request, in seconds. Streams may last longer.
+const ANSWER_SECONDS: u64 = 120;
+
+/// Why there is no engine to run containers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Nobody answers.
+    #[error("no engine answers at {host}: {reason}; start it (`systemctl start docker`), or set DOCKER_HOST")]
+    Absent {
+        /// Where it was looked for.
+        host: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// It answers, but its containers could not be kept within bounds.
+    #[error(
+        "the engine at {host} {lack}: containers of strangers would not be safe there; configure it, or use another"
+    )]
+    Unfit {
+        /// Where it is.
+        host: String,
+        /// What it lacks.
+        lack: &'static str,
+    },
+}
+
+/// An engine that answered, and can do what is needed.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) client: Docker,
+    pub(super) facts: Facts,
+}
+
+/// What an engine says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `OS/ARCHITECTURE` of what it runs.
+    pub platform: String,
+    /// Its version.
+    pub version: String,
+    /// Processors, in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Whether it runs as an ordinary user, who is root in its containers.
+    pub is_rootless: bool,
+}
+
+impl Engine {
+    /// Asks the engine at `host` what it can do.
+    pub(super) async fn find(host: &str) -> Result<Self, EngineError> {
+        let absent = |error: bollard::errors::Error| EngineError::Absent { host: host.into(), reason: plain(&error) };
+        let client = connect(host).map_err(absent)?.negotiate_version().await.map_err(absent)?;
+        let info = client.info().await.map_err(absent)?;
+        let facts = facts(&info).map_err(|lack| EngineError::Unfit { host: host.into(), lack })?;
+        Ok(Self { client, facts })
+    }
+
+    /// Whether it still answers.
+    pub(super) async fn answers(&self) -> bool {
+        self.client.ping().await.is_ok()
+    }
+}
+
+/// A connection, which is not made before it is used.
+pub(super) fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
+    if host.starts_with("unix://") {
+        Docker::connect_with_unix(host, ANSWER_SECONDS, API_DEFAULT_VERSION)
+    } else {
+        Docker::connect_with_http(host, ANSWER_SECONDS, API_DEFAULT_VERSION)
+    }
+}
+
+/// What the engine said, without the words of the client around it.
+pub(super) fn plain(error: &bollard::errors::Error) -> String {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the engine does not know what was named.
+pub(super) fn is_missing(error: &bollard::errors::Error) -> bool {
+    matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
+    let security = info.security_options.as_deref().unwrap_or_default();
+    let has = |name: &str| security.iter().any(|option| option.split(',').any(|word| word == name));
+    let needed = [
+        (info.os_type.as_deref() == Some("linux"), "does not run Linux containers"),
+        (info.memory_limit == Some(true), "cannot limit memory"),
+        (info.cpu_cfs_quota == Some(true), "cannot limit processor time"),
+        (info.pids_limit == Some(true), "cannot limit the number of processes"),
+        (has("name=seccomp"), "does not filter system calls (seccomp)"),
+    ];
+    if let Some((_, lack)) = needed.iter().find(|(is_there, _)| !is_there) {
+        return Err(lack);
+    }
+    let processors = u32::try_from(info.ncpu.unwrap_or(1)).unwrap_or(1).max(1);
+    Ok(Facts {
+        platform: format!("linux/{}", architecture(info.architecture.as_deref().unwrap_or_default())),
+        version: info.server_version.clone().unwrap_or_default(),
+        cpu_millis: processors.saturating_mul(1_000),
+        is_rootless: has("name=rootless"),
+    })
+}
+
+/// The name that images have for what the kernel calls its machine.
+fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" => "arm",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info() -> SystemInfo {
+        SystemInfo {
+            os_type: Some("linux".into()),
+            architecture: Some("x86_64".into()),
+            memory_limit: Some(true),
+            cpu_cfs_quota: Some(true),
+            pids_limit: Some(true),
+            ncpu: Some(2),
+            security_options: Some(vec!["name=seccomp,profile=default".into()]),
+            ..SystemInfo::default()
+        }
+    }
+
+    #[test]
+    fn an_engine_that_can_bound_its_containers_is_fit() {
+        let found = facts(&info()).unwrap();
+        assert_eq!((found.platform.as_str(), found.cpu_millis, found.is_rootless), ("linux/amd64", 2_000, false));
+        let rootless = SystemInfo {
+            security_options: Some(vec!["name=seccomp,profile=default".into(), "name=rootless".into()]),
+            ..info()
+        };
+        assert!(facts(&rootless).unwrap().is_rootless);
+    }
+
+    #[test]
+    fn an_engine_that_lacks_a_bound_is_not() {
+        let table = [
+            (SystemInfo { os_type: Some("windows".into()), ..info() }, "Linux"),
+            (SystemInfo { memory_limit: Some(false), ..info() }, "memory"),
+            (SystemInfo { cpu_cfs_quota: None, ..info() }, "processor"),
+            (SystemInfo { pids_limit: Some(false), ..info() }, "processes"),
+            (SystemInfo { security_options: None, ..info() }, "seccomp"),
+        ];
+        for (info, word) in table {
+            assert!(facts(&info).unwrap_err().contains(word), "{word}");
+        }
+    }
+}

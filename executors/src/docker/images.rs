@@ -1,0 +1,223 @@
+//! Images: those that the engine has, and those that come as blobs and are loaded once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bollard::Docker;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use shoal_protocol::id::{BlobHash, ImageId};
+use shoal_protocol::task::{Image, ImageOrigin};
+use tokio::io::AsyncRead;
+use tokio::sync::RwLockReadGuard;
+use tokio_util::io::{ReaderStream, SyncIoBridge};
+
+use super::engine::{self, Engine, is_missing, plain};
+use super::saved::{self, Saved, SavedError};
+use crate::{Blobs, RunError};
+
+/// Images that were loaded from blobs and stay for the next run; the one that was used the longest time ago goes first.
+const MAX_LOADED: usize = 16;
+/// What is on its way to the engine at once, in bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The images that this node has loaded.
+#[derive(Debug)]
+pub(super) struct Images {
+    /// The name of all of them; the blob is the tag.
+    name: String,
+    /// At most so many bytes of them stay, beside those that are in use.
+    max_bytes: u64,
+    /// One at a time: each is as large as it likes.
+    loading: tokio::sync::Mutex<()>,
+    /// Read from the look at an image to the making of its container, written to remove images.
+    resting: tokio::sync::RwLock<()>,
+    /// The order of use, the latest last.
+    used: Mutex<Vec<String>>,
+}
+
+/// An image that stays as long as this lives.
+#[derive(Debug)]
+pub(super) struct Ready<'a> {
+    pub(super) image: ImageInspect,
+    _rests: RwLockReadGuard<'a, ()>,
+}
+
+/// What an engine knows of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub id: ImageId,
+    /// `OS/ARCHITECTURE` that it runs on.
+    pub platform: String,
+}
+
+/// Why an image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The engine does not have it.
+    #[error("the engine has no image {0}: get it with `docker pull`, or check its name")]
+    Missing(String),
+    /// The engine does not say what it is.
+    #[error("the engine does not tell the id of image {0}")]
+    Nameless(String),
+    /// The engine fails.
+    #[error("the engine cannot give image {0}: {1}")]
+    Engine(String, String),
+}
+
+impl Images {
+    pub(super) fn new(node: &str, max_bytes: u64) -> Self {
+        let node: String = node.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        let name = format!("shoal/{}", node.to_ascii_lowercase());
+        Self { name, max_bytes, loading: Default::default(), resting: Default::default(), used: Default::default() }
+    }
+
+    /// The image on the engine, loaded if it came as a blob and is not there yet.
+    pub(super) async fn ready(&self, engine: &Engine, image: Image, blobs: &dyn Blobs) -> Result<Ready<'_>, RunError> {
+        let rests = self.resting.read().await;
+        if let Some(image) = self.present(engine, image).await? {
+            return Ok(Ready { image, _rests: rests });
+        }
+        drop(rests);
+        let ImageOrigin::Blob(hash) = image.origin else {
+            let why = format!("image {}: push it as a blob with `shoal docker push-image`", image.id.short());
+            return Err(RunError::InputMissing(why));
+        };
+        self.load(engine, image, hash, blobs).await?;
+        let rests = self.resting.read().await;
+        let loaded =
+            self.present(engine, image).await?.ok_or_else(|| host("the engine does not have what it loaded"))?;
+        Ok(Ready { image: loaded, _rests: rests })
+    }
+
+    async fn present(&self, engine: &Engine, image: Image) -> Result<Option<ImageInspect>, RunError> {
+        let tag = image.blob().map(|hash| self.tag(hash));
+        tag.iter().for_each(|tag| self.touch(tag));
+        for name in std::iter::once(image.id.to_string()).chain(tag) {
+            match engine.client.inspect_image(&name).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(host(plain(&error))),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn load(&self, engine: &Engine, image: Image, hash: BlobHash, blobs: &dyn Blobs) -> Result<(), RunError> {
+        let _turn = self.loading.lock().await;
+        // Whoever was before may have loaded it.
+        if self.present(engine, image).await?.is_some() {
+            return Ok(());
+        }
+        let saved = look_through(blobs.open(hash).await.map_err(missing)?).await.map_err(declined)?;
+        if saved.id != image.id {
+            return Err(declined(format!("the blob holds image {}, the job names {}", saved.id, image.id)));
+        }
+        self.make_room(engine, 1).await?;
+        let archive = renamed(saved, self.tag(hash), blobs.open(hash).await.map_err(missing)?);
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let told = engine.client.import_image_stream(options, archive, None).try_collect::<Vec<_>>().await;
+        told.map(drop).map_err(|error| host(format!("cannot load image {}: {}", image.id.short(), plain(&error))))
+    }
+
+    /// Removes images that were used the longest time ago, until `more` can come.
+    pub(super) async fn make_room(&self, engine: &Engine, more: usize) -> Result<(), RunError> {
+        let _nobody_starts = self.resting.write().await;
+        let filter = HashMap::from([("reference".to_owned(), vec![format!("{}:*", self.name)])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filter).build();
+        let loaded = engine.client.list_images(Some(options)).await.map_err(|error| host(plain(&error)))?;
+        let mut loaded: Vec<(String, u64)> = loaded
+            .into_iter()
+            .flat_map(|image| image.repo_tags.into_iter().map(move |tag| (tag, image.size.unsigned_abs())))
+            .filter(|(tag, _)| tag.starts_with(&self.name))
+            .collect();
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        loaded.sort_by_key(|(tag, _)| used.iter().position(|name| name == tag));
+        let mut bytes: u64 = loaded.iter().map(|(_, bytes)| bytes).sum();
+        let mut count = loaded.len() + more;
+        for (tag, size) in loaded {
+            if count <= MAX_LOADED && bytes <= self.max_bytes {
+                break;
+            }
+            // One that a container is made of stays, and is asked for again next time.
+            let options = RemoveImageOptionsBuilder::default().build();
+            if engine.client.remove_image(&tag, Some(options), None).await.is_ok() {
+                (count, bytes) = (count - 1, bytes - size);
+            }
+        }
+        Ok(())
+    }
+
+    fn tag(&self, hash: BlobHash) -> String {
+        format!("{}:{hash}", self.name)
+    }
+
+    fn touch(&self, tag: &str) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|name| name != tag);
+        used.push(tag.to_owned());
+        let surplus = used.len().saturating_sub(2 * MAX_LOADED);
+        used.drain(..surplus);
+    }
+}
+
+/// What the engine calls `name`.
+pub(super) async fn find(client: &Docker, name: &str) -> Result<Found, ImageError> {
+    let image = client.inspect_image(name).await.map_err(|error| match error {
+        error if is_missing(&error) => ImageError::Missing(name.into()),
+        error => ImageError::Engine(name.into(), plain(&error)),
+    })?;
+    let id = image.id.as_deref().and_then(|id| id.parse().ok());
+    let platform = image.os.zip(image.architecture).map(|(os, architecture)| format!("{os}/{architecture}"));
+    let (id, platform) = id.zip(platform).ok_or_else(|| ImageError::Nameless(name.into()))?;
+    Ok(Found { id, platform })
+}
+
+/// The image `name` of the engine at `host`, as `docker save` writes it, without a name.
+pub async fn save(
+    host: &str,
+    name: &str,
+) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, ImageError> {
+    let failed = |error| ImageError::Engine(name.into(), plain(&error));
+    let client = engine::connect(host).map_err(failed)?.negotiate_version().await.map_err(failed)?;
+    let found = find(&client, name).await?;
+    Ok(client.export_image(&found.id.to_string()).map_err(|error| std::io::Error::other(plain(&error))))
+}
+
+/// Looks through a saved image while it is read.
+pub async fn look_through(archive: impl AsyncRead + Send + Unpin + 'static) -> Result<Saved, SavedError> {
+    let archive = SyncIoBridge::new(archive);
+    let look = tokio::task::spawn_blocking(move || saved::look_through(archive));
+    look.await.map_err(std::io::Error::other)?
+}
+
+/// The archive under our name. Should it break off, the engine finds it incomplete.
+fn renamed(
+    saved: Saved,
+    tag: String,
+    archive: impl AsyncRead + Send + Unpin + 'static,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    let (read, write) = tokio::io::duplex(PIECE_BYTES);
+    let (archive, write) = (SyncIoBridge::new(archive), SyncIoBridge::new(write));
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = saved::write_as(&saved, &tag, archive, write) {
+            tracing::warn!(%error, tag, "an image was not written to the engine");
+        }
+    });
+    ReaderStream::with_capacity(read, PIECE_BYTES)
+}
+
+fn missing(error: std::io::Error) -> RunError {
+    RunError::InputMissing(format!("image: {error}"))
+}
+
+fn declined(error: impl std::fmt::Display) -> RunError {
+    RunError::Declined(format!("image: {error}"))
+}
+
+fn host(why: impl Into<String>) -> RunError {
+    RunError::HostFailed(why.into())
+}

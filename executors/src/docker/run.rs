@@ -1,0 +1,371 @@
+//! One run: create → start → wait → collect → remove. Whatever happens, the container is removed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::errors::Error;
+use bollard::models::ContainerState;
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptions, InspectContainerOptions, KillContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use shoal_protocol::task::{Docker, Outcome, Trap};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::container::{self, DATA_DIR_LABEL, EXECUTION_LABEL, MAX_VOLUMES, NODE_LABEL, Plan};
+use super::engine::{Engine, plain};
+use super::images::Ready;
+use super::streams::{self, Printed};
+use super::tree::{self, Measured};
+use super::{DockerExecutor, lock, remove};
+use crate::{Blobs, Finished, HostCalls, Outputs, RunError, Task};
+
+/// How long a program may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long the kernel may take to end what it killed.
+const KILL_WAIT: Duration = Duration::from_secs(30);
+/// How long the last of what was printed may take to come.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// Pause between two looks at what the program has written.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What engines answer when the program is not there or is no program.
+const NO_PROGRAM: [i64; 2] = [126, 127];
+
+/// A run in the making.
+pub(super) struct Run<'a> {
+    executor: &'a DockerExecutor,
+    engine: Arc<Engine>,
+    task: Task,
+    docker: Docker,
+    execution: String,
+}
+
+/// Why a program was made to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    Cancelled,
+    TimedOut,
+    WroteTooMuch,
+}
+
+/// What streams are copied to.
+type Copying = JoinHandle<std::io::Result<[Option<PathBuf>; 2]>>;
+
+/// A container that goes when this does.
+struct Container {
+    engine: Arc<Engine>,
+    id: String,
+    gone: bool,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(executor: &'a DockerExecutor, engine: Arc<Engine>, mut task: Task, docker: Docker) -> Self {
+        // The engine has a working folder of its own.
+        for path in task.inputs.iter_mut().map(|input| &mut input.path).chain([&mut task.work_dir]) {
+            *path = std::path::absolute(&path).unwrap_or_else(|_| std::mem::take(path));
+        }
+        let execution = task.work_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { executor, engine, task, docker, execution }
+    }
+
+    pub(super) async fn perform(self, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError> {
+        lock(&self.executor.active).insert(self.execution.clone());
+        let ended = self.to_the_end(blobs, &cancel).await;
+        lock(&self.executor.active).remove(&self.execution);
+        ended
+    }
+
+    async fn to_the_end(&self, blobs: &dyn Blobs, cancel: &CancellationToken) -> Result<Finished, RunError> {
+        let ready = self.executor.images.ready(&self.engine, self.docker.image, blobs);
+        let ready = cancel.run_until_cancelled(ready).await.ok_or(RunError::Cancelled)??;
+        let mut container = self.make(ready).await?;
+        let ended = self.run(&container, cancel).await;
+        self.executor.remove(&self.engine, &container.id).await;
+        container.gone = true;
+        ended
+    }
+
+    /// Makes the container. Not to be given up halfway, when the engine may have made it without our knowing.
+    async fn make(&self, ready: Ready<'_>) -> Result<Container, RunError> {
+        let (dir, count) = (self.results_dir(), self.task.invocation.result_paths.len());
+        let results = blocking(move || tree::make(&dir, count)).await?.map_err(|error| host(&error))?;
+        let image_config = ready.image.config.clone().unwrap_or_default();
+        if image_config.volumes.as_ref().is_some_and(|volumes| volumes.len() > MAX_VOLUMES) {
+            return Err(RunError::Declined(format!("its image has more than {MAX_VOLUMES} volumes")));
+        }
+        let image = ready.image.id.clone().unwrap_or_default();
+        let body = self.plan(image, &image_config, results).body();
+        let made = self.engine.client.create_container(None::<CreateContainerOptions>, body).await;
+        let made = made.map_err(|error| engine_failed("make the container", &error))?;
+        Ok(Container { engine: Arc::clone(&self.engine), id: made.id, gone: false })
+    }
+
+    fn plan<'p>(
+        &'p self,
+        image: String,
+        image_config: &'p bollard::models::ImageConfig,
+        results: Vec<PathBuf>,
+    ) -> Plan<'p> {
+        let config = &self.executor.config;
+        let invocation = &self.task.invocation;
+        let user = image_config.user.as_deref().unwrap_or_default();
+        let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let labels =
+            [(NODE_LABEL, &config.node), (EXECUTION_LABEL, &self.execution), (DATA_DIR_LABEL, &config.data_dir)];
+        let inputs = self.task.inputs.iter().map(|input| (input.path.clone(), input.target.clone()));
+        let paths = invocation.result_paths.iter().map(|result| result.path.clone());
+        Plan {
+            docker: &self.docker,
+            limits: invocation.limits,
+            environment: invocation.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            image,
+            image_config,
+            facts: &self.engine.facts,
+            user: container::user(user, &self.engine.facts, node, config.allow_root),
+            labels: labels.map(|(label, value)| (label.to_owned(), value.clone())).into(),
+            inputs: inputs.collect(),
+            results: results.into_iter().zip(paths).collect(),
+        }
+    }
+
+    async fn run(&self, container: &Container, cancel: &CancellationToken) -> Result<Finished, RunError> {
+        if cancel.is_cancelled() {
+            return Err(RunError::Cancelled);
+        }
+        let printed = Printed::default();
+        let copying = self.attach(container, printed.clone()).await?;
+        let began = Instant::now();
+        let started = self.engine.client.start_container(&container.id, None::<StartContainerOptions>).await;
+        if let Err(error) = started {
+            copying.abort();
+            return self.not_started(container, &error).await;
+        }
+        let stopped = self.watch(container, cancel, printed).await?;
+        let run = began.elapsed();
+        let streams = drained(copying).await?;
+        let state = container.state().await?;
+        match stopped {
+            Some(Stopped::Cancelled) => Err(RunError::Cancelled),
+            Some(Stopped::TimedOut) => Err(RunError::TimedOut(self.task.timeout)),
+            Some(Stopped::WroteTooMuch) => self.finished(Outcome::Trapped(Trap::OutOfDisk), streams, run).await,
+            None => self.finished(outcome(&state), streams, run).await,
+        }
+    }
+
+    /// Takes what the program prints, from before its first byte.
+    async fn attach(&self, container: &Container, printed: Printed) -> Result<Copying, RunError> {
+        let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
+        let attached = self.engine.client.attach_container(&container.id, Some(options)).await;
+        let attached = attached.map_err(|error| engine_failed("attach to the container", &error))?;
+        let paths = [self.task.stdout(), self.task.stderr()];
+        let max_bytes = self.task.invocation.limits.output_bytes;
+        Ok(tokio::spawn(streams::copy(attached, paths, max_bytes, printed)))
+    }
+
+    /// Waits for the program's end, and brings it about if it must be.
+    async fn watch(
+        &self,
+        container: &Container,
+        cancel: &CancellationToken,
+        printed: Printed,
+    ) -> Result<Option<Stopped>, RunError> {
+        let stopped = tokio::select! {
+            ended = container.ended() => return ended.map(|()| None),
+            () = cancel.cancelled() => Stopped::Cancelled,
+            () = tokio::time::sleep(self.task.timeout) => Stopped::TimedOut,
+            () = self.until_too_much(&printed) => Stopped::WroteTooMuch,
+        };
+        container.stop(stopped != Stopped::WroteTooMuch).await?;
+        Ok(Some(stopped))
+    }
+
+    async fn until_too_much(&self, printed: &Printed) {
+        let max_bytes = self.task.invocation.limits.output_bytes;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let dir = self.results_dir();
+            match blocking(move || tree::measure(&dir)).await {
+                Ok(Measured::Bytes(bytes)) if bytes.saturating_add(printed.bytes()) <= max_bytes => {}
+                Ok(_) => return,
+                // The runtime is stopping, and with it everything else.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The program is not there, which is its job's answer; or the engine cannot start anything.
+    async fn not_started(&self, container: &Container, error: &Error) -> Result<Finished, RunError> {
+        let code = container.state().await?.exit_code.unwrap_or_default();
+        if !NO_PROGRAM.contains(&code) {
+            return Err(engine_failed("start the container", error));
+        }
+        let stderr = self.task.stderr();
+        tokio::fs::write(&stderr, format!("{}\n", plain(error))).await.map_err(|error| host(&error))?;
+        let outcome = Outcome::Exited(i32::try_from(code).unwrap_or(1));
+        self.finished(outcome, [None, Some(stderr)], Duration::ZERO).await
+    }
+
+    async fn finished(
+        &self,
+        outcome: Outcome,
+        [stdout, stderr]: [Option<PathBuf>; 2],
+        run: Duration,
+    ) -> Result<Finished, RunError> {
+        let (outcome, results) = self.collect(outcome, [&stdout, &stderr]).await?;
+        Ok(Finished {
+            outcome,
+            outputs: Outputs { stdout, stderr, results },
+            run,
+            fuel_used: 0,
+            peak_memory_bytes: 0,
+            calls: HostCalls { digest: *blake3::hash(b"").as_bytes(), count: 0 },
+            trace: None,
+            backtrace: None,
+        })
+    }
+
+    /// Makes the result paths what can be kept. Those that are too large are not: nobody could fetch them.
+    async fn collect(
+        &self,
+        outcome: Outcome,
+        printed: [&Option<PathBuf>; 2],
+    ) -> Result<(Outcome, Vec<(String, PathBuf)>), RunError> {
+        let printed: u64 = printed.into_iter().flatten().map(|path| path.metadata().map_or(0, |file| file.len())).sum();
+        let (dir, max_bytes) = (self.results_dir(), self.task.invocation.limits.output_bytes);
+        let paths = self.task.invocation.result_paths.clone();
+        let collected = blocking(move || -> std::io::Result<_> {
+            let fits =
+                |measured| matches!(measured, Measured::Bytes(bytes) if bytes.saturating_add(printed) <= max_bytes);
+            let results = paths.iter().enumerate().map(|(index, path)| (path, dir.join(index.to_string())));
+            let results: Vec<_> = results.collect();
+            let mut outcome = outcome;
+            if fits(tree::measure(&dir)) {
+                results.iter().try_for_each(|(path, folder)| tree::tidy(folder, &path.path))?;
+            }
+            // Again: what was closed to us or became a file counts now.
+            if !fits(tree::measure(&dir)) {
+                outcome = Outcome::Trapped(Trap::OutOfDisk);
+            }
+            if outcome == Outcome::Trapped(Trap::OutOfDisk) {
+                std::fs::rename(&dir, dir.with_file_name("dropped"))?;
+                tree::make(&dir, results.len())?;
+            }
+            Ok((outcome, results.into_iter().map(|(path, folder)| (path.name.clone(), folder)).collect()))
+        });
+        collected.await?.map_err(|error| RunError::HostFailed(format!("collecting results: {error}")))
+    }
+
+    fn results_dir(&self) -> PathBuf {
+        self.task.work_dir.join("results")
+    }
+}
+
+/// How a program ended that was left alone.
+fn outcome(state: &ContainerState) -> Outcome {
+    let code = i32::try_from(state.exit_code.unwrap_or_default()).unwrap_or(1);
+    // A program may lose a child for want of memory and go on: then what it says counts.
+    if state.oom_killed == Some(true) && code != 0 {
+        Outcome::Trapped(Trap::OutOfMemory)
+    } else {
+        Outcome::Exited(code)
+    }
+}
+
+impl Container {
+    /// Waits until no process of it is left.
+    async fn ended(&self) -> Result<(), RunError> {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        let ended = self.engine.client.wait_container(&self.id, Some(options)).next().await;
+        match ended {
+            // Codes that are not zero come as errors.
+            Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => Ok(()),
+            Some(Err(error)) => Err(engine_failed("wait for the container", &error)),
+            None => Err(RunError::HostFailed("its docker engine went away".into())),
+        }
+    }
+
+    /// Asks the program to end, if there is time for it, and makes it.
+    async fn stop(&self, may_end_itself: bool) -> Result<(), RunError> {
+        if may_end_itself {
+            self.signal("SIGTERM").await;
+            if let Ok(ended) = tokio::time::timeout(GRACE, self.ended()).await {
+                return ended;
+            }
+        }
+        self.signal("SIGKILL").await;
+        let ended = tokio::time::timeout(KILL_WAIT, self.ended()).await;
+        ended.unwrap_or_else(|_| Err(RunError::HostFailed("its docker engine does not end the container".into())))
+    }
+
+    async fn signal(&self, signal: &str) {
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        if let Err(error) = self.engine.client.kill_container(&self.id, Some(options)).await {
+            // Mostly it has just ended.
+            tracing::debug!(container = self.id, error = plain(&error), signal, "not sent");
+        }
+    }
+
+    async fn state(&self) -> Result<ContainerState, RunError> {
+        let seen = self.engine.client.inspect_container(&self.id, None::<InspectContainerOptions>).await;
+        Ok(seen.map_err(|error| engine_failed("look at the container", &error))?.state.unwrap_or_default())
+    }
+}
+
+impl Drop for Container {
+    /// Whoever gave up waiting for the run must not leave it behind.
+    fn drop(&mut self) {
+        if !self.gone
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (engine, id) = (Arc::clone(&self.engine), std::mem::take(&mut self.id));
+            runtime.spawn(async move { remove(&engine, &id).await });
+        }
+    }
+}
+
+/// The files of what was printed, once the last of it has come.
+async fn drained(mut copying: Copying) -> Result<[Option<PathBuf>; 2], RunError> {
+    match tokio::time::timeout(DRAIN_WAIT, &mut copying).await {
+        Ok(copied) => copied.map_err(|error| host(&error))?.map_err(|error| host(&error)),
+        Err(_) => {
+            copying.abort();
+            Err(RunError::HostFailed("its docker engine does not end the program's output".into()))
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| host(&error))
+}
+
+fn host(error: &impl std::fmt::Display) -> RunError {
+    RunError::HostFailed(error.to_string())
+}
+
+fn engine_failed(what: &str, error: &Error) -> RunError {
+    RunError::HostFailed(format!("its docker engine cannot {what}: {}", plain(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_died_for_want_of_memory_is_told_from_one_that_went_on() {
+        let state =
+            |code, oom_killed| ContainerState { exit_code: Some(code), oom_killed, ..ContainerState::default() };
+        let table = [
+            (state(0, Some(false)), Outcome::Exited(0)),
+            (state(3, None), Outcome::Exited(3)),
+            (state(137, Some(false)), Outcome::Exited(137)),
+            (state(137, Some(true)), Outcome::Trapped(Trap::OutOfMemory)),
+            (state(0, Some(true)), Outcome::Exited(0)),
+        ];
+        for (state, expected) in table {
+            assert_eq!(outcome(&state), expected, "{state:?}");
+        }
+    }
+}
