@@ -26,7 +26,7 @@ pub fn runs_as_expected_with(mesh: &Mesh, name: &str, arguments: &[&str]) {
 }
 
 /// Every file below a folder.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.unwrap().path();

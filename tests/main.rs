@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod devnet;
+mod docker;
 mod ephemeral;
 mod examples;
 mod in_place;

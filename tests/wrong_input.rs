@@ -74,7 +74,10 @@ fn specifications_that_cannot_run() {
     alone.refuses_spec(&with("    Resources: {Memory: lots}"), &["Memory", "lots"]);
     alone.refuses_spec(&with("Verification: {Type: quorum, Agreement: 4, Executions: 3}"), &["Agreement", "4", "3"]);
     alone.refuses_spec(&spec.replace(&good, "./nowhere.txt"), &["nowhere.txt"]);
-    alone.refuses_spec(&spec.replace("Type: wasm", "Type: docker").replace("EntryModule", "Image"), &["docker"]);
+    let container = spec.replace("Type: wasm", "Type: docker").replace("EntryModule", "Image");
+    alone.refuses_spec(&container.replace("main.wasm}", "main image}"), &["main image", "busybox:1.37"]);
+    alone.refuses_spec(&container.replace("/main.wasm", "/proc/main"), &["/proc/main"]);
+    alone.refuses_spec(&with("    Network: {Type: Full}"), &["network"]);
     alone.refuses_spec(&spec.replace("Type: batch", "Type: service"), &["service"]);
     alone.refuses_spec("Name: [", &["line 1"]);
     alone.refuses_spec("", &["Type", "Tasks"]);
@@ -92,7 +95,8 @@ fn options_that_make_no_sense() {
     alone.refuses(&["wasm", "run", &good, "--memory", "lots"], &["lots"]);
     alone.refuses(&["wasm", "run", &good, "-i", "missing.txt:/in"], &["missing.txt"]);
     alone.refuses(&["wasm", "run", &good, "--nonsense"], &["--nonsense"]);
-    alone.refuses(&["docker", "run", "busybox"], &["no docker executor yet"]);
+    alone.refuses(&["docker", "run", "busybox"], &["busybox", "--executors docker", "push-image"]);
+    alone.refuses(&["docker", "run", "--gpu", "1", "busybox"], &["GPU"]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn main() {
 
 async fn run() {
     let dir = tempfile::tempdir().expect("a folder can be made");
-    let nodes = mesh(dir.path()).await;
+    let nodes = Box::pin(mesh(dir.path())).await;
     let jobs = setting("JOBS", 500);
     for index in 0..WARM_UP {
         verified(&nodes[0], &trivial_job(index)).await;

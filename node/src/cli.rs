@@ -165,7 +165,7 @@ impl Command {
             Command::Ticket(command) => command.run(global).await,
             Command::Devnet(command) => Box::pin(command.run(global)).await,
             Command::Wasm(command) => Box::pin(command.run(global)).await,
-            Command::Docker(command) => command.run(),
+            Command::Docker(command) => Box::pin(command.run(global)).await,
             Command::Job(command) => Box::pin(command.run(global)).await,
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,

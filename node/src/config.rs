@@ -60,6 +60,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Who operates the node: its bids are not independent of those of other nodes with this name.
     pub operator: Option<String>,
+    /// Where containers run, and as whom.
+    pub docker: DockerSettings,
     /// Where content of IPFS comes from and goes to.
     pub ipfs: IpfsConfig,
     /// Paths of this machine that jobs may read or write.
@@ -77,6 +79,15 @@ pub struct Config {
     /// What the node does wrong on purpose.
     #[cfg(debug_assertions)]
     pub misbehaviour: Option<Misbehaviour>,
+}
+
+/// Where containers run, and as whom.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct DockerSettings {
+    /// The engine, `unix://PATH` or `tcp://HOST:PORT`; none for the usual socket.
+    pub host: Option<String>,
+    /// Whether programs run as the user that their image names, root among them.
+    pub allow_root: bool,
 }
 
 /// Where published results are, and how others reach them.
@@ -131,7 +142,7 @@ pub struct Settings {
     pub mesh: Option<String>,
     /// TCP address of the API, `IP:PORT`.
     pub api_listen: Option<SocketAddr>,
-    /// Executors: `wasm`.
+    /// Executors: `wasm`, `docker`.
     pub executors: Option<Vec<String>>,
     /// Sources that jobs of others may have the node read: `url`, `s3`, `ipfs`, `local`.
     pub sources: Option<Vec<String>>,
@@ -151,6 +162,10 @@ pub struct Settings {
     pub labels: Option<BTreeMap<String, String>>,
     /// Who operates the node.
     pub operator: Option<String>,
+    /// The docker engine, `unix://PATH` or `tcp://HOST:PORT`.
+    pub docker_host: Option<String>,
+    /// Whether containers run as the user that their image names, root among them.
+    pub docker_allow_root: Option<bool>,
     /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
@@ -254,6 +269,8 @@ impl Loaded {
         let (job_history, job_history_from) = setting!(job_history, DEFAULT_JOB_HISTORY);
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
+        let (docker_host, docker_host_from) = setting!(docker_host, String::new());
+        let (docker_allow_root, _) = setting!(docker_allow_root, false);
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -283,6 +300,13 @@ impl Loaded {
             upload: rate("max_upload", upload_from, &upload)?,
             download: rate("max_download", download_from, &download)?,
         };
+        let executors = parse_executors(&executors, executors_from)?;
+        let host = match executors.contains(&ExecutorKind::Docker) {
+            true => docker_address(docker_host, docker_host_from)?,
+            // Other tools' variable may hold what only they understand.
+            false => None,
+        };
+        let docker = DockerSettings { host, allow_root: docker_allow_root };
         let tickets = join.iter().map(|word| word.parse::<Ticket>().and_then(|ticket| ticket.for_mesh(&mesh)));
         let config = Config {
             data_dir: data_dir.to_owned(),
@@ -290,13 +314,14 @@ impl Loaded {
             join: tickets.collect::<Result<_, _>>()?,
             mesh,
             api_listen: Some(api_listen),
-            executors: parse_executors(&executors, executors_from)?,
+            executors,
             sources: parse_sources(&sources, sources_from)?,
             capacity,
             bandwidth,
             job_history: at_least_one("job_history", job_history_from, job_history)?,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
+            docker,
             local_paths: allow_list(&local_paths, local_paths_from)?,
             private_addresses,
             publish: PublishConfig {
@@ -367,6 +392,7 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         get(name).map(parse).transpose()
     };
     let labels = get("SHOAL_LABELS").map(|text| parse_labels(&text)).transpose()?;
+    let switch = |name: &'static str| get(name).map(|text| flag(name, &text)).transpose();
     Ok(Settings {
         listen: address("SHOAL_LISTEN")?,
         join: words("SHOAL_JOIN"),
@@ -382,10 +408,13 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         job_history: count("SHOAL_JOB_HISTORY")?,
         labels,
         operator: get("SHOAL_OPERATOR"),
+        // The variable that other tools use, for want of our own.
+        docker_host: get("SHOAL_DOCKER_HOST").or_else(|| get("DOCKER_HOST")),
+        docker_allow_root: switch("SHOAL_DOCKER_ALLOW_ROOT")?,
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
         allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),
-        allow_private_addresses: get("SHOAL_ALLOW_PRIVATE_ADDRESSES").map(|text| flag(&text)).transpose()?,
+        allow_private_addresses: switch("SHOAL_ALLOW_PRIVATE_ADDRESSES")?,
         publish_listen: get("SHOAL_PUBLISH_LISTEN"),
         publish_url: get("SHOAL_PUBLISH_URL"),
         publish_dir: get("SHOAL_PUBLISH_DIR").map(PathBuf::from),
@@ -408,9 +437,9 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
 fn parse_executors(words: &[String], origin: Origin) -> Result<BTreeSet<ExecutorKind>, ConfigError> {
     let parse = |word: &String| match word.as_str() {
         "wasm" => Ok(Some(ExecutorKind::Wasm)),
-        "docker" => Err("this build has no docker executor yet; use wasm".to_owned()),
+        "docker" => Ok(Some(ExecutorKind::Docker)),
         "none" | "" => Ok(None),
-        other => Err(format!("there is no executor {other:?}; use wasm, or none for a node that only submits")),
+        other => Err(format!("there is no executor {other:?}; use wasm, docker, or none for a node that only submits")),
     };
     let kinds = words.iter().map(parse).collect::<Result<Vec<_>, _>>();
     let value = |reason| ConfigError::Value { name: "executors", origin: origin.as_str(), reason };
@@ -426,9 +455,21 @@ fn allow_list(patterns: &[String], origin: Origin) -> Result<AllowList, ConfigEr
     })
 }
 
-fn flag(text: &str) -> Result<bool, ConfigError> {
+/// Where an engine can be.
+fn docker_address(text: String, origin: Origin) -> Result<Option<String>, ConfigError> {
+    match text.split_once("://") {
+        None if text.is_empty() => Ok(None),
+        Some(("unix" | "tcp" | "http", rest)) if !rest.is_empty() => Ok(Some(text)),
+        _ => Err(ConfigError::Value {
+            name: "docker_host",
+            origin: origin.as_str(),
+            reason: format!("{text:?} is no address of an engine; write unix:///PATH or tcp://HOST:PORT"),
+        }),
+    }
+}
+
+fn flag(name: &'static str, text: &str) -> Result<bool, ConfigError> {
     let reason = format!("{text:?} is neither true nor false");
-    let name = "SHOAL_ALLOW_PRIVATE_ADDRESSES";
     text.trim().parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
 }
 
@@ -587,7 +628,7 @@ mod tests {
         let table = [
             (merged("max_memory = 'lots'", &[], Settings::default()), "config.toml max_memory"),
             (merged("", &[("SHOAL_LISTEN", "here")], Settings::default()), "environment SHOAL_LISTEN"),
-            (merged("executors = ['docker']", &[], Settings::default()), "no docker executor yet"),
+            (merged("executors = ['docker']\ndocker_host = 'ssh://there'", &[], Settings::default()), "unix:///PATH"),
             (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
             (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use shoal_protocol::id::{ExecutionId, JobId, MeshId, PeerId};
 use shoal_protocol::limits::MAX_OPEN_JOBS;
 use shoal_protocol::machine::{Input, Inquiry, Machine, Output, View};
-use shoal_protocol::message::Message;
+use shoal_protocol::message::{ExecutorKind, Message};
 use shoal_protocol::record::{self, Record, Submission};
 use shoal_protocol::task::Failure;
 use shoal_protocol::trace::Rerun;
@@ -47,6 +47,8 @@ pub(crate) enum Event {
     Inquire(Box<Inquiry>, oneshot::Sender<Traced>),
     /// What is known of the mesh has changed.
     View(View),
+    /// An executor is there, of this profile, or is not.
+    Offer(ExecutorKind, Option<String>),
     /// Ends the driver.
     Shutdown,
 }
@@ -130,6 +132,7 @@ impl Driver {
         match event {
             Event::Input(input) => self.machine.handle(now, input),
             Event::View(view) => self.machine.observe(view),
+            Event::Offer(kind, profile) => self.machine.offer(kind, profile),
             Event::Submit(submission, answer) => {
                 if self.machine.open_jobs() >= MAX_OPEN_JOBS {
                     return answers.submitted.push((answer, Err(TooManyJobs)));

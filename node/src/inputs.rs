@@ -1,5 +1,7 @@
 //! What the inputs of a job are: each source is read once, and what it holds is here and guarded.
 
+mod image;
+
 mod part;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ use shoal_store::sources::{Asker, DataError, Progress, Request};
 
 use crate::node::Node;
 use crate::submit::{SubmitError, store};
+
+pub(crate) use image::Program;
 
 /// Hears how far the inputs are, often: which one, where the program will find it, and its bytes.
 pub type Watcher<'a> = &'a (dyn Fn(usize, &str, Progress) + Send + Sync);

@@ -20,6 +20,8 @@ mod ingress;
 
 mod hands;
 
+mod engine;
+
 mod publish;
 
 mod published;

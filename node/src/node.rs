@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use shoal_executors::docker::DEFAULT_HOST;
 use shoal_executors::wasm::compiler::Compiler;
-use shoal_executors::{Executor, PROFILE, WasmConfig, WasmExecutor};
+use shoal_executors::{DockerConfig, DockerExecutor, Executor, PROFILE, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
@@ -28,6 +29,7 @@ use crate::announcer::Announcer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::{self, Driver, Event};
+use crate::engine::Containers;
 use crate::gateway;
 use crate::hands::{Executors, Hands, Runs};
 use crate::history::History;
@@ -70,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) blobs: Blobs,
     pub(crate) state: Arc<State>,
     pub(crate) executor: Arc<WasmExecutor>,
+    /// None where the operator has no docker jobs run.
+    pub(crate) containers: Option<Containers>,
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
     pub(crate) offers: Offers,
@@ -157,8 +161,11 @@ pub struct NodeInfo {
     pub peers: usize,
     /// Where it can be reached.
     pub contact: Contact,
-    /// Executors and their profiles.
+    /// Executors and their profiles; `none` for one that is not there now.
     pub executors: BTreeMap<String, String>,
+    /// The engine that runs containers, if the operator wants it used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_engine: Option<String>,
     /// What its executions may use together.
     pub capacity: Resources,
     /// Labels.
@@ -189,6 +196,7 @@ impl Node {
         let publishers = Publishers::new(blobs.clone(), trees.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
+        let containers = Box::pin(containers(&config, me)).await;
 
         let saved = records::load(&state)?;
         let offers = Offers::default();
@@ -202,7 +210,7 @@ impl Node {
         }
         let history = History::new(Arc::clone(&state), blobs.clone(), config.job_history, &saved)?;
         let policy = offers.clone();
-        let mut machine = Machine::new(me, offering(&config), random()?);
+        let mut machine = Machine::new(me, offering(&config, containers.as_ref()), random()?);
         machine.restore(clock.now(), saved);
 
         let network = NetworkConfig {
@@ -227,7 +235,7 @@ impl Node {
         let hands = Hands {
             blobs: blobs.clone(),
             network: network.clone(),
-            executors: executors(&executor),
+            executors: executors(&executor, containers.as_ref()),
             work_dir: dir.work(),
             inbox: inbox.clone(),
             runs: runs.clone(),
@@ -267,6 +275,9 @@ impl Node {
             tokio::spawn(sweep_published(publishing.clone())),
             tokio::spawn(history.run()),
         ];
+        if let Some(containers) = containers.clone() {
+            tasks.push(tokio::spawn(containers.watch(inbox.clone())));
+        }
         if let Some(served) = served {
             let router = published::archives(dir.published()).merge(gateway::router(trees));
             tasks.push(tokio::spawn(served.serve(router)));
@@ -279,6 +290,7 @@ impl Node {
             blobs,
             state,
             executor,
+            containers,
             runs,
             kept,
             offers,
@@ -328,7 +340,8 @@ impl Node {
     /// What the node says about itself.
     pub fn info(&self) -> NodeInfo {
         let config = &self.0.config;
-        let profile = |kind: &ExecutorKind| (kind.to_string(), PROFILE.to_owned());
+        let containers = self.0.containers.as_ref();
+        let profile = |kind: &ExecutorKind| (kind.to_string(), profile(*kind, containers).unwrap_or("none".into()));
         NodeInfo {
             peer: self.0.me,
             version: env!("CARGO_PKG_VERSION"),
@@ -338,6 +351,7 @@ impl Node {
             peers: self.0.network.peers().len(),
             contact: self.0.network.contact(),
             executors: config.executors.iter().map(profile).collect(),
+            docker_engine: containers.map(Containers::in_words),
             capacity: config.capacity,
             labels: config.labels.clone(),
             operator: config.operator.clone(),
@@ -378,6 +392,9 @@ impl Node {
         let mut tasks = tasks.into_iter();
         if let Some(driver) = tasks.next() {
             let _ = driver.await;
+        }
+        if let Some(containers) = &self.0.containers {
+            containers.executor.stop().await;
         }
         save_peers(&self.0.network, &self.0.state);
         self.0.network.clone().shutdown().await;
@@ -536,9 +553,33 @@ fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> BlobsConfig {
     }
 }
 
-fn offering(config: &Config) -> Offering {
+/// The executor of containers, where the operator wants it, and how its engine is.
+async fn containers(config: &Config, me: PeerId) -> Option<Containers> {
+    if !config.executors.contains(&ExecutorKind::Docker) {
+        return None;
+    }
+    let executor = DockerExecutor::new(DockerConfig {
+        host: config.docker.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+        node: me.to_string(),
+        data_dir: config.data_dir.display().to_string(),
+        allow_root: config.docker.allow_root,
+        max_image_bytes: config.capacity.disk_bytes,
+    });
+    Some(Containers::find(executor).await)
+}
+
+/// What an executor offers, if it is there.
+fn profile(kind: ExecutorKind, containers: Option<&Containers>) -> Option<String> {
+    match kind {
+        ExecutorKind::Wasm => Some(PROFILE.to_owned()),
+        ExecutorKind::Docker => containers?.platform(),
+    }
+}
+
+fn offering(config: &Config, containers: Option<&Containers>) -> Offering {
+    let offered = config.executors.iter().filter_map(|kind| Some((*kind, profile(*kind, containers)?)));
     Offering {
-        executors: config.executors.iter().map(|kind| (*kind, PROFILE.to_owned())).collect(),
+        executors: offered.collect(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         operator: config.operator.clone(),
@@ -554,9 +595,10 @@ fn open_sources(config: &Config) -> BTreeSet<SourceKind> {
 }
 
 /// A node without executors still runs its own jobs when it is alone, so the engine is always there.
-fn executors(executor: &Arc<WasmExecutor>) -> Executors {
+fn executors(executor: &Arc<WasmExecutor>, containers: Option<&Containers>) -> Executors {
     let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
-    Arc::new([(ExecutorKind::Wasm, wasm)].into())
+    let docker = containers.map(|containers| (ExecutorKind::Docker, Arc::clone(&containers.executor) as _));
+    Arc::new(std::iter::once((ExecutorKind::Wasm, wasm)).chain(docker).collect())
 }
 
 /// Programs, blobs and connections all hold files open; the usual soft limit of 1,024 is soon reached.

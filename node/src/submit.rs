@@ -3,21 +3,22 @@
 
 use std::collections::BTreeSet;
 
-use shoal_executors::{CheckError, Executor, PROFILE};
+use shoal_executors::docker::ImageError;
+use shoal_executors::{CheckError, Executor};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::spec::Job;
 use shoal_protocol::job::units::Seconds;
 use shoal_protocol::job::{self, CompileError, Problem, Problems, resolve};
 use shoal_protocol::message::Needs;
 use shoal_protocol::record::{InputRecord, Placement, Policy, Submission};
-use shoal_protocol::task::{Content, Work};
+use shoal_protocol::task::{Content, Engine, Work};
 use shoal_protocol::wire::canonical;
 use shoal_store::blobs::Guard;
 use shoal_store::sources::DataError;
 use tokio::sync::oneshot;
 
 use crate::driver::{Event, TooManyJobs};
-use crate::inputs::{Inputs, Watcher};
+use crate::inputs::{Inputs, Program, Watcher};
 use crate::kept::Owner;
 use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
@@ -49,6 +50,12 @@ pub enum SubmitError {
     /// A module cannot be run.
     #[error(transparent)]
     Module(#[from] CheckError),
+    /// An image cannot be run.
+    #[error("image {0}: {1}")]
+    Image(String, String),
+    /// An image cannot be looked up.
+    #[error(transparent)]
+    Engine(#[from] ImageError),
     /// There are too many open jobs.
     #[error(transparent)]
     Busy(#[from] TooManyJobs),
@@ -110,13 +117,16 @@ impl Node {
         job::check_support(job).map_err(CompileError::from)?;
         check_retention(job, self.0.config.retention.most)?;
         let Inputs { resolved, records, mut guards } = self.inputs(job, watch).await?;
-        let resolved = resolve::Resolved { profile: PROFILE.to_owned(), image: None, inputs: resolved };
-        let (work, needs) = job::compile(job, &resolved)?;
+        let Program { profile, image, guards: more } = self.program(job, watch).await?;
+        guards.extend(more);
+        let (work, needs) = job::compile(job, &resolve::Resolved { profile, image, inputs: resolved })?;
         let guarded: BTreeSet<Content> = guards.iter().map(Guard::content).collect();
         for content in work.contents().into_iter().filter(|content| !guarded.contains(content)) {
             guards.push(self.blobs().protect(content).await.map_err(store)?);
         }
-        self.0.executor.check(&work.invocation.engine, &Modules(self.blobs().clone())).await?;
+        if let Engine::Wasm(_) = &work.invocation.engine {
+            self.0.executor.check(&work.invocation.engine, &Modules(self.blobs().clone())).await?;
+        }
         Ok(Ready { work, needs, inputs: records, guards })
     }
 }

@@ -68,9 +68,11 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let message = error.to_string();
         match error {
-            SubmitError::Invalid(_) | SubmitError::Source { .. } | SubmitError::Module(_) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
-            }
+            SubmitError::Invalid(_)
+            | SubmitError::Source { .. }
+            | SubmitError::Module(_)
+            | SubmitError::Image(..)
+            | SubmitError::Engine(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message),
             SubmitError::Missing { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "input_missing", message),
             SubmitError::Busy(_) | SubmitError::Stopping => Self::busy(message),
             SubmitError::Store(_) | SubmitError::Randomness(_) => Self::internal(message),

@@ -65,7 +65,7 @@ impl Blob {
 
 /// For how long something is kept.
 #[derive(Debug, Args)]
-struct Keep {
+pub(super) struct Keep {
     /// Keep it under this name rather than its hash
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -75,7 +75,7 @@ struct Keep {
 }
 
 impl Keep {
-    async fn pin(self, client: &Client, hash: BlobHash, kind: KindView) -> Result<PinView> {
+    pub(super) async fn pin(self, client: &Client, hash: BlobHash, kind: KindView) -> Result<PinView> {
         let name = self.name.unwrap_or_else(|| hash.to_string());
         // Less than a second is still some time.
         let seconds = self.duration.map(|duration| duration.as_secs().max(1));

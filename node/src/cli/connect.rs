@@ -59,14 +59,14 @@ pub(super) async fn running(global: &Global) -> Result<Client> {
     }
 }
 
-/// A client of the named or running node, or else of one of our own.
-pub(super) async fn session(global: &Global, flags: &JoinFlags) -> Result<Session> {
+/// A client of the named or running node, or else of one of our own, with this executor.
+pub(super) async fn session(global: &Global, flags: &JoinFlags, executor: &str) -> Result<Session> {
     if flags.join.is_empty()
         && let Some(client) = find(global).await?
     {
         return Ok(Session { client, own: None });
     }
-    let own = Box::pin(Own::start(flags)).await?;
+    let own = Box::pin(Own::start(flags, executor)).await?;
     match client_of(own.server.url(), own._dir.path()) {
         Ok(client) => Ok(Session { client, own: Some(own) }),
         Err(error) => {
@@ -134,13 +134,13 @@ impl Session {
 }
 
 impl Own {
-    async fn start(flags: &JoinFlags) -> Result<Self> {
+    async fn start(flags: &JoinFlags, executor: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("shoal-").tempdir().context("cannot make a temporary directory")?;
         let join = Some(flags.join.clone()).filter(|join| !join.is_empty());
         let settings = Settings {
             join,
             api_listen: Some(([127, 0, 0, 1], 0).into()),
-            executors: Some(vec!["wasm".into()]),
+            executors: Some(vec![executor.into()]),
             ..Settings::default()
         };
         let mut loaded = Loaded::new(dir.path(), settings)?;

@@ -1,11 +1,18 @@
-//! `shoal docker run`: understood, and refused until this build has a docker executor.
+//! `shoal docker`: an image, its command and inputs, without a job file.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use reqwest::Body;
+use serde::Serialize;
+use shoal_executors::docker::{self, DEFAULT_HOST};
+use shoal_protocol::id::BlobHash;
+use shoal_protocol::job::spec::{Docker as Program, Engine, Job, Task};
 
-use super::Status;
-use super::run::RunFlags;
+use super::blob::Keep;
+use super::output::{self, OutputFlag};
+use super::run::{self, RunFlags};
 use super::wasm::TaskFlags;
+use super::{Global, Status, connect, progress};
 
 /// `shoal docker`.
 #[derive(Debug, Args)]
@@ -16,14 +23,16 @@ pub(super) struct Docker {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a container (this build has no docker executor yet)
+    /// Run a container and wait for its result
     Run(Box<Run>),
+    /// Make an image a blob, so that workers get it from the mesh
+    PushImage(Push),
 }
 
 /// Flags of `shoal docker run`.
 #[derive(Debug, Args)]
 struct Run {
-    /// The image
+    /// An image that the node's engine has, or blob://HASH of one that was pushed
     #[arg(value_name = "IMAGE")]
     image: String,
     /// The command and its arguments
@@ -41,12 +50,66 @@ struct Run {
     run: RunFlags,
 }
 
+/// Flags of `shoal docker push-image`.
+#[derive(Debug, Args)]
+struct Push {
+    /// An image of this machine's engine
+    #[arg(value_name = "NAME")]
+    image: String,
+    /// The engine [default: DOCKER_HOST, else the usual socket]
+    #[arg(long, value_name = "URL", env = "DOCKER_HOST", hide_env = true)]
+    docker_host: Option<String>,
+    #[command(flatten)]
+    keep: Keep,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+/// An image in the mesh.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pushed {
+    image: String,
+    hash: BlobHash,
+    bytes: u64,
+}
+
 impl Docker {
-    pub(super) fn run(self) -> Result<Status> {
-        let Command::Run(run) = self.command;
-        bail!(
-            "cannot run the image {}: this build has no docker executor yet; `shoal wasm run` runs WebAssembly modules",
-            run.image
-        )
+    pub(super) async fn run(self, global: &Global) -> Result<Status> {
+        match self.command {
+            Command::Run(command) => run::run_asked(global, command.job()?, &command.run).await,
+            Command::PushImage(command) => command.run(global).await,
+        }
+    }
+}
+
+impl Run {
+    fn job(&self) -> Result<Job> {
+        let mut task = Task::new(Engine::Docker(Program {
+            image: self.image.clone(),
+            entrypoint: self.entrypoint.clone(),
+            parameters: self.command.clone(),
+            environment_variables: Vec::new(),
+            working_directory: self.workdir.clone(),
+        }));
+        task.input_sources = self.task.inputs()?;
+        self.task.job(task)
+    }
+}
+
+impl Push {
+    async fn run(self, global: &Global) -> Result<Status> {
+        let client = connect::running(global).await?;
+        let host = self.docker_host.as_deref().filter(|host| !host.is_empty()).unwrap_or(DEFAULT_HOST);
+        let archive = docker::save(host, &self.image).await?;
+        let blob = {
+            let _waiting = progress::waiting("saving");
+            let blob = client.upload(Body::wrap_stream(archive)).await;
+            blob.with_context(|| format!("cannot push image {}", self.image))?
+        };
+        self.keep.pin(&client, blob.hash, blob.kind).await?;
+        let pushed = Pushed { image: format!("blob://{}", blob.hash), hash: blob.hash, bytes: blob.bytes };
+        output::show(self.output.format(global.format), &pushed, |pushed| pushed.image.clone())?;
+        Ok(Status::Done)
     }
 }

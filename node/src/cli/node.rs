@@ -44,7 +44,7 @@ pub(super) struct NodeFlags {
     /// TCP address of the HTTP API
     #[arg(long, value_name = "IP:PORT")]
     api_listen: Option<SocketAddr>,
-    /// Executors that run jobs of others; `none` for a node that only submits
+    /// Executors that run jobs of others: `wasm`, `docker`; `none` for a node that only submits [default: wasm]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     executors: Vec<String>,
     /// Sources that jobs of others may have this node read [possible: url, s3, ipfs, local; default: none]
@@ -74,6 +74,12 @@ pub(super) struct NodeFlags {
     /// Who operates the node: results of one operator's nodes are not independent
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
+    /// Docker engine, unix:///PATH or tcp://HOST:PORT [default: DOCKER_HOST, else the usual socket]
+    #[arg(long, value_name = "URL")]
+    docker_host: Option<String>,
+    /// Let containers run as the user that their image names, root among them
+    #[arg(long)]
+    docker_allow_root: bool,
     /// Kubo node that gives content of IPFS and takes what is published there, for example http://127.0.0.1:5001
     #[arg(long, value_name = "URL")]
     ipfs_api: Option<String>,
@@ -146,6 +152,8 @@ impl From<NodeFlags> for Settings {
             job_history: flags.job_history,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
             operator: flags.operator,
+            docker_host: flags.docker_host,
+            docker_allow_root: flags.docker_allow_root.then_some(true),
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
             allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),

@@ -1,5 +1,6 @@
 //! Submits a job, waits for its end, and hands over what came of it: what `job run` and `wasm run` share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,14 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use futures_util::{StreamExt, pin_mut};
 use shoal_protocol::id::JobId;
-use shoal_protocol::job::spec::{Job, Verification, VerificationKind};
+use shoal_protocol::job::spec::{Engine, Job, Verification, VerificationKind};
 use shoal_protocol::record::JobState;
 
 use super::connect::{self, JoinFlags, Session};
 use super::output::{self, Format};
 use super::progress::{self, Progress};
 use super::signal::Stop;
-use super::spec::Described;
+use super::spec::{self, Described};
 use super::{Global, Status, download, upload};
 use crate::client::{Client, LogQuery};
 use crate::views::{JobView, SubmitReply};
@@ -65,6 +66,17 @@ struct Run<'a> {
     submitted: OnceLock<JobId>,
 }
 
+/// Runs a job that was described on the command line.
+pub(super) async fn run_asked(global: &Global, mut job: Job, flags: &RunFlags) -> Result<Status> {
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    // On the command line a person has asked for the variable by name.
+    spec::copy_host_variables(&mut job, &environment)?;
+    spec::check(&job).context("this job cannot run")?;
+    run(global, global.format, Described { job, base: PathBuf::new() }, flags).await
+}
+
 /// Runs a job: here if it must be, in the mesh if it can be.
 pub(super) async fn run(global: &Global, format: Format, described: Described, flags: &RunFlags) -> Result<Status> {
     let Described { job, base } = described;
@@ -78,7 +90,7 @@ pub(super) async fn run(global: &Global, format: Format, described: Described, f
     // From here on an interrupt must not leave a node's temporary files behind.
     let mut stop = Stop::new()?;
     let session = tokio::select! {
-        session = Box::pin(connect::session(global, &flags.join)) => session?,
+        session = Box::pin(connect::session(global, &flags.join, executor(&job.task.engine))) => session?,
         () = stop.requested() => return Ok(Status::Other(INTERRUPTED)),
     };
     let asked_for_one = job.verification.executions == 1;
@@ -90,6 +102,14 @@ pub(super) async fn run(global: &Global, format: Format, described: Described, f
     };
     session.close().await;
     ended
+}
+
+/// What a node of our own must have to run the job.
+fn executor(engine: &Engine) -> &'static str {
+    match engine {
+        Engine::Docker(_) => "docker",
+        Engine::Wasm(_) | Engine::Noop => "wasm",
+    }
 }
 
 async fn patience(flags: &RunFlags) {
@@ -338,7 +358,7 @@ pub(super) async fn copy_log(client: &Client, id: JobId, stream: &str, query: &L
 
 #[cfg(test)]
 mod tests {
-    use shoal_protocol::job::spec::{Engine, Task};
+    use shoal_protocol::job::spec::Task;
 
     use super::*;
 

@@ -2,8 +2,7 @@
 
 mod inspect;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -15,7 +14,6 @@ use shoal_protocol::job::{input, selector};
 use shoal_protocol::message::SourceKind;
 
 use super::run::{self, RunFlags};
-use super::spec::{self, Described};
 use super::{Global, Status};
 
 /// Where a module is in the program's tree unless told otherwise, as in Bacalhau.
@@ -158,14 +156,7 @@ impl Wasm {
             Command::Run(command) => command,
             Command::Inspect(command) => return command.run(global).await,
         };
-        let mut job = command.job()?;
-        let environment: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        // On the command line a person has asked for the variable by name.
-        spec::copy_host_variables(&mut job, &environment)?;
-        spec::check(&job).context("this job cannot run")?;
-        run::run(global, global.format, Described { job, base: PathBuf::new() }, &command.run).await
+        run::run_asked(global, command.job()?, &command.run).await
     }
 }
 
@@ -231,7 +222,7 @@ fn check_module(path: &Path) -> Result<()> {
 }
 
 impl TaskFlags {
-    fn inputs(&self) -> Result<Vec<InputSource>> {
+    pub(super) fn inputs(&self) -> Result<Vec<InputSource>> {
         let read = |text: &String| {
             let mut read = input::input(text).with_context(|| format!("--input {text}"))?;
             // What goes by its hash is the same for everybody.
@@ -244,7 +235,7 @@ impl TaskFlags {
     }
 
     /// The job around a task.
-    fn job(&self, mut task: Task) -> Result<Job> {
+    pub(super) fn job(&self, mut task: Task) -> Result<Job> {
         self.fill(&mut task)?;
         let mut job = Job::new(task);
         job.name.clone_from(&self.name);

@@ -1,0 +1,90 @@
+//! The docker engine beside the node: whether it is there, now and later.
+//!
+//! It may be stopped, started and replaced at any time. The machine is told, so that the node bids for containers only
+//! while it could run them; a person is told once each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_executors::DockerExecutor;
+use shoal_executors::docker::Facts;
+use shoal_protocol::message::ExecutorKind;
+use tokio::sync::{mpsc, watch};
+
+use crate::driver::Event;
+
+/// Pause between two looks at an engine that is there.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// First pause before an engine is looked for again that is not there; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a look may take: an engine that does not answer in time does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was seen of the engine last: what it is, or why it cannot be used.
+pub(crate) type Seen = Result<Facts, String>;
+
+/// The executor of containers, and how it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Containers {
+    pub(crate) executor: Arc<DockerExecutor>,
+    seen: watch::Sender<Seen>,
+}
+
+impl Containers {
+    /// Looks for the engine once.
+    pub(crate) async fn find(executor: DockerExecutor) -> Self {
+        let executor = Arc::new(executor);
+        let first = look(&executor).await;
+        tell(&first);
+        Self { executor, seen: watch::Sender::new(first) }
+    }
+
+    /// The platform that it runs, while it can.
+    pub(crate) fn platform(&self) -> Option<String> {
+        Some(self.seen.borrow().as_ref().ok()?.platform.clone())
+    }
+
+    /// How the engine is, for people.
+    pub(crate) fn in_words(&self) -> String {
+        match &*self.seen.borrow() {
+            Ok(facts) => format!("version {}, {}", facts.version, facts.platform),
+            Err(why) => format!("away: {why}"),
+        }
+    }
+
+    /// Keeps looking, and says what changes.
+    pub(crate) async fn watch(self, inbox: mpsc::Sender<Event>) {
+        let mut absent = FIRST_PAUSE;
+        loop {
+            let is_there = self.seen.borrow().is_ok();
+            tokio::time::sleep(if is_there { LOOK_EVERY } else { absent }).await;
+            let seen = look(&self.executor).await;
+            absent = if seen.is_ok() { FIRST_PAUSE } else { (absent * 2).min(LONGEST_PAUSE) };
+            let before = self.seen.send_replace(seen.clone());
+            if before.is_ok() == seen.is_ok() && before.ok() == seen.as_ref().ok().cloned() {
+                continue;
+            }
+            tell(&seen);
+            let profile = seen.ok().map(|facts| facts.platform);
+            if inbox.send(Event::Offer(ExecutorKind::Docker, profile)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn look(executor: &DockerExecutor) -> Seen {
+    match tokio::time::timeout(PATIENCE, executor.look()).await {
+        Ok(seen) => seen.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the engine did not answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+fn tell(seen: &Seen) {
+    match seen {
+        Ok(facts) => tracing::info!(version = facts.version, platform = facts.platform, "docker is there"),
+        Err(why) => tracing::warn!(why, "no containers are run until docker is there"),
+    }
+}
