@@ -139,6 +139,20 @@ fn a_result_that_nobody_has_any_more_is_missed_in_plain_words() {
 }
 
 #[test]
+fn a_result_of_several_partitions_that_is_not_kept_any_more_is_still_described_and_fetched() {
+    let mesh = Mesh::start(4);
+    let requester = &mesh.nodes[0];
+    let module = prints(mesh.dir.path(), "parts");
+    let job = requester.json(&["wasm", "run", &module, "--count", "2", "-p", "blob,opt=retention=1s"]);
+    collect(requester, result(&job));
+    let described = requester.describe(id(&job));
+    assert_eq!(described["Result"]["KeptUntil"], job["Result"]["KeptUntil"], "{described:#}");
+    assert_eq!(described["Result"]["Hash"], Value::Null, "its parts are not here");
+    let stdout = requester.run(&["job", "cat", &format!("{}/1/stdout", id(&job))]);
+    assert_eq!(stdout.stdout, b"parts\n", "{}", text(&stdout));
+}
+
+#[test]
 fn a_worker_that_keeps_nothing_for_others_lets_go() {
     let mesh = Mesh::start_with(4, |_| vec![("SHOAL_WORKER_RETENTION", "0")]);
     let job = run(&mesh, "forgotten", "7d");

@@ -212,3 +212,24 @@ pub(crate) async fn hashes(blobs: &Blobs, content: Content) -> Vec<BlobHash> {
     }
     hashes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(number: usize) -> BlobHash {
+        BlobHash::of(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_announced_last_and_goes_first() {
+        let mut state = State { for_others: [blob(0), blob(2)].into(), ..State::default() };
+        (0..4).for_each(|number| state.wait(blob(number)));
+        let announced: Vec<BlobHash> = std::iter::from_fn(|| state.waiting.pop_back()).collect();
+        assert_eq!(announced, [3, 1, 0, 2].map(blob), "else the newest comes first");
+
+        state.announced = (4..MAX_ANNOUNCED + 3).map(blob).chain(announced).collect();
+        let gone: Vec<BlobHash> = std::iter::from_fn(|| state.surplus()).collect();
+        assert_eq!(gone, [0, 2, 4].map(blob), "then the oldest");
+    }
+}
