@@ -14,6 +14,7 @@ use shoal_protocol::id::{BlobHash, ExecutionId};
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_store::blobs::Blobs;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use crate::network::Network;
 use crate::offers::{MAX_FILES_BY_HASH, Offer, Offers};
@@ -28,6 +29,8 @@ const MAX_ANNOUNCED: usize = 1_000;
 const MAX_WAITING: usize = 1_000;
 /// Pause between two announcements. Each costs messages to eight peers.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
+/// The pause after one that is kept for others alone: where small jobs are many, a favour must not be most of the work.
+const FAVOUR_EVERY: Duration = Duration::from_millis(250);
 
 /// Offers what is pinned, and announces it. A clone is the same.
 #[derive(Clone)]
@@ -71,7 +74,8 @@ impl Announcer {
     }
 
     async fn offer(&self, content: Content, for_others: bool) {
-        if self.lock().offered.contains_key(&content.hash) || !self.is_here(content).await {
+        // What a node made is here as long as that pin is.
+        if self.lock().offered.contains_key(&content.hash) || !(for_others || self.is_here(content).await) {
             return;
         }
         let offer = self.0.offers.offer(hashes(&self.0.blobs, content).await);
@@ -104,15 +108,25 @@ impl Announcer {
     /// Looks after all pins, for ever.
     pub(crate) async fn run(self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // However much waits to be announced.
+                biased;
                 _ = look.tick() => self.look().await,
-                () = self.0.changed.notified() => {}
+                () = self.has_next() => {}
             }
-            while let Some(hash) = self.next() {
+            if let Some((hash, pause)) = self.next() {
                 self.0.network.provide(hash).await;
-                tokio::time::sleep(ANNOUNCE_EVERY).await;
+                tokio::time::sleep(pause).await;
             }
+        }
+    }
+
+    /// Waits until there is something to announce.
+    async fn has_next(&self) {
+        while self.lock().waiting.is_empty() {
+            self.0.changed.notified().await;
         }
     }
 
@@ -137,17 +151,18 @@ impl Announcer {
         }
     }
 
-    /// The next blob to announce: the newest one.
-    fn next(&self) -> Option<BlobHash> {
+    /// The next blob to announce, the newest one, and the pause that is due after it.
+    fn next(&self) -> Option<(BlobHash, Duration)> {
         let mut state = self.lock();
         let hash = state.waiting.pop_back()?;
         state.announced.push_back(hash);
+        let pause = if state.for_others.contains(&hash) { FAVOUR_EVERY } else { ANNOUNCE_EVERY };
         if let Some(oldest) = state.surplus() {
             drop(state);
             let network = self.0.network.clone();
             tokio::spawn(async move { network.unprovide(oldest).await });
         }
-        Some(hash)
+        Some((hash, pause))
     }
 
     /// Withdraws all but what is pinned and what is lent, and returns what was announced of that.

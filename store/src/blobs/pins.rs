@@ -126,10 +126,8 @@ impl Blobs {
         let _turn = self.pinning.lock().await;
         let tags = self.store.tags();
         tags.set(tag(name, until), hash_and_format(content)).await.map_err(failed)?;
-        if until.is_some() {
-            tags.delete(name).await.map_err(failed)?;
-        }
-        for older in self.tags(&with_end(name)).await?.into_iter().filter(|pin| pin.until != until) {
+        let is_older = |pin: &Pin| pin.name == name && pin.until != until;
+        for older in self.tags(name).await?.into_iter().filter(is_older) {
             tags.delete(tag(name, older.until)).await.map_err(failed)?;
         }
         Ok(())
