@@ -172,7 +172,7 @@ const HELLO: &str = r#"(module
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
 #[test]
-fn a_full_disk_fails_the_work_and_not_the_node() {
+fn a_full_disk_takes_no_work_and_does_not_stop_the_node() {
     let dir = tempfile::tempdir().unwrap();
     let small = dir.path().join("small");
     let Some(disk) = Disk::mount(&small, "192m") else { return skipped("a disk of its own needs the right to mount") };
@@ -194,18 +194,19 @@ fn a_full_disk_fails_the_work_and_not_the_node() {
         &["the disk of the data directory is full", "20.0 MiB", "free"],
     );
 
-    // Full: the execution fails as the machine's failure, which is no vote, and the node goes on.
+    // Full: the node takes no work that has no room, and says why.
     disk.fill(0);
     let other = module(dir.path(), "other.wasm", &HELLO.replace("hello", "adieu"));
     let job =
         requester.submit(&["wasm", "run", &other, "--executions", "1", "--disk", "10MB", "--queue-timeout", "600"]);
-    let failed = requester.execution_in(&job, "Failed");
-    let failure = failed.to_string();
-    assert!(failure.contains("the disk of the data directory is full"), "{failure}");
+    until("the worker refuses", || {
+        let history = requester.json(&["job", "history", &job]).to_string();
+        history.contains("disk: needs 9.5 MiB, 0 B free").then_some(())
+    });
 
     // There is room again, and nothing is broken.
     disk.empty();
-    let last = requester.json(&["wasm", "run", &other, "--executions", "1", "--disk", "10MB"]);
+    let last = requester.finished(&job);
     assert_eq!(last["State"], "Completed", "{last:#}");
     let added = worker.json(&["blob", "add", large.to_str().unwrap()]);
     let worker = worker.restart();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shoal_protocol::id::{MeshId, PeerId};
-use shoal_protocol::machine::{self, Input, Opinion};
+use shoal_protocol::machine::{self, Input, Means, Opinion};
 use shoal_protocol::message::{Announce, Message};
 use shoal_protocol::wire::{self, OpenError, Sealed};
 use shoal_store::blobs::{Blobs, Status};
@@ -73,14 +73,17 @@ impl Ingress {
         Validity::Accept
     }
 
-    /// Finds out what this node lacks of a job's inputs, then passes the announcement on.
+    /// Finds out what this node has for a job, then passes the announcement on.
     fn price(&self, sealed: Sealed) {
         let Ok(slot) = Arc::clone(&self.pricing).try_acquire_owned() else { return };
         let (blobs, inbox) = (self.blobs.clone(), self.inbox.clone());
         tokio::spawn(async move {
             let Message::Announce(announce) = sealed.message() else { return };
-            let missing = missing_bytes(&blobs, announce).await;
-            let _ = inbox.send(Event::Input(Input::Announced(sealed, missing))).await;
+            let means = Means {
+                missing_bytes: missing_bytes(&blobs, announce).await,
+                disk_bytes: blobs.room_for(announce.needs.resources.disk_bytes).await.unwrap_or(0),
+            };
+            let _ = inbox.send(Event::Input(Input::Announced(sealed, means))).await;
             drop(slot);
         });
     }

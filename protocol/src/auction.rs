@@ -213,6 +213,7 @@ impl fmt::Display for Reason {
             Reason::TooLarge(Resource::Gpu, want, have) => write!(f, "GPU {want} > {have}"),
             Reason::TooLarge(Resource::Memory, want, have) => write!(f, "memory {} > {}", bytes(*want), bytes(*have)),
             Reason::TooLarge(Resource::Disk, want, have) => write!(f, "disk {} > {}", bytes(*want), bytes(*have)),
+            Reason::DiskFull(want, free) => write!(f, "disk: needs {}, {} free", bytes(*want), bytes(*free)),
             Reason::Busy => f.write_str("busy"),
             Reason::Constraint(key) => write!(f, "label {key:?} does not satisfy the constraint"),
             Reason::Policy(words) => write!(f, "its operator refuses: {words:?}"),

@@ -37,8 +37,8 @@ pub enum Input {
     Stop(JobId),
     /// A peer said something, directly or by gossip.
     Heard(Sealed),
-    /// A peer announced a job; this node lacks so many bytes of its inputs.
-    Announced(Sealed, u64),
+    /// A peer announced a job, for which this node has this.
+    Announced(Sealed, Means),
     /// What [`Output::Fetch`] came to.
     Fetched(ExecutionId, Result<(), Failure>),
     /// What [`Output::Execute`] came to.
@@ -55,6 +55,15 @@ pub enum Input {
     Reran(ExecutionId, Result<Box<Rerun>, Failure>),
     /// The deadline has come.
     Tick,
+}
+
+/// What a node has for an announced job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Means {
+    /// Bytes of its inputs that are not here.
+    pub missing_bytes: u64,
+    /// Bytes that its executions could have on the disk now: at least what one needs, or all that there is.
+    pub disk_bytes: u64,
 }
 
 /// What a node is to do, in order.
@@ -304,7 +313,7 @@ impl Machine {
             Input::Submit(submission) => self.submit(now, *submission),
             Input::Stop(job) => self.with_job(now, job, Requester::stop),
             Input::Heard(sealed) => self.heard(now, sealed),
-            Input::Announced(sealed, missing_bytes) => self.announced(now, &sealed, missing_bytes),
+            Input::Announced(sealed, means) => self.announced(now, &sealed, means),
             Input::Fetched(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.fetched(ctx, execution, result));
             }
@@ -379,10 +388,10 @@ impl Machine {
         self.with_job(now, job, Requester::begin);
     }
 
-    fn announced(&mut self, now: Time, sealed: &Sealed, missing_bytes: u64) {
+    fn announced(&mut self, now: Time, sealed: &Sealed, means: Means) {
         let (from, Message::Announce(announce)) = (sealed.from(), sealed.message()) else { return };
         if from != self.me {
-            self.with_worker(now, |worker, ctx| worker.announced(ctx, from, announce, missing_bytes));
+            self.with_worker(now, |worker, ctx| worker.announced(ctx, from, announce, means));
         }
     }
 

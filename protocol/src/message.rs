@@ -219,6 +219,8 @@ pub enum Reason {
     Policy(String),
     /// It does not read sources of this kind for others.
     NoSource(SourceKind),
+    /// It offers enough disk, and others have filled it: wanted, free, in bytes.
+    DiskFull(u64, u64),
 }
 
 /// One kind of resource.
@@ -539,7 +541,11 @@ impl Reason {
     fn check(&self) -> Result<(), OutOfBounds> {
         match self {
             Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) => text("reason", words),
-            Reason::NoExecutor(_) | Reason::TooLarge(..) | Reason::Busy | Reason::NoSource(_) => Ok(()),
+            Reason::NoExecutor(_)
+            | Reason::TooLarge(..)
+            | Reason::Busy
+            | Reason::NoSource(_)
+            | Reason::DiskFull(..) => Ok(()),
         }
     }
 }

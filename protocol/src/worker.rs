@@ -18,7 +18,7 @@ use rerun::Again;
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
-use crate::machine::{Context, Output};
+use crate::machine::{Context, Means, Output};
 use crate::message::{Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
 use crate::suppression;
@@ -122,8 +122,8 @@ impl Worker {
 
     // --- bids
 
-    /// A job was announced, of whose inputs this node lacks `missing_bytes`.
-    pub(crate) fn announced(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, missing_bytes: u64) {
+    /// A job was announced, for which this node has `means`.
+    pub(crate) fn announced(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, means: Means) {
         if self.offers.get(&announce.job).is_some_and(|offer| !offer.is_superseded_by(from, announce)) {
             return;
         }
@@ -132,9 +132,9 @@ impl Worker {
             return;
         }
         self.lapse(announce.job);
-        let answer = auction::could_run(&self.offering, &announce.needs).and_then(|()| self.room_for(announce));
+        let answer = auction::could_run(&self.offering, &announce.needs).and_then(|()| self.room_for(announce, means));
         match answer {
-            Ok(()) => self.consider(ctx, from, announce, missing_bytes),
+            Ok(()) => self.consider(ctx, from, announce, means),
             Err(reason) => refuse(ctx, from, announce, reason),
         }
     }
@@ -150,8 +150,13 @@ impl Worker {
         }
     }
 
-    fn room_for(&self, announce: &Announce) -> Result<(), Reason> {
-        if self.has_room(&announce.needs.resources) { Ok(()) } else { Err(Reason::Busy) }
+    fn room_for(&self, announce: &Announce, means: Means) -> Result<(), Reason> {
+        let needs = &announce.needs.resources;
+        match () {
+            () if !self.has_room(needs) => Err(Reason::Busy),
+            () if needs.disk_bytes > means.disk_bytes => Err(Reason::DiskFull(needs.disk_bytes, means.disk_bytes)),
+            () => Ok(()),
+        }
     }
 
     /// Whether one more execution could start now.
@@ -160,11 +165,11 @@ impl Worker {
         self.running < MAX_RUNNING && auction::slots(resources, &free) > 0
     }
 
-    fn consider(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, missing_bytes: u64) {
+    fn consider(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, means: Means) {
         self.make_room();
         let job = announce.job;
-        let cost = auction::cost(missing_bytes, &self.used, &self.offering.capacity);
-        let mut offer = Offer::new(ctx, from, announce, cost);
+        let cost = auction::cost(means.missing_bytes, &self.used, &self.offering.capacity);
+        let mut offer = Offer::new(ctx, from, announce, cost, means.disk_bytes);
         self.offers.get(&job).into_iter().for_each(|earlier| offer.follows(earlier));
         self.recent_bids.forget_old(ctx.now);
         self.recent_bids.of(job).for_each(|(from, bid)| offer.overheard(from, bid));

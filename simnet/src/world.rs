@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use shoal_protocol::id::{ExecutionId, JobId, PeerId};
-use shoal_protocol::machine::{self, Input, Opinion};
+use shoal_protocol::machine::{self, Input, Means, Opinion};
 use shoal_protocol::message::{Award, Message};
 use shoal_protocol::record::Submission;
 use shoal_protocol::time::Time;
@@ -279,7 +279,7 @@ impl World {
         self.step(
             node,
             match missing {
-                Some(bytes) => Input::Announced(sealed, bytes),
+                Some(missing_bytes) => Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX }),
                 None => Input::Heard(sealed),
             },
         );

@@ -115,6 +115,8 @@ pub struct Blobs {
     pinning: Arc<Mutex<()>>,
     /// Whose turn it is to make room.
     making_room: Arc<Mutex<()>>,
+    /// The last look at what is kept, for who asks often.
+    looked: Arc<Mutex<Option<keep::Looked>>>,
     /// Held by each import, so that its temporary files are left alone.
     importing: Arc<RwLock<()>>,
     closed: CancellationToken,
@@ -212,6 +214,7 @@ impl Blobs {
             dir: dir.into(),
             pinning: Arc::default(),
             making_room: Arc::default(),
+            looked: Arc::default(),
             importing: Arc::default(),
             closed: CancellationToken::new(),
         };

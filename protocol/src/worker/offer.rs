@@ -16,6 +16,8 @@ pub(super) struct Offer {
     pub(super) round: u32,
     pub(super) resources: Resources,
     pub(super) cost: u16,
+    /// What its executions could have on the disk when it was announced.
+    disk_bytes: u64,
     wanted: u16,
     partitions: u32,
     window_ms: Millis,
@@ -39,7 +41,13 @@ enum Phase {
 }
 
 impl Offer {
-    pub(super) fn new(ctx: &mut Context<'_>, requester: PeerId, announce: &Announce, cost: u16) -> Self {
+    pub(super) fn new(
+        ctx: &mut Context<'_>,
+        requester: PeerId,
+        announce: &Announce,
+        cost: u16,
+        disk_bytes: u64,
+    ) -> Self {
         let window_ms = Millis::from(announce.window_ms);
         let share = f64::from(cost) / f64::from(auction::MAX_COST);
         let delay = suppression::bid_delay(window_ms, announce.mesh_size, share, ctx.chance());
@@ -48,6 +56,7 @@ impl Offer {
             round: announce.round,
             resources: announce.needs.resources,
             cost,
+            disk_bytes,
             wanted: announce.wanted,
             partitions: announce.partitions,
             window_ms,
@@ -104,7 +113,8 @@ impl Offer {
         // The requester waits for bids two delays beyond the window, and both ways take one.
         let hold_ms = BID_HOLD_MS + 4 * gossip_ms;
         let partitions = u16::try_from(self.partitions).unwrap_or(u16::MAX);
-        let slots = auction::slots(&self.resources, free).min(partitions).min(self.wanted);
+        let free = Resources { disk_bytes: free.disk_bytes.min(self.disk_bytes), ..*free };
+        let slots = auction::slots(&self.resources, &free).min(partitions).min(self.wanted);
         self.phase = Phase::Silent;
         (slots > 0).then(|| {
             self.phase = Phase::Bid { slots, until: now + self.window_ms + hold_ms };

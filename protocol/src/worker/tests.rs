@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_OFFERS, MAX_TRACES, RECENT_BIDS_MS};
-use crate::machine::{Finished, Input, Machine, Output};
+use crate::machine::{Finished, Input, Machine, Means, Output};
 use crate::message::{
-    Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Resources, RevealPlease, Settle,
-    TraceAnswer, TracePlease,
+    Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Reason, Resources, RevealPlease,
+    Settle, TraceAnswer, TracePlease,
 };
 use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
@@ -64,7 +64,11 @@ fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
 }
 
 fn announced(announce: Announce) -> Input {
-    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), 0)
+    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX }, announce)
+}
+
+fn announced_to(means: Means, announce: Announce) -> Input {
+    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), means)
 }
 
 fn announcement() -> Announce {
@@ -188,6 +192,26 @@ fn an_executor_that_is_gone_is_not_bid_for_and_what_was_bid_is_declined() {
     assert_eq!(outputs(&mut worker, 120, announced(refusing)), "refuse");
     worker.offer(ExecutorKind::Wasm, Some("wasm-1".into()));
     assert_eq!(outputs(&mut worker, 130, award()), "save learn fetch-blobs");
+}
+
+#[test]
+fn a_worker_whose_disk_others_have_filled_says_so_instead_of_bidding() {
+    let announce = |wanted| Announce { partitions: 2, wanted, refusals: 10, ..announcement() };
+    let needs = RESOURCES.disk_bytes;
+    let with = |disk_bytes| Means { missing_bytes: 0, disk_bytes };
+    let mut full = worker();
+    full.handle(Time(0), announced_to(with(needs - 1), announce(2)));
+    let Some(Output::Send(REQUESTER, Message::Refuse(refuse))) = full.poll() else { panic!("it refuses") };
+    assert_eq!(refuse.reason, Reason::DiskFull(needs, needs - 1));
+    assert_eq!(outputs(&mut full, 100, Input::Tick), "");
+
+    for (disk_bytes, slots) in [(needs, 1), (2 * needs, 2), (u64::MAX, 2)] {
+        let mut worker = worker();
+        worker.handle(Time(0), announced_to(with(disk_bytes), announce(2)));
+        worker.handle(Time(100), Input::Tick);
+        let Some(Output::Gossip(Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
+        assert_eq!(bid.slots, slots, "{disk_bytes}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_protocol::time::Time;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::FolderError;
@@ -54,6 +55,14 @@ pub struct Usage {
     pub promised: u64,
     /// What is free on the disk.
     pub free: u64,
+}
+
+/// What the last look found that was made for those who ask often.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    at: Instant,
+    used: u64,
+    evictable: u64,
 }
 
 /// What the store holds and what keeps it.
@@ -103,6 +112,25 @@ impl Blobs {
             reservation.join(more);
         }
         Ok(())
+    }
+
+    /// What executions could be promised now, in bytes: at least `wanted`, or all that there is. Cheap while there is
+    /// plenty, and else not more often than once in a while.
+    pub async fn room_for(&self, wanted: u64) -> Result<u64, StoreFailed> {
+        if let Some(spare) = self.room.spare_now().filter(|spare| *spare >= wanted) {
+            return Ok(spare);
+        }
+        let mut looked = self.looked.lock().await;
+        let (used, evictable) = match *looked {
+            Some(Looked { at, used, evictable }) if at.elapsed() < LOOK_EVERY => (used, evictable),
+            _ => {
+                let survey = self.survey().await?;
+                let (used, evictable) = (survey.total(), survey.evictable());
+                *looked = Some(Looked { at: Instant::now(), used, evictable });
+                (used, evictable)
+            }
+        };
+        Ok(self.room.spare(used, evictable))
     }
 
     /// The disk was full when `bytes` were written.
@@ -240,9 +268,16 @@ impl Blobs {
         self.uses.tidy(here).map_err(failed)
     }
 
-    /// Makes way for others on a disk that is nearly full, and gives the reserve up when it is full all the same.
+    /// Gives the reserve up on a disk that others have filled, and makes way for them before that.
     async fn look_at_disk(&self) -> Result<(), StoreFailed> {
         let Some(Disk { free, floor, reserve: size }) = self.room.disk() else { return Ok(()) };
+        // First: to remove blobs is to write into their database, which ends if it cannot.
+        if let Some(reserve) = &self.reserve
+            && free < size
+            && reserve.give_up()
+        {
+            tracing::warn!(free, "the disk is full: its reserve was given up");
+        }
         if free < floor {
             let _turn = self.making_room.lock().await;
             let survey = self.survey().await?;
@@ -250,13 +285,10 @@ impl Blobs {
                 self.evict(&survey, floor - free).await?;
             }
         }
-        let Some(reserve) = &self.reserve else { return Ok(()) };
-        if free < size && reserve.give_up() {
-            tracing::warn!(free, "the disk is full: its reserve was given up");
-        } else if free > floor + 2 * size {
-            reserve.keep(size).map_err(failed)?;
+        match &self.reserve {
+            Some(reserve) if free > floor + 2 * size => reserve.keep(size).map_err(failed),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Looks at all blobs, and ends pins whose time has come.

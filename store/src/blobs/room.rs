@@ -128,6 +128,20 @@ impl Room {
         Some(Reservation { room: self.clone(), bytes, becomes })
     }
 
+    /// What could be promised now, if blobs use `used` and `evictable` of that could go.
+    pub(super) fn spare(&self, used: u64, evictable: u64) -> u64 {
+        let kept = used.saturating_sub(evictable).saturating_add(self.promised());
+        let on_disk =
+            self.disk().map_or(u64::MAX, |disk| disk.free.saturating_add(evictable).saturating_sub(disk.floor));
+        self.0.quota.saturating_sub(kept).min(on_disk)
+    }
+
+    /// The same as the ledger has it, without anything that could go; unknown before the first look.
+    pub(super) fn spare_now(&self) -> Option<u64> {
+        let used = self.lock().used?;
+        Some(self.spare(used, 0))
+    }
+
     /// How much has to go before `bytes` fit, if blobs use `used`: for the quota's sake or for the disk's.
     pub(super) fn missing(&self, bytes: u64, used: u64) -> u64 {
         let wanted = used.saturating_add(self.promised()).saturating_add(bytes);

@@ -155,6 +155,19 @@ async fn files_of_a_folder_are_as_new_as_the_folder() {
 }
 
 #[tokio::test]
+async fn executions_can_have_what_is_neither_kept_nor_promised() {
+    let home = bounded().await;
+    let [pinned, _cache] = [cached(&home, 1).await, cached(&home, 2).await];
+    home.blobs.pin("user/x", pinned).await.unwrap();
+    let large = LARGE as u64;
+    assert!((2 * large..QUOTA).contains(&home.blobs.room_for(2 * large).await.unwrap()), "the cache makes way");
+    let promised = home.blobs.reserve(large).await.unwrap();
+    let left = home.blobs.room_for(2 * large).await.unwrap();
+    assert!((large - 20_000..2 * large).contains(&left), "{left}");
+    drop(promised);
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_what_would_go_and_removes_nothing() {
     let home = bounded().await;
     let (unwanted, pinned) = (cached(&home, 1).await, cached(&home, 2).await);
