@@ -298,6 +298,8 @@ fn public_buckets_need_no_credentials_on_whatever_machine() {
     let input = format!("src={},dst=/in", service.option("poem"));
     completed(&mesh, &["wasm", "run", &example("cat/cat.wasm"), "/in/poem", "-i", &input]);
     assert_eq!(stdout(&mesh), b"how doth the little");
+    let log = mesh.nodes[0].log();
+    assert!(!log.contains("aws_config"), "nobody missed them: {log}");
 }
 
 #[test]

@@ -195,8 +195,12 @@ impl Status {
     }
 }
 
+/// The AWS SDK warns when a cloud gives no credentials. Whether they are missed our own errors say, with what to do.
+const UNHEARD: &str = "aws_config=error";
+
 fn start_logging(usual: &str) {
-    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let usual = || EnvFilter::new(format!("{usual},{UNHEARD}"));
+    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| usual());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let _ = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init();
 }
