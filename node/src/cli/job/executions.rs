@@ -30,8 +30,10 @@ pub(super) fn table(executions: &[ExecutionView]) -> String {
         let outcome = execution.outcome.clone().or_else(|| execution.failure.clone()).unwrap_or_default();
         let result = execution.result_hash.map_or_else(|| "-".into(), |hash| hash.short());
         let ran = execution.run_millis.map_or_else(|| "-".into(), |millis| format!("{millis} ms"));
-        let fuel = execution.fuel_used.map_or_else(|| "-".into(), fuel);
-        let memory = execution.peak_memory_bytes.map_or_else(|| "-".into(), output::size);
+        // Nobody measures a container's.
+        let (fuel_used, peak) = (execution.fuel_used, execution.peak_memory_bytes);
+        let fuel = fuel_used.filter(|fuel| *fuel > 0).map_or_else(|| "-".into(), fuel);
+        let memory = peak.filter(|bytes| *bytes > 0).map_or_else(|| "-".into(), output::size);
         let partition = execution.partition_index.to_string();
         let state = format!("{:?}", execution.state);
         let (id, peer) = (execution.execution_id.short(), execution.peer_id.short());
