@@ -116,28 +116,21 @@ impl Images {
         if saved.id != image.id {
             return Err(declined(format!("the blob holds image {}, the job names {}", saved.id, image.id)));
         }
-        self.make_room(engine, 1).await?;
+        if saved.bytes > self.max_bytes {
+            return Err(declined(format!("it has {} bytes, and this worker keeps {}", saved.bytes, self.max_bytes)));
+        }
+        self.make_room(engine, saved.bytes).await?;
         let archive = renamed(saved, self.tag(hash), blobs.open(hash).await.map_err(missing)?);
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
         let told = engine.client.import_image_stream(options, archive, None).try_collect::<Vec<_>>().await;
         told.map(drop).map_err(|error| host(format!("cannot load image {}: {}", image.id.short(), plain(&error))))
     }
 
-    /// Removes images that were used the longest time ago, until `more` can come.
-    pub(super) async fn make_room(&self, engine: &Engine, more: usize) -> Result<(), RunError> {
+    /// Removes images that were used the longest time ago, until one more of `bytes` fits.
+    async fn make_room(&self, engine: &Engine, bytes: u64) -> Result<(), RunError> {
         let _nobody_starts = self.resting.write().await;
-        let filter = HashMap::from([("reference".to_owned(), vec![format!("{}:*", self.name)])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filter).build();
-        let loaded = engine.client.list_images(Some(options)).await.map_err(|error| host(plain(&error)))?;
-        let mut loaded: Vec<(String, u64)> = loaded
-            .into_iter()
-            .flat_map(|image| image.repo_tags.into_iter().map(move |tag| (tag, image.size.unsigned_abs())))
-            .filter(|(tag, _)| tag.starts_with(&self.name))
-            .collect();
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        loaded.sort_by_key(|(tag, _)| used.iter().position(|name| name == tag));
-        let mut bytes: u64 = loaded.iter().map(|(_, bytes)| bytes).sum();
-        let mut count = loaded.len() + more;
+        let loaded = self.loaded(engine).await?;
+        let (mut count, mut bytes) = (loaded.len() + 1, loaded.iter().fold(bytes, |sum, (_, bytes)| sum + bytes));
         for (tag, size) in loaded {
             if count <= MAX_LOADED && bytes <= self.max_bytes {
                 break;
@@ -149,6 +142,22 @@ impl Images {
             }
         }
         Ok(())
+    }
+
+    /// The images that this node has loaded, by name, with their sizes in bytes: first what was used the longest time
+    /// ago, and before that what an earlier process loaded.
+    async fn loaded(&self, engine: &Engine) -> Result<Vec<(String, u64)>, RunError> {
+        let filter = HashMap::from([("reference".to_owned(), vec![format!("{}:*", self.name)])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filter).build();
+        let loaded = engine.client.list_images(Some(options)).await.map_err(|error| host(plain(&error)))?;
+        let mut loaded: Vec<(String, u64)> = loaded
+            .into_iter()
+            .flat_map(|image| image.repo_tags.into_iter().map(move |tag| (tag, image.size.unsigned_abs())))
+            .filter(|(tag, _)| tag.starts_with(&self.name))
+            .collect();
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        loaded.sort_by_key(|(tag, _)| used.iter().position(|name| name == tag));
+        Ok(loaded)
     }
 
     fn tag(&self, hash: BlobHash) -> String {

@@ -21,6 +21,9 @@ const MAX_DESCRIPTION_BYTES: u64 = 4 << 20;
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Files and folders of the archive: a handful for each layer.
 const MAX_ENTRIES: usize = 4_096;
+/// Files, folders and links of all layers: each takes an inode of the engine's disk, however small it is. Images with
+/// all of a science toolkit have a third of it.
+const MAX_FILES: usize = 1_000_000;
 /// How compressed data begins: gzip, zstd, bzip2 and xz.
 const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
 
@@ -48,6 +51,8 @@ pub struct Saved {
     pub id: ImageId,
     /// `OS/ARCHITECTURE` that it runs on.
     pub platform: String,
+    /// All its files together, in bytes: what it takes on the engine's disk.
+    pub bytes: u64,
     manifest: Manifest,
 }
 
@@ -69,7 +74,9 @@ struct Config {
 /// Looks through a saved image, all of it.
 pub fn look_through(archive: impl Read) -> Result<Saved, SavedError> {
     let mut descriptions: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let (mut bytes, mut files) = (0_u64, 0);
     each_entry(archive, |name, mut entry| {
+        bytes = bytes.saturating_add(entry.size());
         if entry.header().entry_type() != EntryType::Regular {
             return Ok(());
         }
@@ -86,13 +93,13 @@ pub fn look_through(archive: impl Read) -> Result<Saved, SavedError> {
             }
             // Short files that say a version are there for older engines.
             _ if entry.size() < 512 => Ok(()),
-            _ => check_layer(&name, start.chain(entry)),
+            _ => check_layer(&name, start.chain(entry), &mut files),
         }
     })?;
-    saved(&descriptions)
+    saved(&descriptions, bytes)
 }
 
-fn saved(descriptions: &BTreeMap<String, Vec<u8>>) -> Result<Saved, SavedError> {
+fn saved(descriptions: &BTreeMap<String, Vec<u8>>, bytes: u64) -> Result<Saved, SavedError> {
     let manifest = descriptions.get(MANIFEST).ok_or(SavedError::NotSaved("it has no manifest.json"))?;
     let mut images: Vec<Manifest> =
         serde_json::from_slice(manifest).map_err(|_| SavedError::NotSaved("its manifest.json is malformed"))?;
@@ -104,7 +111,7 @@ fn saved(descriptions: &BTreeMap<String, Vec<u8>>) -> Result<Saved, SavedError> 
     let id = ImageId(Sha256::digest(config).into());
     let config: Config =
         serde_json::from_slice(config).map_err(|_| SavedError::NotSaved("its configuration is malformed"))?;
-    Ok(Saved { id, platform: format!("{}/{}", config.os, config.architecture), manifest })
+    Ok(Saved { id, platform: format!("{}/{}", config.os, config.architecture), bytes, manifest })
 }
 
 /// Writes the image again, under the name `tag` and no other.
@@ -148,12 +155,16 @@ fn each_entry<R: Read>(
     Ok(())
 }
 
-/// A layer is an archive itself. Every byte that it becomes must be in it: no file may have holes.
-fn check_layer(name: &str, layer: impl Read) -> Result<(), SavedError> {
+/// A layer is an archive itself, whose files are counted. Every byte that it becomes must be in it: no file may have holes.
+fn check_layer(name: &str, layer: impl Read, files: &mut usize) -> Result<(), SavedError> {
     let sparse = || SavedError::Unbounded(name.to_owned(), "a layer with sparse files");
     let mut layer = Archive::new(layer);
     for entry in layer.entries()?.raw(true) {
         let mut entry = entry.map_err(|_| SavedError::NotSaved("a layer is not a tar archive"))?;
+        *files += 1;
+        if *files > MAX_FILES {
+            return Err(SavedError::NotSaved("its layers have too many files"));
+        }
         match entry.header().entry_type() {
             EntryType::GNUSparse => return Err(sparse()),
             EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink => {
