@@ -1,5 +1,6 @@
 //! The engine: where it is, what it can do, and whether that is enough to run strangers' programs.
 
+use bollard::errors::Error;
 use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
@@ -54,7 +55,7 @@ pub struct Facts {
 impl Engine {
     /// Asks the engine at `host` what it can do.
     pub(super) async fn find(host: &str) -> Result<Self, EngineError> {
-        let absent = |error: bollard::errors::Error| EngineError::Absent { host: host.into(), reason: plain(&error) };
+        let absent = |error: Error| EngineError::Absent { host: host.into(), reason: plain(&error) };
         let client = connect(host).map_err(absent)?.negotiate_version().await.map_err(absent)?;
         let info = client.info().await.map_err(absent)?;
         let facts = facts(&info).map_err(|lack| EngineError::Unfit { host: host.into(), lack })?;
@@ -68,7 +69,7 @@ impl Engine {
 }
 
 /// A connection, which is not made before it is used.
-pub(super) fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
+pub(super) fn connect(host: &str) -> Result<Docker, Error> {
     if host.starts_with("unix://") {
         Docker::connect_with_unix(host, ANSWER_SECONDS, API_DEFAULT_VERSION)
     } else {
@@ -77,16 +78,18 @@ pub(super) fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
 }
 
 /// What the engine said, without the words of the client around it.
-pub(super) fn plain(error: &bollard::errors::Error) -> String {
+pub(super) fn plain(error: &Error) -> String {
     match error {
-        bollard::errors::Error::DockerResponseServerError { message, .. } => message.clone(),
+        Error::DockerResponseServerError { message, .. } => message.clone(),
+        Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } => "it does not answer".into(),
+        Error::RequestTimeoutError => format!("it did not answer within {ANSWER_SECONDS} s"),
         other => other.to_string(),
     }
 }
 
 /// Whether the engine does not know what was named.
-pub(super) fn is_missing(error: &bollard::errors::Error) -> bool {
-    matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
 fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {

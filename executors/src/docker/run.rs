@@ -241,15 +241,14 @@ impl<'a> Run<'a> {
                 |measured| matches!(measured, Measured::Bytes(bytes) if bytes.saturating_add(printed) <= max_bytes);
             let results = paths.iter().enumerate().map(|(index, path)| (path, dir.join(index.to_string())));
             let results: Vec<_> = results.collect();
-            let mut outcome = outcome;
-            if fits(tree::measure(&dir)) {
-                results.iter().try_for_each(|(path, folder)| tree::tidy(folder, &path.path))?;
+            let mut whole = outcome != Outcome::Trapped(Trap::OutOfDisk);
+            for (path, folder) in &results {
+                whole = whole && tree::tidy(folder, &path.path)?;
             }
-            // Again: what was closed to us or became a file counts now.
-            if !fits(tree::measure(&dir)) {
-                outcome = Outcome::Trapped(Trap::OutOfDisk);
-            }
-            if outcome == Outcome::Trapped(Trap::OutOfDisk) {
+            // What was a link and became a file counts as well.
+            whole = whole && fits(tree::measure(&dir));
+            let outcome = if whole { outcome } else { Outcome::Trapped(Trap::OutOfDisk) };
+            if !whole {
                 std::fs::rename(&dir, dir.with_file_name("dropped"))?;
                 tree::make(&dir, results.len())?;
             }

@@ -23,7 +23,7 @@ const OPEN: u32 = 0o777;
 pub(super) enum Measured {
     /// So many bytes, as long as a file claims to be or as its blocks are, whichever is more.
     Bytes(u64),
-    /// More files or folders, or deeper ones, than a result may have.
+    /// More files or folders, or deeper ones, than a result may have; or a folder that may hide them, closed to us.
     TooMany,
 }
 
@@ -44,8 +44,12 @@ pub(super) fn measure(root: &Path) -> Measured {
     let (mut bytes, mut entries) = (0_u64, 0);
     let mut folders = vec![(root.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        // What has gone or is closed to us holds nothing that we could count; both end with the container.
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let listed = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Measured::TooMany,
+            listed => listed,
+        };
+        // What has gone meanwhile holds nothing.
+        for entry in listed.into_iter().flatten().flatten() {
             entries += 1;
             if entries > MAX_ENTRIES || depth > MAX_DEPTH {
                 return Measured::TooMany;
@@ -68,17 +72,21 @@ fn size(metadata: &Metadata) -> u64 {
 /// Leaves nothing but files and folders, all readable. The container has ended, so nothing changes meanwhile.
 ///
 /// A link to a file of the same result path becomes that file; every other link, and every device, socket and pipe,
-/// is removed. `target` is where the container had the folder.
-pub(super) fn tidy(root: &Path, target: &str) -> io::Result<()> {
-    let mut links = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
+/// is removed. `target` is where the container had the folder. Gives up, with false, where there is too much.
+pub(super) fn tidy(root: &Path, target: &str) -> io::Result<bool> {
+    let (mut links, mut entries) = (Vec::new(), 0);
+    let mut folders = vec![(root.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
         unlock(&folder, 0o700)?;
         for entry in fs::read_dir(&folder)? {
+            entries += 1;
+            if entries > MAX_ENTRIES || depth > MAX_DEPTH {
+                return Ok(false);
+            }
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
             if kind.is_dir() {
-                folders.push(path);
+                folders.push((path, depth + 1));
             } else if kind.is_file() {
                 unlock(&path, 0o600)?;
             } else if kind.is_symlink() {
@@ -88,7 +96,8 @@ pub(super) fn tidy(root: &Path, target: &str) -> io::Result<()> {
             }
         }
     }
-    replace(links, root, target)
+    replace(links, root, target)?;
+    Ok(true)
 }
 
 /// Gives the node's user what it needs, and takes setuid and its kin away.
@@ -173,6 +182,7 @@ mod tests {
         let (_dir, root) = tree();
         fs::create_dir_all(root.join("d/".repeat(MAX_DEPTH + 2))).unwrap();
         assert_eq!(measure(&root), Measured::TooMany);
+        assert!(!tidy(&root, "/out").unwrap());
     }
 
     #[test]
@@ -194,7 +204,12 @@ mod tests {
         fs::set_permissions(root.join("tool"), fs::Permissions::from_mode(0o6755)).unwrap();
         let pipe = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), pipe, rustix::fs::Mode::RWXU, 0).unwrap();
-        tidy(&root, "/out").unwrap();
+        fs::create_dir_all(root.join("closed/in")).unwrap();
+        fs::write(root.join("closed/in/x"), "x").unwrap();
+        fs::set_permissions(root.join("closed/in"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o300)).unwrap();
+        assert!(tidy(&root, "/out").unwrap());
+        assert_eq!(fs::read_to_string(root.join("closed/in/x")).unwrap(), "x");
         for name in ["lib/so", "lib/deep/so", "absolute"] {
             assert!(root.join(name).symlink_metadata().unwrap().is_file(), "{name}");
             assert_eq!(fs::read_to_string(root.join(name)).unwrap(), "code", "{name}");
