@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
+use crate::examples::runs_as_expected_with;
 use crate::support::{Mesh, example, module, run, text};
 
 /// A web server that answers everything with a text, for as long as the test runs; returns a URL of it.
@@ -71,6 +72,15 @@ fn a_job_says_when_its_workers_read_different_things() {
     assert_eq!(job["Verification"]["InputsDiffer"], true, "{job:#}");
     let described = node.run(&["job", "describe", job["JobID"].as_str().unwrap()]);
     assert!(text(&described).contains("not all read the same"), "{}", text(&described));
+}
+
+#[test]
+fn the_example_is_read_by_each_worker() {
+    let open = [("SHOAL_SOURCES", "url"), ("SHOAL_ALLOW_PRIVATE_ADDRESSES", "true")];
+    let mesh = Mesh::start_with(4, |_| open.to_vec());
+    let url = web_server(include_str!("../examples/url-input/served/poem.txt")).replace("data.txt", "poem.txt");
+    let job = example("resolve-worker/job.yaml");
+    runs_as_expected_with(&mesh, "resolve-worker", &[&job, "-V", &format!("url={url}")]);
 }
 
 #[test]
