@@ -60,6 +60,35 @@ fn fickle() -> (String, Arc<AtomicUsize>) {
     (url, asked)
 }
 
+/// A server whose certificate nobody has signed but itself; returns a URL of it and the certificate's file.
+fn secure(folder: &Path, body: &'static str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = folder.join("certificate.pem");
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.key_pair.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key);
+    let (config, listener) = (Arc::new(config.unwrap()), TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("https://{}/kept.txt", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let mut lines = BufReader::new(&mut stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            drop(lines);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (url, certificate.to_str().unwrap().to_owned())
+}
+
 /// Runs a job to its verified end, and returns its description.
 fn verified(node: &Daemon, arguments: &[&str]) -> Value {
     let run = node.run(&[&["--format", "json"], arguments].concat());
@@ -93,6 +122,22 @@ fn a_url_is_read_once_and_all_executions_agree_on_it() {
     assert_eq!(described["Verification"]["Agreed"], 3, "{described:#}");
     assert_eq!(std::fs::read_to_string(got.join("stdout")).unwrap(), "asked 1 times\n");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn https_is_read_from_those_whom_the_machine_trusts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, certificate) = secure(dir.path(), "kept from others\n");
+    let certificate: &'static str = certificate.leak();
+    // The first node takes the job and reads the source: it trusts the certificate, the second does not.
+    let trust = |index| if index == 0 { vec![("SSL_CERT_FILE", certificate)] } else { vec![] };
+    let mesh = Mesh::start_with(4, trust);
+    let (input, got) = (format!("{url}:/inputs"), dir.path().join("got"));
+    let cat = example("cat/cat.wasm");
+    let run = ["wasm", "run", "-i", &input, &cat, "/inputs/kept.txt"];
+    verified(&mesh.nodes[0], &[&run[..], &["--download", got.to_str().unwrap()]].concat());
+    assert_eq!(std::fs::read_to_string(got.join("stdout")).unwrap(), "kept from others\n");
+    refused(&mesh.nodes[1].run(&run), &[&url, "cannot be trusted", "check the server's certificate"]);
 }
 
 #[test]
