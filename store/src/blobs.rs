@@ -25,6 +25,7 @@ use iroh_blobs::{BlobFormat, Hash, HashAndFormat};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_protocol::time::Time;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +105,7 @@ pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: FsStore,
+    threads: Handle,
     collector: gc::Collector,
     clock: Clock,
     dir: Arc<Path>,
@@ -202,9 +204,11 @@ impl Blobs {
         let opened = FsStore::load_with_opts(dir.join("blobs.db"), options).await;
         let store = opened.map_err(|error| failed(io::Error::other(error.to_string())))?;
         collector.attach(store.deref().clone());
+        let threads = collector.threads().await?;
         let BlobsConfig { gc_interval, clock, quota, reserve } = config;
         let blobs = Self {
             store,
+            threads,
             collector,
             uses: Arc::new(Uses::load(&dir.join("uses"), clock.clone())),
             references: Arc::new(References::load(&dir.join("in-place"))),
@@ -226,6 +230,12 @@ impl Blobs {
     /// The store underneath: what the network serves and fetches with.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The threads that the store runs on. Whoever talks to it at every step does so from a task there: to wake a task
+    /// of the store from other threads is dear.
+    pub fn threads(&self) -> &Handle {
+        &self.threads
     }
 
     /// What time it is for the store.

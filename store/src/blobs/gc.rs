@@ -3,7 +3,7 @@
 //! iroh-blobs offers no call for it: its loop is *pause, ask what else to protect, collect, again*. So its pause is
 //! next to nothing, and the question is where the loop really waits for somebody who asks. The answer to it is all
 //! but the victims, of which those that somebody pins or guards in the meantime stay as well. That the loop comes to
-//! ask again also tells that the run before is over.
+//! ask again also tells that the run before is over; and that it asks at all, on which threads the store runs.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex as SyncMutex, OnceLock, PoisonError};
@@ -13,6 +13,7 @@ use iroh_blobs::Hash;
 use iroh_blobs::api::Store;
 use iroh_blobs::store::{GcConfig, ProtectCb, ProtectOutcome};
 use shoal_protocol::id::BlobHash;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use super::{StoreFailed, failed};
@@ -39,6 +40,8 @@ pub(super) struct Collector {
 struct Shared {
     /// The store, once it is open.
     store: OnceLock<Store>,
+    /// The store's threads, once its loop has asked for the first time.
+    threads: OnceLock<Handle>,
     /// What the next run removes.
     victims: SyncMutex<BTreeSet<BlobHash>>,
 }
@@ -67,8 +70,9 @@ pub(super) fn collector() -> (Collector, GcConfig) {
     let (done_by, done) = watch::channel(Done::default());
     let shared = Arc::<Shared>::default();
     let turn = Turn { asked: asked_by, done: done_by, shared: Arc::clone(&shared), next: Done::default() };
-    let turn = Arc::new(Mutex::new(turn));
+    let (turn, asking) = (Arc::new(Mutex::new(turn)), Arc::clone(&shared));
     let add_protected: ProtectCb = Arc::new(move |live| {
+        asking.threads.get_or_init(Handle::current);
         let turn = Arc::clone(&turn);
         // In a task of its own, because the store's answers cannot be shared between threads, as this has to be.
         let next = tokio::spawn(async move { turn.lock().await.next().await });
@@ -90,6 +94,12 @@ impl Collector {
     /// Says which store it is. Without one nothing is removed.
     pub(super) fn attach(&self, store: Store) {
         let _ = self.shared.store.set(store);
+    }
+
+    /// The threads that the store runs on, which it keeps to itself.
+    pub(super) async fn threads(&self) -> Result<Handle, StoreFailed> {
+        self.done.clone().changed().await.map_err(failed)?;
+        Ok(self.shared.threads.get().cloned().unwrap_or_else(Handle::current))
     }
 
     /// Removes those of `victims` that neither a pin nor a guard keeps.
