@@ -8,6 +8,7 @@ use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iroh_blobs::BlobFormat;
@@ -22,6 +23,14 @@ use super::{Blobs, Guard, StoreFailed, failed};
 
 /// Files that are read at once.
 pub(super) const FILES_AT_ONCE: usize = 4;
+
+/// Items of news on an import that are heard together.
+const MAX_NEWS: usize = 64;
+/// The store has news for every 16 KiB and drops what nobody hears in time. Of a file this large, which takes longer
+/// than that anyway, news is heard so often: waking up for each would cost as much as hashing.
+const LARGE: u64 = 16 << 20;
+/// Pause between news on a large file.
+const NEWS_EVERY: Duration = Duration::from_millis(2);
 
 /// Something that has become a blob or several.
 #[derive(Debug)]
@@ -217,21 +226,26 @@ impl Blobs {
         let unreadable = |source| ImportError::Unreadable { path: path.clone(), source };
         let _importing = self.importing.read().await;
         let options = AddPathOptions { path: path.clone(), format: BlobFormat::Raw, mode };
-        let mut progress = self.store.blobs().add_path_with_opts(options).stream().await;
+        let mut news = self.store.blobs().add_path_with_opts(options).stream().await.ready_chunks(MAX_NEWS);
         let (mut bytes, mut file) = (0, counted.file());
-        while let Some(item) = progress.next().await {
-            match item {
-                AddProgressItem::Size(size) => bytes = size,
-                AddProgressItem::Done(tag) => {
-                    file.reach(bytes);
-                    return Ok(self.imported(tag, bytes));
+        while let Some(items) = news.next().await {
+            for item in items {
+                match item {
+                    AddProgressItem::Size(size) => bytes = size,
+                    AddProgressItem::Done(tag) => {
+                        file.reach(bytes);
+                        return Ok(self.imported(tag, bytes));
+                    }
+                    AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
+                        return Err(self.full(bytes).into());
+                    }
+                    AddProgressItem::Error(error) => return Err(unreadable(error)),
+                    AddProgressItem::OutboardProgress(hashed) => file.reach(hashed),
+                    AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone => {}
                 }
-                AddProgressItem::Error(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(self.full(bytes).into());
-                }
-                AddProgressItem::Error(error) => return Err(unreadable(error)),
-                AddProgressItem::OutboardProgress(hashed) => file.reach(hashed),
-                AddProgressItem::CopyProgress(_) | AddProgressItem::CopyDone => {}
+            }
+            if bytes >= LARGE {
+                tokio::time::sleep(NEWS_EVERY).await;
             }
         }
         Err(failed(io::Error::other("an import ended without a result")).into())
