@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use iroh::endpoint::{Connection, presets};
 use iroh::protocol::{AcceptError, ProtocolHandler, Router};
+use iroh_blobs::provider::events::EventSender;
 use shoal::network::{Network, NetworkConfig, NetworkEvent};
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
@@ -62,6 +63,7 @@ impl Node {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let mut config = NetworkConfig::new(key, "bench", blobs.store().clone());
         (config.listen, config.loopback_only) = ("127.0.0.1:0".parse().expect("an address"), true);
+        config.store_threads = Some(blobs.threads().clone());
         change(&mut config);
         let (network, mut events) = Network::start(config).await.expect("the network starts");
         tokio::spawn(async move {
@@ -78,12 +80,9 @@ impl Node {
         self.network.peer_id()
     }
 
-    /// Fetches, and returns how long that took.
-    async fn fetch(&self, content: Content, from: &[PeerId]) -> Duration {
+    async fn fetch(&self, content: Content, from: &[PeerId]) {
         let _guard = self.blobs.protect(content).await.expect("the store works");
-        let start = Instant::now();
         self.network.fetch(content, from.to_vec(), u64::MAX, |_| {}).await.expect("it arrives");
-        start.elapsed()
     }
 }
 
@@ -100,37 +99,114 @@ fn noise(path: &Path, mebibytes: u64) {
     file.flush().expect("there is room");
 }
 
-fn rate(name: &str, bytes: u64, time: Duration) -> f64 {
-    let rate = bytes as f64 / time.as_secs_f64() / f64::from(1 << 20);
-    println!("{name:<44} {rate:9.1} MiB/s  ({:.2} s)", time.as_secs_f64());
-    rate
+/// A stretch of time, and what it cost.
+#[derive(Clone, Copy)]
+struct Watch {
+    start: Instant,
+    cpu_ms: u64,
 }
 
-/// One large blob against a raw stream and a copy.
+impl Watch {
+    fn start() -> Self {
+        Self { start: Instant::now(), cpu_ms: cpu_ms() }
+    }
+
+    /// Prints how fast so many bytes were, and returns MiB per second.
+    fn rate(self, name: &str, bytes: u64) -> f64 {
+        let (time, cpu_ms) = (self.start.elapsed().as_secs_f64(), cpu_ms() - self.cpu_ms);
+        let mebibytes = bytes as f64 / f64::from(1 << 20);
+        let cost = cpu_ms as f64 / mebibytes;
+        println!("{name:<44} {:9.1} MiB/s  ({time:.2} s, {cost:.2} ms of processor time a MiB)", mebibytes / time);
+        mebibytes / time
+    }
+}
+
+/// The processor time of this process and of its children that have ended, in milliseconds.
+fn cpu_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
+    // A hundredth of a second each, on every Linux.
+    fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10
+}
+
+/// One large blob against a raw stream, iroh-blobs alone, and what else reads or copies the file.
 async fn large(dir: &Path) {
-    let mebibytes = setting("MIB", 1_024);
+    let bytes = setting("MIB", 1_024) << 20;
     let (first, second) = (Node::start(dir, 1, |_| {}).await, Node::start(dir, 2, |_| {}).await);
     let file = dir.join("file");
-    noise(&file, mebibytes);
-    let start = Instant::now();
+    noise(&file, bytes >> 20);
+    let watch = Watch::start();
     tokio::fs::copy(&file, dir.join("copy")).await.expect("it is copied");
-    let copied = rate("copy of a file", mebibytes << 20, start.elapsed());
-    let raw = rate("raw iroh stream", mebibytes << 20, raw_stream(mebibytes << 20).await);
-    let start = Instant::now();
+    let copied = watch.rate("copy of a file", bytes);
+    std::fs::remove_file(dir.join("copy")).expect("it can be removed");
+    let hashed = b3sum("b3sum, all cores", &file, bytes, &[]);
+    let hashed_by_one = b3sum("b3sum, one thread", &file, bytes, &["--num-threads", "1"]);
+    let watch = Watch::start();
     let imported = first.blobs.import_path(&file).await.expect("it is imported");
-    rate("import", mebibytes << 20, start.elapsed());
+    let import = watch.rate("import", bytes);
+    let raw = raw_stream(bytes).await;
+    let alone = alone(dir, imported.content.hash, &first.blobs, bytes).await;
     second.network.learn(first.id(), &first.network.contact());
-    let time = second.fetch(imported.content, &[first.id()]).await;
-    let fetched = rate("fetch from one node", mebibytes << 20, time);
-    println!("{:<44} {:9.2}", "fetch / raw stream", fetched / raw);
-    println!("{:<44} {:9.2}", "fetch / copy", fetched / copied);
+    let watch = Watch::start();
+    second.fetch(imported.content, &[first.id()]).await;
+    let fetched = watch.rate("fetch from one node", bytes);
+    ratio("fetch / raw stream", fetched / raw);
+    ratio("fetch / iroh-blobs alone", fetched / alone);
+    ratio("iroh-blobs alone / raw stream", alone / raw);
+    ratio("fetch / copy", fetched / copied);
+    if let (Some(all), Some(one)) = (hashed, hashed_by_one) {
+        ratio("import / b3sum, all cores", import / all);
+        ratio("import / copy, then b3sum, all cores", import * (1.0 / copied + 1.0 / all));
+        ratio("import / copy, then b3sum, one thread", import * (1.0 / copied + 1.0 / one));
+    }
     first.network.shutdown().await;
     second.network.shutdown().await;
     std::fs::remove_dir_all(dir).expect("it can be removed");
 }
 
-/// How long so many bytes take over one stream of one connection.
-async fn raw_stream(bytes: u64) -> Duration {
+fn ratio(name: &str, ratio: f64) {
+    println!("{name:<44} {ratio:9.2}");
+}
+
+/// How fast `b3sum` reads a file, where it is installed.
+fn b3sum(name: &str, file: &Path, bytes: u64, flags: &[&str]) -> Option<f64> {
+    let watch = Watch::start();
+    let output = std::process::Command::new("b3sum").args(flags).arg(file).output().ok()?;
+    output.status.success().then(|| watch.rate(name, bytes))
+}
+
+/// A fetch as iroh-blobs does it: its own provider, endpoint, download and store, without anything of ours.
+async fn alone(dir: &Path, hash: BlobHash, blobs: &Blobs, bytes: u64) -> f64 {
+    let store = iroh_blobs::store::fs::FsStore::load(dir.join("alone")).await.expect("the store opens");
+    let (source, target) = (endpoint().await, endpoint().await);
+    let address = iroh::EndpointAddr::new(source.id()).with_ip_addr(source.bound_sockets()[0]);
+    source.set_alpns(vec![iroh_blobs::ALPN.to_vec()]);
+    // Not iroh-blobs' own handler: it would shut the store down at the end.
+    let (from, serve) = (blobs.store().clone(), iroh_blobs::provider::handle_connection);
+    let serving = tokio::spawn(async move {
+        let connection = source.accept().await.expect("somebody connects").await.expect("it connects");
+        serve(connection, from, EventSender::DEFAULT).await;
+        source.close().await;
+    });
+    let connection = target.connect(address, iroh_blobs::ALPN).await.expect("it connects");
+    let watch = Watch::start();
+    let hash = iroh_blobs::Hash::from_bytes(hash.0);
+    store.remote().fetch(connection.clone(), hash).await.expect("it arrives");
+    let rate = watch.rate("iroh-blobs alone", bytes);
+    connection.close(0_u32.into(), b"done");
+    target.close().await;
+    serving.await.expect("it ends");
+    store.shutdown().await.expect("it ends");
+    rate
+}
+
+async fn endpoint() -> iroh::Endpoint {
+    let endpoint = iroh::Endpoint::builder(presets::Minimal).clear_ip_transports().bind_addr("127.0.0.1:0");
+    endpoint.expect("an address").bind().await.expect("the endpoint binds")
+}
+
+/// How fast so many bytes are over one stream of one connection.
+async fn raw_stream(bytes: u64) -> f64 {
     #[derive(Debug, Clone)]
     struct Source(u64);
     impl ProtocolHandler for Source {
@@ -145,15 +221,11 @@ async fn raw_stream(bytes: u64) -> Duration {
             Ok(())
         }
     }
-    let endpoint = async || {
-        let endpoint = iroh::Endpoint::builder(presets::Minimal).clear_ip_transports().bind_addr("127.0.0.1:0");
-        endpoint.expect("an address").bind().await.expect("the endpoint binds")
-    };
     let (source, target) = (endpoint().await, endpoint().await);
     let address = iroh::EndpointAddr::new(source.id()).with_ip_addr(source.bound_sockets()[0]);
     let router = Router::builder(source).accept(ALPN, Source(bytes)).spawn();
     let connection = target.connect(address, ALPN).await.expect("it connects");
-    let start = Instant::now();
+    let watch = Watch::start();
     let (mut send, mut receive) = connection.open_bi().await.expect("a stream opens");
     send.write_all(b"go").await.expect("it is sent");
     let mut piece = vec![0; PIECE];
@@ -162,11 +234,11 @@ async fn raw_stream(bytes: u64) -> Duration {
         received += length as u64;
     }
     assert_eq!(received, bytes / PIECE as u64 * PIECE as u64);
-    let time = start.elapsed();
+    let rate = watch.rate("raw iroh stream", bytes);
     connection.close(0_u32.into(), b"done");
     target.close().await;
     router.shutdown().await.expect("it ends");
-    time
+    rate
 }
 
 /// A folder of many small files.
@@ -182,7 +254,9 @@ async fn files(dir: &Path) {
     let imported = first.blobs.import_path(&folder).await.expect("it is imported");
     println!("{:<44} {:9.2} s", format!("import of {count} files"), start.elapsed().as_secs_f64());
     second.network.learn(first.id(), &first.network.contact());
-    let time = second.fetch(imported.content, &[first.id()]).await.as_secs_f64();
+    let start = Instant::now();
+    second.fetch(imported.content, &[first.id()]).await;
+    let time = start.elapsed().as_secs_f64();
     println!("{:<44} {time:9.2} s  ({:.0} files/s)", format!("fetch of {count} files"), count as f64 / time);
     first.network.shutdown().await;
     second.network.shutdown().await;
@@ -206,9 +280,10 @@ async fn shared(dir: &Path) {
             providers.push(node);
         }
         let from: Vec<PeerId> = providers.iter().map(Node::id).collect();
-        let time = reader.fetch(kept[0].content, &from).await;
-        let fetched = rate(&format!("fetch from {count} of {} MiB/s each", LIMIT >> 20), 64 << 20, time);
-        println!("{:<44} {:9.2}", format!("{count} against one"), fetched / *one.get_or_insert(fetched));
+        let watch = Watch::start();
+        reader.fetch(kept[0].content, &from).await;
+        let fetched = watch.rate(&format!("fetch from {count} of {} MiB/s each", LIMIT >> 20), 64 << 20);
+        ratio(&format!("{count} against one"), fetched / *one.get_or_insert(fetched));
         for node in providers.into_iter().chain([reader]) {
             node.network.shutdown().await;
         }
@@ -248,27 +323,34 @@ async fn found(dir: &Path) {
     }
 }
 
-/// How much memory two nodes and the file system's tools need together while a large blob moves.
+/// How much memory two nodes in one process need together while a large blob is imported and moves.
 async fn memory(dir: &Path) {
     let gibibytes = setting("GIB", 8);
     let (first, second) = (Node::start(dir, 1, |_| {}).await, Node::start(dir, 2, |_| {}).await);
     let file = dir.join("file");
     noise(&file, gibibytes << 10);
-    let before = peak_kib();
+    let print = |what: &str| println!("{:<44} {:9.1} MiB at most", format!("memory, both nodes, {what}"), peak_mib());
+    print("before");
+    forget_peak();
     let imported = first.blobs.import_path(&file).await.expect("it is imported");
+    print(&format!("{gibibytes} GiB imported"));
     std::fs::remove_file(&file).expect("it can be removed");
     second.network.learn(first.id(), &first.network.contact());
+    forget_peak();
     second.fetch(imported.content, &[first.id()]).await;
-    let name = format!("memory, both nodes, {gibibytes} GiB moved");
-    println!("{name:<44} {:9.1} MiB at most ({:.1} before)", peak_kib() / 1_024.0, before / 1_024.0);
+    print(&format!("{gibibytes} GiB moved"));
     first.network.shutdown().await;
     second.network.shutdown().await;
     std::fs::remove_dir_all(dir).expect("it can be removed");
 }
 
-/// The most memory that this process has had, in KiB.
-fn peak_kib() -> f64 {
+/// The most memory that this process has had since [`forget_peak`], in MiB.
+fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0) / 1_024.0
+}
+
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").expect("the system forgets the peak");
 }

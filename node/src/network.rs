@@ -55,6 +55,7 @@ use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use shoal_protocol::time::Millis;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
@@ -90,6 +91,8 @@ pub struct NetworkConfig {
     pub relays: Vec<String>,
     /// The blobs that are served, and where fetched ones go. It is not shut down with the network.
     pub store: Store,
+    /// The threads that the store runs on; none: those of the network.
+    pub store_threads: Option<Handle>,
     /// Who may have which blob; nobody is refused without one.
     pub serve: Option<ServePolicy>,
     /// How much a single peer may ask for.
@@ -145,6 +148,7 @@ impl NetworkConfig {
             known_peers: Vec::new(),
             relays: Vec::new(),
             store,
+            store_threads: None,
             serve: None,
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),
@@ -152,6 +156,10 @@ impl NetworkConfig {
             #[cfg(debug_assertions)]
             corrupt: false,
         }
+    }
+
+    fn store_threads(&self) -> Handle {
+        self.store_threads.clone().unwrap_or_else(Handle::current)
     }
 }
 
@@ -346,7 +354,7 @@ impl Network {
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
-        let fetcher = fetch::Fetcher::new(&shared, config.store, config.bandwidth.download);
+        let fetcher = fetch::Fetcher::new(&shared, &config);
         let known = named.into_iter().map(|(peer, _)| peer).filter(|peer| *peer != shared.own);
         tokio::spawn(task::Task::run(task::Parts {
             swarm,
@@ -536,12 +544,7 @@ impl Shared {
     }
 
     fn serve(&self, config: &NetworkConfig) -> serve::Serve {
-        let upload = shaper::Shaper::new(config.bandwidth.upload);
-        let (policy, links, served) = (config.serve.clone(), self.links.clone(), Arc::clone(&self.served));
-        let serve = serve::Serve::new(&config.store, policy, links, upload, served);
-        #[cfg(debug_assertions)]
-        let serve = serve.corrupt(config.corrupt);
-        serve
+        serve::Serve::new(config, self.links.clone(), Arc::clone(&self.served))
     }
 }
 

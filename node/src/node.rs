@@ -220,11 +220,12 @@ impl Node {
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
+            store_threads: Some(blobs.threads().clone()),
             #[cfg(debug_assertions)]
             corrupt: config.misbehaviour == Some(crate::config::Misbehaviour::ServeCorrupt),
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
-        let (network, heard) = listen_again(network, &state).await?;
+        let (network, heard) = Box::pin(listen_again(network, &state)).await?;
         machine.observe(view(&network));
 
         let (inbox, events) = mpsc::channel(driver::MAX_EVENTS);

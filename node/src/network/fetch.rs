@@ -14,6 +14,10 @@ mod claim;
 
 mod lane;
 
+mod stream;
+
+mod pieces;
+
 mod peers;
 
 mod survey;
@@ -29,6 +33,7 @@ use iroh_blobs::api::Store;
 use iroh_blobs::util::connection_pool::{ConnectionPool, ConnectionRef, Options};
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::task::Content;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 pub use self::tally::Progress;
@@ -37,7 +42,7 @@ use self::crew::Crew;
 use self::tally::Tally;
 use super::identity::{endpoint_id, peer_of_endpoint};
 use super::shaper::Shaper;
-use super::{Network, Shared};
+use super::{Network, NetworkConfig, Shared};
 
 /// Blob connections that are kept.
 const MAX_CONNECTIONS: usize = 64;
@@ -105,6 +110,7 @@ pub enum FetchError {
 #[derive(Clone)]
 pub(super) struct Fetcher {
     store: Store,
+    store_threads: Handle,
     pool: ConnectionPool,
     slots: Arc<Semaphore>,
     under_way: Arc<Mutex<BTreeMap<Content, Weak<Turn>>>>,
@@ -117,8 +123,8 @@ pub(super) struct Fetcher {
 type Turn = tokio::sync::Mutex<()>;
 
 impl Fetcher {
-    /// A fetcher that takes in no more than `limit` bytes in a second.
-    pub(super) fn new(shared: &Shared, store: Store, limit: Option<u64>) -> Self {
+    /// A fetcher into the store, which takes in no more bytes in a second than allowed.
+    pub(super) fn new(shared: &Shared, config: &NetworkConfig) -> Self {
         let links = shared.links.clone();
         let mut options = Options::default();
         options.idle_timeout = KEEP_CONNECTION;
@@ -131,8 +137,16 @@ impl Fetcher {
         });
         let pool = ConnectionPool::new(shared.endpoint.clone(), iroh_blobs::ALPN, options);
         let slots = Arc::new(Semaphore::new(MAX_FETCHES));
-        let (under_way, liars, limit) = (Arc::default(), Arc::default(), Shaper::new(limit));
-        Self { store, pool, slots, under_way, liars, limit, fetched: Arc::clone(&shared.fetched) }
+        Self {
+            store: config.store.clone(),
+            store_threads: config.store_threads(),
+            pool,
+            slots,
+            under_way: Arc::default(),
+            liars: Arc::default(),
+            limit: Shaper::new(config.bandwidth.download),
+            fetched: Arc::clone(&shared.fetched),
+        }
     }
 
     /// The turn of `content`: whoever comes second finds it fetched, and does not fetch it again.

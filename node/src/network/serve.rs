@@ -2,6 +2,8 @@
 //!
 //! All that is sent passes one limit, in which the peers take turns: who opens many streams gets no more for it.
 
+mod batch;
+
 #[cfg(debug_assertions)]
 mod corrupt;
 
@@ -11,15 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use iroh::endpoint::Connection;
 use iroh::protocol::{AcceptError, ProtocolHandler};
-use iroh_blobs::BlobsProtocol;
 use iroh_blobs::api::Store;
 use iroh_blobs::provider::events::{
-    AbortReason, ConnectMode, EventMask, EventResult, EventSender, ObserveMode, ProviderMessage, RequestMode,
-    RequestUpdate, ThrottleMode,
+    AbortReason, ClientConnected, ConnectMode, ConnectionClosed, EventMask, EventResult, EventSender, HasErrorCode,
+    ObserveMode, ProviderMessage, RequestMode, ThrottleMode,
 };
+use iroh_blobs::provider::{StreamPair, handle_stream};
 use shoal_protocol::id::{BlobHash, PeerId};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use self::batch::Batched;
+use super::NetworkConfig;
 use super::identity::peer_of_endpoint;
 use super::links::Links;
 use super::shaper::Shaper;
@@ -52,46 +57,46 @@ pub(super) struct Served {
 /// Serves the store's blobs.
 #[derive(Debug, Clone)]
 pub(super) struct Serve {
-    blobs: BlobsProtocol,
+    store: Store,
+    threads: Handle,
+    events: EventSender,
     links: Links,
+    served: Arc<Served>,
+    is_limited: bool,
     #[cfg(debug_assertions)]
     is_corrupt: bool,
 }
 
 impl Serve {
     /// A handler for blob connections. Its gate runs until the handler is dropped.
-    pub(super) fn new(
-        store: &Store,
-        policy: Option<ServePolicy>,
-        links: Links,
-        upload: Shaper<PeerId>,
-        served: Arc<Served>,
-    ) -> Self {
+    pub(super) fn new(config: &NetworkConfig, links: Links, served: Arc<Served>) -> Self {
+        let upload = Shaper::new(config.bandwidth.upload);
+        let is_limited = upload.is_limited();
         let mask = EventMask {
             connected: ConnectMode::Intercept,
-            get: RequestMode::InterceptLog,
+            get: RequestMode::Intercept,
             // Costs a message to the gate for each piece that is sent.
-            throttle: if upload.is_limited() { ThrottleMode::Intercept } else { ThrottleMode::None },
+            throttle: if is_limited { ThrottleMode::Intercept } else { ThrottleMode::None },
             get_many: RequestMode::Disabled,
             push: RequestMode::Disabled,
             observe: ObserveMode::Intercept,
         };
-        let (sender, events) = EventSender::channel(MAX_WAITING, mask);
+        let (sender, waiting) = EventSender::channel(MAX_WAITING, mask);
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
-        let gate = Gate { policy, clients: HashMap::new(), requests, upload, served };
-        tokio::spawn(gate.run(events));
+        let policy = config.serve.clone();
+        let gate = Gate { policy, clients: HashMap::new(), requests, upload, served: Arc::clone(&served) };
+        tokio::spawn(gate.run(waiting));
+        let (store, threads) = (config.store.clone(), config.store_threads());
         Self {
-            blobs: BlobsProtocol::new(store, Some(sender)),
+            store,
+            threads,
+            events: sender,
             links,
+            served,
+            is_limited,
             #[cfg(debug_assertions)]
-            is_corrupt: false,
+            is_corrupt: config.corrupt,
         }
-    }
-
-    /// The same, or one that sends something else than it is asked for.
-    #[cfg(debug_assertions)]
-    pub(super) fn corrupt(self, is_corrupt: bool) -> Self {
-        Self { is_corrupt, ..self }
     }
 }
 
@@ -100,13 +105,22 @@ impl ProtocolHandler for Serve {
         self.links.add(peer_of_endpoint(connection.remote_id()), &connection);
         #[cfg(debug_assertions)]
         if self.is_corrupt {
-            corrupt::serve(&connection, self.blobs.store()).await;
+            corrupt::serve(&connection, &self.store).await;
             return Ok(());
         }
-        self.blobs.accept(connection).await
+        let (connection_id, endpoint_id) = (connection.stable_id() as u64, Some(connection.remote_id()));
+        if let Err(refused) = self.events.client_connected(|| ClientConnected { connection_id, endpoint_id }).await {
+            connection.close(refused.code(), refused.reason());
+            return Ok(());
+        }
+        while let Ok((send, receive)) = connection.accept_bi().await {
+            let send = Batched::new(send, Arc::clone(&self.served), self.is_limited);
+            let streams = StreamPair::new(connection_id, receive, send, self.events.clone());
+            self.threads.spawn(handle_stream(streams, self.store.clone()));
+        }
+        self.events.connection_closed(|| ConnectionClosed { connection_id }).await.ok();
+        Ok(())
     }
-
-    // The inner handler would shut the store down here. The store is not ours to close.
 }
 
 /// Decides on every connection and request.
@@ -145,12 +159,11 @@ impl Gate {
                 let permits = self.allow(event.inner.connection_id, hash);
                 event.tx.send(permits.as_ref().map(|_| ()).map_err(|reason| *reason)).await.ok();
                 let Ok(permits) = permits else { return self.count_refusal() };
-                // The permits are held until the request is over, which closes its updates.
+                // The permits are held until the request is over: no update comes, and then their channel closes.
                 let (mut updates, served) = (event.rx, Arc::clone(&self.served));
                 tokio::spawn(async move {
-                    while let Ok(Some(update)) = updates.recv().await {
-                        served.count(&update);
-                    }
+                    updates.recv().await.ok();
+                    served.requests.fetch_add(1, Ordering::Relaxed);
                     drop(permits);
                 });
             }
@@ -197,17 +210,5 @@ impl Gate {
 
     fn count_refusal(&self) {
         self.served.refused.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Served {
-    fn count(&self, update: &RequestUpdate) {
-        let stats = match update {
-            RequestUpdate::Completed(ended) => &ended.stats,
-            RequestUpdate::Aborted(ended) => &ended.stats,
-            RequestUpdate::Started(_) | RequestUpdate::Progress(_) => return,
-        };
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(stats.payload_bytes_sent, Ordering::Relaxed);
     }
 }

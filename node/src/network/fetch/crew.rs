@@ -207,9 +207,9 @@ impl<'a> Crew<'a> {
         let Some(provider) = self.active.get_mut(&peer) else { return };
         provider.claims.push(claim.clone());
         let (connection, root, tally) = (Arc::clone(&provider.connection), self.root(), self.tally);
-        let store = &self.network.fetcher.store;
+        let fetcher = &self.network.fetcher;
         self.lanes.push(Box::pin(async move {
-            let lane = Lane { store, connection: (**connection).clone(), root, claim: claim.clone(), tally };
+            let lane = Lane { fetcher, connection: (**connection).clone(), root, claim: claim.clone(), tally };
             let result = lane.run().await;
             Ended { peer, claim, result }
         }));

@@ -1,28 +1,30 @@
 //! One request to one provider: what arrives is verified, counted and handed to the store as it comes.
 
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bao_tree::io::BaoContentItem;
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, poll_immediate};
 use futures_util::stream::FuturesUnordered;
 use iroh::endpoint::{Connection, ReadError};
 use iroh_blobs::Hash;
-use iroh_blobs::api::Store;
-use iroh_blobs::api::blobs::ImportBaoHandle;
-use iroh_blobs::get::fsm::{self, AtBlobHeader, AtEndBlob, BlobContentNext, ConnectedNext, DecodeError, EndBlobNext};
+use iroh_blobs::get::fsm::{
+    self, AtBlobContent, AtBlobHeader, AtConnected, AtEndBlob, BlobContentNext, ConnectedNext, DecodeError, EndBlobNext,
+};
 use iroh_blobs::protocol::{ERR_LIMIT, ERR_PERMISSION};
 
+use super::Fetcher;
 use super::claim::Claim;
+use super::pieces::{Closed, Pieces};
+use super::stream::Ahead;
 use super::tally::{Tally, TooMuch};
 
 /// A provider that sends nothing for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Blobs of one request that may wait to be written.
 const MAX_UNWRITTEN: usize = 32;
-/// Pieces of one blob that may wait to be written: a megabyte.
-const MAX_PIECES: usize = 64;
 
 /// What is wrong with a provider, or with the whole fetch.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) enum Failure {
 
 /// One request.
 pub(super) struct Lane<'a> {
-    pub(super) store: &'a Store,
+    pub(super) fetcher: &'a Fetcher,
     pub(super) connection: Connection,
     /// What is asked for by name: its children go by their place.
     pub(super) root: Hash,
@@ -53,7 +55,8 @@ pub(super) struct Lane<'a> {
 
 /// Writes that are under way.
 type Writes = FuturesUnordered<BoxFuture<'static, Result<(), String>>>;
-type Ended = AtEndBlob<iroh::endpoint::RecvStream>;
+type Content = AtBlobContent<Ahead>;
+type Ended = AtEndBlob<Ahead>;
 
 impl Lane<'_> {
     /// Asks for what the claim has, and reads until it is there or others have taken the rest.
@@ -68,9 +71,10 @@ impl Lane<'_> {
     }
 
     async fn read(&self, writes: &mut Writes) -> Result<(), Failure> {
-        let request = self.claim.request(self.root);
-        let started = heard(fsm::start(self.connection.clone(), request, fsm::RequestCounters::default()).next());
-        let connected = started.await?.map_err(|error| Failure::BrokeOff(text(error)))?;
+        let opened = heard(self.connection.open_bi()).await?;
+        let (send, receive) = opened.map_err(|error| Failure::BrokeOff(text(error)))?;
+        let (request, counters) = (self.claim.request(self.root), fsm::RequestCounters::default());
+        let connected = AtConnected::new(tokio::time::Instant::now(), Ahead::new(receive), send, request, counters);
         let mut next = heard(connected.next()).await?.map_err(|error| Failure::BrokeOff(text(error)))?;
         loop {
             let (offset, header) = match next {
@@ -96,9 +100,14 @@ impl Lane<'_> {
     }
 
     /// Reads one blob. None if its rest comes from somebody else.
-    async fn blob(&self, offset: u64, header: AtBlobHeader, writes: &mut Writes) -> Result<Option<Ended>, Failure> {
+    async fn blob(
+        &self,
+        offset: u64,
+        header: AtBlobHeader<Ahead>,
+        writes: &mut Writes,
+    ) -> Result<Option<Ended>, Failure> {
         let hash = header.hash();
-        let (mut content, size) = heard(header.next()).await?.map_err(|error| self.refused(error))?;
+        let (content, size) = heard(header.next()).await?.map_err(|error| self.refused(error))?;
         self.claim.sized(size);
         self.tally.sized(offset, size);
         let Some(size) = NonZeroU64::new(size) else {
@@ -110,12 +119,19 @@ impl Lane<'_> {
             return Ok(Some(end));
         };
         self.make_room(writes).await?;
-        let import = self.store.blobs().import_bao(hash, size, MAX_PIECES).await;
-        let ImportBaoHandle { tx: pieces, rx: written } = import.map_err(|error| Failure::Store(error.to_string()))?;
-        // What was sent is written, also if nothing more comes.
-        writes.push(Box::pin(async move { written.await.map_err(text)?.map_err(text) }));
+        let (mut pieces, batches) = Pieces::new();
+        let written = self.fetcher.store_threads.spawn(batches.write(self.fetcher.store.clone(), hash, size));
+        writes.push(Box::pin(async move { written.await.map_err(text)? }));
+        let read = self.content(content, &mut pieces).await;
+        // Why that may fail is heard from the end of writing.
+        let _ = pieces.flush().await;
+        read
+    }
+
+    /// Reads what a blob consists of. None if its rest comes from somebody else.
+    async fn content(&self, mut content: Content, pieces: &mut Pieces) -> Result<Option<Ended>, Failure> {
         loop {
-            let item = match heard(content.next()).await? {
+            let item = match self.next(content, pieces).await? {
                 BlobContentNext::Done(end) => {
                     self.claim.end();
                     return Ok(Some(end));
@@ -128,12 +144,25 @@ impl Lane<'_> {
             let (start, end) = span(&item);
             let more = if end > start { self.claim.arrived(start, end, Instant::now()) } else { Some(true) };
             let Some(more) = more else { return Ok(None) };
-            pieces.send(item).await.map_err(|error| Failure::Store(error.to_string()))?;
+            pieces.add(item).await?;
+            if self.fetcher.limit.is_limited() {
+                pieces.flush().await?;
+            }
             self.tally.count(end - start).await.map_err(|TooMuch| Failure::TooMuch)?;
             if !more {
                 return Ok(None);
             }
         }
+    }
+
+    /// Waits for what comes next. Nothing is held back meanwhile: others may take over, and look for what is missing.
+    async fn next(&self, content: Content, pieces: &mut Pieces) -> Result<BlobContentNext<Ahead>, Failure> {
+        let mut next = pin!(content.next());
+        if let Some(next) = poll_immediate(&mut next).await {
+            return Ok(next);
+        }
+        pieces.flush().await?;
+        heard(next).await
     }
 
     async fn make_room(&self, writes: &mut Writes) -> Result<(), Failure> {
@@ -172,6 +201,12 @@ impl Lane<'_> {
     }
 }
 
+impl From<Closed> for Failure {
+    fn from(_: Closed) -> Self {
+        Failure::Store("it takes no more".into())
+    }
+}
+
 /// The bytes of a blob that an item has: none if it only proves others.
 fn span(item: &BaoContentItem) -> (u64, u64) {
     match item {
@@ -180,7 +215,7 @@ fn span(item: &BaoContentItem) -> (u64, u64) {
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(super) fn text(error: impl std::fmt::Display) -> String {
     format!("{error:#}")
 }
 
