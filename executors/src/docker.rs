@@ -1,6 +1,6 @@
 //! Containers, through any engine that speaks the Docker API.
 //!
-//! What a container may do is in [`container`]; what it leaves is never trusted ([`tree`]), and neither is the archive
+//! What a container may do is in `container`; what it leaves is never trusted (`tree`), and neither is the archive
 //! that its image may come in ([`saved`]). The engine may come and go: [`DockerExecutor::look`] says whether it is
 //! there, and removes what earlier runs of this node left on it.
 
