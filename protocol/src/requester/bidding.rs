@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::auction::{self, Candidate, MAX_COST};
+use crate::auction::{self, Candidate, MAX_COST, plural};
 use crate::id::PeerId;
 use crate::limits::{MAX_BIDS, OFFER_FRESH_MS};
 use crate::machine::Context;
@@ -13,6 +13,8 @@ use crate::time::Time;
 pub(super) struct Bidding {
     pub(super) phase: Phase,
     candidates: BTreeMap<PeerId, (Candidate, Time)>,
+    /// Groups of those whose bids of the round before have lapsed.
+    lapsed: BTreeMap<PeerId, String>,
     /// Reasons heard since the last round began.
     pub(super) refusals: BTreeMap<PeerId, Reason>,
     /// Those of the round before: a round may close before its refusals arrive.
@@ -46,7 +48,8 @@ impl Bidding {
     pub(super) fn open(&mut self, now: Time, closes: Time) {
         self.phase = Phase::Open(closes);
         self.earlier_refusals = std::mem::take(&mut self.refusals);
-        self.candidates.retain(|_, (_, until)| *until > now);
+        let lapsed = self.candidates.extract_if(.., |_, (_, until)| *until <= now);
+        self.lapsed = lapsed.filter_map(|(peer, (candidate, _))| Some((peer, candidate.group()?))).collect();
     }
 
     /// Takes a bid; says whether it is news.
@@ -113,9 +116,23 @@ impl Bidding {
         self.latest_refusals().values().any(|reason| **reason == Reason::Busy)
     }
 
-    /// Why peers do not offer, counted; empty if none said so.
-    pub(super) fn why_not(&self) -> String {
-        auction::summary(self.latest_refusals().into_values())
+    /// Why peers do not offer, or offer in vain because they are not independent of those taken, counted; empty if
+    /// none said so.
+    pub(super) fn why_not(&self, taken: &BTreeSet<PeerId>, groups: &BTreeSet<String>) -> String {
+        let refused = auction::summary(self.latest_refusals().into_values());
+        let mut lines: Vec<String> = self.dependent(taken, groups).into_iter().map(not_independent).collect();
+        lines.extend(Some(refused).filter(|refused| !refused.is_empty()));
+        lines.join("; ")
+    }
+
+    /// How many offered of each group that is taken.
+    fn dependent(&self, taken: &BTreeSet<PeerId>, groups: &BTreeSet<String>) -> BTreeMap<String, u32> {
+        let now = self.candidates.iter().filter_map(|(peer, (candidate, _))| Some((*peer, candidate.group()?)));
+        let offered: BTreeMap<PeerId, String> = self.lapsed.clone().into_iter().chain(now).collect();
+        let mut counts = BTreeMap::new();
+        let vain = offered.into_iter().filter(|(peer, group)| !taken.contains(peer) && groups.contains(group));
+        vain.for_each(|(_, group)| *counts.entry(group).or_default() += 1);
+        counts
     }
 
     /// What each peer said last, in this round or the one before.
@@ -123,4 +140,8 @@ impl Bidding {
         let both = self.earlier_refusals.iter().chain(&self.refusals);
         both.map(|(peer, reason)| (*peer, reason)).collect()
     }
+}
+
+fn not_independent((group, count): (String, u32)) -> String {
+    format!("{}: not independent of one that was taken ({group})", plural(count, "peer"))
 }

@@ -21,6 +21,9 @@ const LONGEST_GOSSIP_MS: Millis = 1_000;
 /// Most executions that one announcement seeks; job arrays ask again as they go.
 const MAX_WANTED: u32 = 64;
 
+/// Workers of a partition, and their groups.
+type Taken = (BTreeSet<PeerId>, BTreeSet<String>);
+
 /// How long something said to the mesh is waited for.
 fn gossip_ms(view: &View) -> Millis {
     view.gossip_ms().min(LONGEST_GOSSIP_MS)
@@ -147,9 +150,9 @@ impl Requester {
     /// Why some execution has no worker, for a person.
     pub(super) fn why_unplaced(&self) -> String {
         let Some((index, partition)) = self.hungry.keys().next().map(|index| (index, &self.partitions[index])) else {
-            return self.why_nobody("");
+            return self.why_nobody("", &Taken::default());
         };
-        let nobody = self.why_nobody(&partition.why_failed());
+        let nobody = self.why_nobody(&partition.why_failed(), &partition.taken());
         let votes = partition.votes();
         let differ = votes.windows(2).any(|pair| pair[0] != pair[1]);
         let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
@@ -164,8 +167,8 @@ impl Requester {
     }
 
     /// What came of those who were asked: how their executions `failed`, and why others do not offer.
-    fn why_nobody(&self, failed: &str) -> String {
-        let refused = self.bidding.why_not();
+    fn why_nobody(&self, failed: &str, (taken, groups): &Taken) -> String {
+        let refused = self.bidding.why_not(taken, groups);
         match (failed.is_empty(), refused.is_empty()) {
             (true, true) => {
                 let asked = plural(self.record.rounds, "announcement");

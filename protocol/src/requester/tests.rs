@@ -124,7 +124,7 @@ impl Story {
             "bids" => {
                 // The first letters are the cheapest.
                 let (cost, contact) = (u16::from(u8::try_from(who).expect("a letter")), Contact::default());
-                Message::Bid(Bid { job, round, slots: 1, cost, operator: None, contact })
+                Message::Bid(Bid { job, round, slots: 1, cost, operator: answer.map(str::to_owned), contact })
             }
             "refuses" => {
                 let large = Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30);

@@ -61,6 +61,28 @@ fn a_job_whose_executions_failed_says_why_and_who_else_refuses() {
 }
 
 #[test]
+fn who_offers_in_vain_because_it_is_not_independent_is_counted() {
+    let mut story = Story::new(PAIR);
+    story.hear(0, "submit");
+    story.hear(1, "A bids one");
+    let mut told = String::new();
+    while !told.ends_with("end") {
+        let now = story.machine.deadline().expect("a job that is not over has a deadline").0;
+        told = story.hear(now, "tick");
+        if told.contains("award A") {
+            story.hear(now, "A commits");
+        }
+        if told.ends_with("announce") {
+            story.hear(now, "B bids one");
+            story.hear(now, "C bids one");
+        }
+    }
+    let expected = "only 1 of 2 independent workers that must agree could be found: \
+                    2 peers: not independent of one that was taken (operator one)";
+    assert_eq!(story.reason(), expected);
+}
+
+#[test]
 fn a_failure_keeps_its_thing_its_reason_and_its_remedy() {
     let long = format!("cannot read https://example.com/{}: 404; check the address", "a".repeat(2_000));
     let failure = Failure::InputMissing(crate::text::ends(&long, crate::limits::MAX_FAILURE_BYTES));
