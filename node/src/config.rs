@@ -2,11 +2,14 @@
 //!
 //! What all nodes of a mesh must share is in `shoal_protocol::limits` instead.
 
+mod values;
+
+#[cfg(debug_assertions)]
+mod misbehaviour;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use shoal_executors::wasm::compiler::Compiler;
@@ -15,8 +18,17 @@ use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
+use values::{
+    allow_list, amount, at_least_one, docker_address, flag, parse_executors, parse_labels, parse_sources, rate,
+};
+
 use crate::network::Bandwidth;
 use crate::network::ticket::{Ticket, TicketError};
+
+#[cfg(debug_assertions)]
+pub use misbehaviour::Misbehaviour;
+#[cfg(debug_assertions)]
+pub(crate) use misbehaviour::die;
 
 /// The mesh that a node joins when none is named.
 pub const DEFAULT_MESH: &str = "public";
@@ -110,24 +122,6 @@ pub struct Retention {
     pub most: Seconds,
     /// Those of executions for others at most; 0 for not at all.
     pub for_others: Seconds,
-}
-
-/// What a node does wrong on purpose, in tests. Release builds have no such thing.
-#[cfg(debug_assertions)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misbehaviour {
-    /// Its results differ from everybody's.
-    LieAlone,
-    /// Its results are wrong, and the same as those of all who do this.
-    LieTogether,
-    /// It is killed once it has saved this step of one of its own jobs, before it says anything of it.
-    DieAfter(shoal_protocol::record::Step),
-    /// It is killed once a result is on its disk, before it takes note of that.
-    DieCollecting,
-    /// Its programs see something else than everybody's, as on a machine with a fault.
-    Diverge,
-    /// It sends something else than the blobs that it is asked for.
-    ServeCorrupt,
 }
 
 /// Values from one origin; what is absent is left to the next.
@@ -334,7 +328,7 @@ impl Loaded {
             loopback_only: false,
             compiler: None,
             #[cfg(debug_assertions)]
-            misbehaviour: misbehaviour(),
+            misbehaviour: misbehaviour::misbehaviour(),
         };
         Ok(Self { config, explanation })
     }
@@ -424,94 +418,6 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
     })
 }
 
-fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
-    let pair = |word: &str| {
-        let reason = || format!("{word:?} is not a label; write KEY=VALUE");
-        let (key, value) = word.split_once('=').ok_or_else(reason)?;
-        Ok((key.trim().to_owned(), value.trim().to_owned()))
-    };
-    let labels = text.split(',').filter(|word| !word.trim().is_empty()).map(pair).collect::<Result<_, String>>();
-    labels.map_err(|reason| ConfigError::Value { name: "SHOAL_LABELS", origin: "environment", reason })
-}
-
-fn parse_executors(words: &[String], origin: Origin) -> Result<BTreeSet<ExecutorKind>, ConfigError> {
-    let parse = |word: &String| match word.as_str() {
-        "wasm" => Ok(Some(ExecutorKind::Wasm)),
-        "docker" => Ok(Some(ExecutorKind::Docker)),
-        "none" | "" => Ok(None),
-        other => Err(format!("there is no executor {other:?}; use wasm, docker, or none for a node that only submits")),
-    };
-    let kinds = words.iter().map(parse).collect::<Result<Vec<_>, _>>();
-    let value = |reason| ConfigError::Value { name: "executors", origin: origin.as_str(), reason };
-    Ok(kinds.map_err(value)?.into_iter().flatten().collect())
-}
-
-fn allow_list(patterns: &[String], origin: Origin) -> Result<AllowList, ConfigError> {
-    let list = AllowList::new(patterns.iter().map(String::as_str));
-    list.map_err(|error| ConfigError::Value {
-        name: "allow_local_paths",
-        origin: origin.as_str(),
-        reason: format!("{error}; write an absolute GLOB, GLOB:ro or GLOB:rw"),
-    })
-}
-
-/// Where an engine can be.
-fn docker_address(text: String, origin: Origin) -> Result<Option<String>, ConfigError> {
-    match text.split_once("://") {
-        None if text.is_empty() => Ok(None),
-        Some(("unix" | "tcp" | "http", rest)) if !rest.is_empty() => Ok(Some(text)),
-        _ => Err(ConfigError::Value {
-            name: "docker_host",
-            origin: origin.as_str(),
-            reason: format!("{text:?} is no address of an engine; write unix:///PATH or tcp://HOST:PORT"),
-        }),
-    }
-}
-
-fn flag(name: &'static str, text: &str) -> Result<bool, ConfigError> {
-    let reason = format!("{text:?} is neither true nor false");
-    text.trim().parse().map_err(|_| ConfigError::Value { name, origin: "environment", reason })
-}
-
-fn parse_sources(words: &[String], origin: Origin) -> Result<BTreeSet<SourceKind>, ConfigError> {
-    let parse = |word: &String| {
-        let found = SourceKind::ALL.iter().find(|(name, _)| name == word).map(|(_, kind)| *kind);
-        found.ok_or_else(|| format!("there is no source {word:?} that workers read; use url, s3, ipfs or local"))
-    };
-    let kinds = words.iter().filter(|word| !matches!(word.as_str(), "" | "none")).map(parse);
-    let value = |reason| ConfigError::Value { name: "sources", origin: origin.as_str(), reason };
-    kinds.collect::<Result<_, _>>().map_err(value)
-}
-
-fn amount<T: FromStr<Err: Display>>(name: &'static str, origin: Origin, text: &str) -> Result<T, ConfigError> {
-    text.parse().map_err(|error: T::Err| ConfigError::Value {
-        name,
-        origin: origin.as_str(),
-        reason: error.to_string(),
-    })
-}
-
-fn at_least_one(name: &'static str, origin: Origin, count: u64) -> Result<u64, ConfigError> {
-    let reason = "a job that is forgotten as it ends has no result; write at least 1".to_owned();
-    if count > 0 { Ok(count) } else { Err(ConfigError::Value { name, origin: origin.as_str(), reason }) }
-}
-
-/// Bytes a second, with or without `/s` behind them.
-fn rate(name: &'static str, origin: Origin, text: &str) -> Result<Option<u64>, ConfigError> {
-    let text = text.trim().trim_end_matches("/s");
-    if text.is_empty() {
-        return Ok(None);
-    }
-    match amount::<Bytes>(name, origin, text)?.0 {
-        0 => Err(ConfigError::Value {
-            name,
-            origin: origin.as_str(),
-            reason: "nothing could pass at 0 bytes a second; write a rate like 10MB, or nothing for no limit".into(),
-        }),
-        bytes => Ok(Some(bytes)),
-    }
-}
-
 /// What a node offers unless told otherwise: most of the machine.
 fn machine_size(data_dir: &Path) -> Resources {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -533,29 +439,6 @@ fn room_on_disk(data_dir: &Path) -> u64 {
     let existing = data_dir.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
     let free = rustix::fs::statvfs(&existing).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     free.saturating_add(DataDir::new(data_dir).blobs_bytes())
-}
-
-#[cfg(debug_assertions)]
-fn misbehaviour() -> Option<Misbehaviour> {
-    let word = std::env::var("SHOAL_TEST_MISBEHAVE").ok()?;
-    let step = |name: &str| serde_json::from_value(name.into()).expect("the step of a job's path");
-    match word.as_str() {
-        "lie-alone" => Some(Misbehaviour::LieAlone),
-        "lie-together" => Some(Misbehaviour::LieTogether),
-        "die-collecting" => Some(Misbehaviour::DieCollecting),
-        "serve-corrupt" => Some(Misbehaviour::ServeCorrupt),
-        "diverge" => Some(Misbehaviour::Diverge),
-        other => match other.strip_prefix("die-after-") {
-            Some(name) => Some(Misbehaviour::DieAfter(step(name))),
-            None => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
-        },
-    }
-}
-
-/// The end that `kill -9` makes.
-#[cfg(debug_assertions)]
-pub(crate) fn die() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 fn display(value: &impl Serialize) -> String {

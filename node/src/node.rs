@@ -1,28 +1,35 @@
 //! A running node: its parts, how they start, and how they stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod parts;
+
+mod remembered;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use shoal_executors::docker::DEFAULT_HOST;
-use shoal_executors::wasm::compiler::Compiler;
-use shoal_executors::{DockerConfig, DockerExecutor, Executor, PROFILE, WasmConfig, WasmExecutor};
-use shoal_protocol::auction::Offering;
+use shoal_executors::WasmExecutor;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
 use shoal_protocol::machine::{Machine, View};
-use shoal_protocol::message::{Contact, ExecutorKind, Resources, SourceKind};
+use shoal_protocol::message::{Contact, ExecutorKind, Resources};
 use shoal_protocol::record;
-use shoal_store::blobs::{self, Blobs, BlobsConfig, StoreFailed};
+use shoal_store::blobs::{Blobs, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
-use shoal_store::publishers::{Publishers, PublishersConfig};
+use shoal_store::publishers::Publishers;
 use shoal_store::reserve::Reserve;
-use shoal_store::sources::{DataError, Sources, SourcesConfig};
-use shoal_store::state::{Change, State, StateError, Table};
+use shoal_store::sources::{DataError, Sources};
+use shoal_store::state::{State, StateError};
 use shoal_store::trees::Trees;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+
+use parts::{
+    blobs_config, containers, executors, offering, open_sources, profile, publishers_config, sources_config,
+    wasm_config,
+};
+use remembered::{known_peers, listen_again, save_peers};
 
 use crate::agreed::Agreed;
 use crate::announcer::Announcer;
@@ -31,12 +38,12 @@ use crate::config::Config;
 use crate::driver::{self, Driver, Event};
 use crate::engine::Containers;
 use crate::gateway;
-use crate::hands::{Executors, Hands, Runs};
+use crate::hands::{Hands, Runs};
 use crate::history::History;
 use crate::ingress::Ingress;
 use crate::kept::Kept;
 use crate::network::ticket::Ticket;
-use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, PeerInfo, Traffic};
+use crate::network::{Network, NetworkConfig, NetworkError, PeerInfo, Traffic};
 use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::pins;
@@ -53,13 +60,8 @@ const CHECK_BLOBS_EVERY: Duration = Duration::from_secs(5);
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// Looks at the mesh after which peers are saved.
 const SAVE_PEERS_EVERY: u32 = 15;
-/// Peers that are remembered for the next start.
-const MAX_KNOWN_PEERS: usize = 256;
 /// Happenings that a slow listener may be behind; then it must read the history.
 const MAX_HAPPENINGS: usize = 4_096;
-
-/// What a compilation may always use, in bytes: less would not do for an ordinary program.
-const MIN_COMPILER_BYTES: u64 = 512 << 20;
 
 /// A handle to a running node; clones are the same node.
 #[derive(Clone)]
@@ -447,81 +449,15 @@ async fn observe(network: Network, state: Arc<State>, inbox: mpsc::Sender<Event>
     }
 }
 
-/// Listens on the port of the last run, if any will do and it is free: others look for the node there.
-async fn listen_again(
-    mut config: NetworkConfig,
-    state: &State,
-) -> Result<(Network, mpsc::Receiver<NetworkEvent>), StartError> {
-    let any_port = config.listen.port() == 0;
-    if let Some(port) = saved_port(state)?.filter(|_| any_port) {
-        config.listen.set_port(port);
-    }
-    let started = match Network::start(config.clone()).await {
-        Err(NetworkError::Bind { .. }) if any_port => {
-            config.listen.set_port(0);
-            Network::start(config).await?
-        }
-        started => started?,
-    };
-    if let Some(port) = started.0.port().filter(|_| any_port) {
-        state.apply(&[Change::Put {
-            table: Table::Meta,
-            key: b"port".to_vec(),
-            value: port.to_be_bytes().to_vec(),
-        }])?;
-    }
-    Ok(started)
-}
-
-fn saved_port(state: &State) -> Result<Option<u16>, StateError> {
-    let saved = state.get(Table::Meta, b"port")?;
-    Ok(saved.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?))))
-}
-
 fn view(network: &Network) -> View {
     let delay_ms = u32::try_from(network.delay_ms()).unwrap_or(u32::MAX).max(1);
     View { mesh_size: network.mesh_size().max(1), delay_ms, contact: network.contact() }
-}
-
-fn save_peers(network: &Network, state: &State) {
-    let peers = network.peers().into_iter().filter(|info| info.contact != Contact::default()).take(MAX_KNOWN_PEERS);
-    let value = shoal_protocol::wire::canonical(&peers.map(|info| (info.peer, info.contact)).collect::<Vec<_>>());
-    let change = Change::Put { table: Table::Peers, key: b"connected".to_vec(), value };
-    // Nobody connected is no reason to forget who was.
-    if !network.peers().is_empty()
-        && let Err(error) = state.apply(&[change])
-    {
-        tracing::warn!(%error, "peers were not remembered");
-    }
-}
-
-fn known_peers(state: &State) -> Result<Vec<(PeerId, Contact)>, StateError> {
-    let saved = state.get(Table::Peers, b"connected")?;
-    Ok(saved.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default())
-}
-
-fn sources_config(config: &Config) -> SourcesConfig {
-    SourcesConfig {
-        local: config.local_paths.clone(),
-        ipfs: config.ipfs.clone(),
-        private_addresses: config.private_addresses,
-    }
 }
 
 async fn serve_published(config: &Config) -> Result<Option<Published>, PublishedError> {
     match config.publish.listen {
         Some(address) => Published::bind(address).await.map(Some),
         None => Ok(None),
-    }
-}
-
-fn publishers_config(config: &Config, dir: &DataDir, served: Option<&Published>) -> PublishersConfig {
-    PublishersConfig {
-        folder: dir.published(),
-        plain_folder: config.publish.dir.clone(),
-        max_bytes: Some(config.capacity.disk_bytes),
-        base_url: config.publish.url.clone().or(served.map(Published::url)),
-        ipfs: config.ipfs.clone(),
     }
 }
 
@@ -534,72 +470,6 @@ async fn sweep_published(publishing: Publishing) {
             tracing::debug!(%error, "published results were not swept");
         }
     }
-}
-
-/// Compiling a module may take no more memory than all executions together.
-fn wasm_config(config: &Config, dir: &DataDir) -> WasmConfig {
-    let mut compiler = config.compiler.clone();
-    if let Some(Compiler { limits, .. }) = &mut compiler {
-        limits.memory_bytes = limits.memory_bytes.min(config.capacity.memory_bytes.max(MIN_COMPILER_BYTES));
-    }
-    WasmConfig { cache_dir: Some(dir.modules()), compiler, ..WasmConfig::default() }
-}
-
-fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> BlobsConfig {
-    BlobsConfig {
-        gc_interval: GC_INTERVAL,
-        clock: blobs::Clock::new(move || clock.now()),
-        quota: config.capacity.disk_bytes,
-        reserve: Some(Reserve::new(dir.reserve())),
-    }
-}
-
-/// The executor of containers, where the operator wants it, and how its engine is.
-async fn containers(config: &Config, me: PeerId) -> Option<Containers> {
-    if !config.executors.contains(&ExecutorKind::Docker) {
-        return None;
-    }
-    let executor = DockerExecutor::new(DockerConfig {
-        host: config.docker.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned()),
-        node: me.to_string(),
-        data_dir: config.data_dir.display().to_string(),
-        allow_root: config.docker.allow_root,
-        max_image_bytes: config.capacity.disk_bytes,
-    });
-    Some(Containers::find(executor).await)
-}
-
-/// What an executor offers, if it is there.
-fn profile(kind: ExecutorKind, containers: Option<&Containers>) -> Option<String> {
-    match kind {
-        ExecutorKind::Wasm => Some(PROFILE.to_owned()),
-        ExecutorKind::Docker => containers?.platform(),
-    }
-}
-
-fn offering(config: &Config, containers: Option<&Containers>) -> Offering {
-    let offered = config.executors.iter().filter_map(|kind| Some((*kind, profile(*kind, containers)?)));
-    Offering {
-        executors: offered.collect(),
-        capacity: config.capacity,
-        labels: config.labels.clone(),
-        operator: config.operator.clone(),
-        sources: open_sources(config),
-        keep_ms: config.retention.for_others.millis(),
-    }
-}
-
-/// Sources that the operator opened to others and that can be read here at all.
-fn open_sources(config: &Config) -> BTreeSet<SourceKind> {
-    let has_ipfs = config.ipfs.api.is_some() || !config.ipfs.gateways.is_empty();
-    config.sources.iter().copied().filter(|kind| *kind != SourceKind::Ipfs || has_ipfs).collect()
-}
-
-/// A node without executors still runs its own jobs when it is alone, so the engine is always there.
-fn executors(executor: &Arc<WasmExecutor>, containers: Option<&Containers>) -> Executors {
-    let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
-    let docker = containers.map(|containers| (ExecutorKind::Docker, Arc::clone(&containers.executor) as _));
-    Arc::new(std::iter::once((ExecutorKind::Wasm, wasm)).chain(docker).collect())
 }
 
 /// Programs, blobs and connections all hold files open; the usual soft limit of 1,024 is soon reached.

@@ -1,0 +1,114 @@
+//! What the parts of a node are told of its configuration.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use shoal_executors::docker::DEFAULT_HOST;
+use shoal_executors::wasm::compiler::Compiler;
+use shoal_executors::{DockerConfig, DockerExecutor, Executor, PROFILE, WasmConfig, WasmExecutor};
+use shoal_protocol::auction::Offering;
+use shoal_protocol::id::PeerId;
+use shoal_protocol::message::{ExecutorKind, SourceKind};
+use shoal_store::blobs::{self, BlobsConfig};
+use shoal_store::data_dir::DataDir;
+use shoal_store::publishers::PublishersConfig;
+use shoal_store::reserve::Reserve;
+use shoal_store::sources::SourcesConfig;
+
+use super::GC_INTERVAL;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::Containers;
+use crate::hands::Executors;
+use crate::published::Published;
+
+/// What a compilation may always use, in bytes: less would not do for an ordinary program.
+const MIN_COMPILER_BYTES: u64 = 512 << 20;
+
+/// What sources may be read from.
+pub(super) fn sources_config(config: &Config) -> SourcesConfig {
+    SourcesConfig {
+        local: config.local_paths.clone(),
+        ipfs: config.ipfs.clone(),
+        private_addresses: config.private_addresses,
+    }
+}
+
+/// Where results go, and how others reach them.
+pub(super) fn publishers_config(config: &Config, dir: &DataDir, served: Option<&Published>) -> PublishersConfig {
+    PublishersConfig {
+        folder: dir.published(),
+        plain_folder: config.publish.dir.clone(),
+        max_bytes: Some(config.capacity.disk_bytes),
+        base_url: config.publish.url.clone().or(served.map(Published::url)),
+        ipfs: config.ipfs.clone(),
+    }
+}
+
+/// Compiling a module may take no more memory than all executions together.
+pub(super) fn wasm_config(config: &Config, dir: &DataDir) -> WasmConfig {
+    let mut compiler = config.compiler.clone();
+    if let Some(Compiler { limits, .. }) = &mut compiler {
+        limits.memory_bytes = limits.memory_bytes.min(config.capacity.memory_bytes.max(MIN_COMPILER_BYTES));
+    }
+    WasmConfig { cache_dir: Some(dir.modules()), compiler, ..WasmConfig::default() }
+}
+
+/// All blobs together may take what the node offers of its disk.
+pub(super) fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> BlobsConfig {
+    BlobsConfig {
+        gc_interval: GC_INTERVAL,
+        clock: blobs::Clock::new(move || clock.now()),
+        quota: config.capacity.disk_bytes,
+        reserve: Some(Reserve::new(dir.reserve())),
+    }
+}
+
+/// The executor of containers, where the operator wants it, and how its engine is.
+pub(super) async fn containers(config: &Config, me: PeerId) -> Option<Containers> {
+    if !config.executors.contains(&ExecutorKind::Docker) {
+        return None;
+    }
+    let executor = DockerExecutor::new(DockerConfig {
+        host: config.docker.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+        node: me.to_string(),
+        data_dir: config.data_dir.display().to_string(),
+        allow_root: config.docker.allow_root,
+        max_image_bytes: config.capacity.disk_bytes,
+    });
+    Some(Containers::find(executor).await)
+}
+
+/// What an executor offers, if it is there.
+pub(super) fn profile(kind: ExecutorKind, containers: Option<&Containers>) -> Option<String> {
+    match kind {
+        ExecutorKind::Wasm => Some(PROFILE.to_owned()),
+        ExecutorKind::Docker => containers?.platform(),
+    }
+}
+
+/// What the node offers to the mesh now.
+pub(super) fn offering(config: &Config, containers: Option<&Containers>) -> Offering {
+    let offered = config.executors.iter().filter_map(|kind| Some((*kind, profile(*kind, containers)?)));
+    Offering {
+        executors: offered.collect(),
+        capacity: config.capacity,
+        labels: config.labels.clone(),
+        operator: config.operator.clone(),
+        sources: open_sources(config),
+        keep_ms: config.retention.for_others.millis(),
+    }
+}
+
+/// Sources that the operator opened to others and that can be read here at all.
+pub(super) fn open_sources(config: &Config) -> BTreeSet<SourceKind> {
+    let has_ipfs = config.ipfs.api.is_some() || !config.ipfs.gateways.is_empty();
+    config.sources.iter().copied().filter(|kind| *kind != SourceKind::Ipfs || has_ipfs).collect()
+}
+
+/// A node without executors still runs its own jobs when it is alone, so the engine is always there.
+pub(super) fn executors(executor: &Arc<WasmExecutor>, containers: Option<&Containers>) -> Executors {
+    let wasm: Arc<dyn Executor> = Arc::clone(executor) as _;
+    let docker = containers.map(|containers| (ExecutorKind::Docker, Arc::clone(&containers.executor) as _));
+    Arc::new(std::iter::once((ExecutorKind::Wasm, wasm)).chain(docker).collect())
+}
