@@ -92,6 +92,10 @@ id!(
     ImageId, 32, "sha256:", "an image id (sha256: and 64 hex digits)"
 );
 id!(
+    /// An image as its registry calls it: the SHA-256 of its manifest, or of the list of its platforms' manifests.
+    ManifestDigest, 32, "sha256:", "a digest (sha256: and 64 hex digits)"
+);
+id!(
     /// A job: derived from its requester, work and nonce, so that no other peer can announce it.
     JobId, 16, "j-", "a job id (j- and 32 hex digits)"
 );

@@ -9,6 +9,7 @@
 //! pure functions.
 
 pub mod id;
+pub mod image;
 pub mod time;
 
 pub mod job;
