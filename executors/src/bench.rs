@@ -269,7 +269,8 @@ impl Guest {
     async fn run(&self, executor: &WasmExecutor, folder: &Path) -> io::Result<(Duration, Finished)> {
         let work = tempfile::tempdir_in(folder)?;
         let (invocation, work_dir) = (self.invocation.clone(), work.path().to_owned());
-        let task = Task { invocation, inputs: vec![], work_dir, timeout: TIMEOUT, trace: None };
+        let task =
+            Task { invocation, inputs: vec![], work_dir, timeout: TIMEOUT, trace: None, stage: Default::default() };
         let start = Instant::now();
         let finished = executor.run(task, self, CancellationToken::new()).await.map_err(io::Error::other)?;
         let time = start.elapsed();

@@ -10,6 +10,8 @@ mod container;
 
 mod images;
 
+mod listed;
+
 pub mod saved;
 
 mod run;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use shoal_protocol::id::ImageId;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::task::Engine as Program;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,7 @@ use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
 use container::{EXECUTION_LABEL, NODE_LABEL};
 use engine::{Engine, is_missing, plain};
 use images::Images;
+use listed::Listed;
 
 pub use engine::{DEFAULT_HOST, EngineError, Facts};
 pub use images::{Found, ImageError, look_through, save};
@@ -62,6 +66,7 @@ pub struct DockerConfig {
 pub struct DockerExecutor {
     config: DockerConfig,
     images: Images,
+    listed: Listed,
     /// The engine, once and as long as it answers.
     engine: Mutex<Option<Arc<Engine>>>,
     /// The executions that run now.
@@ -74,7 +79,14 @@ impl DockerExecutor {
     /// An executor whose engine has not been looked for yet.
     pub fn new(config: DockerConfig) -> Self {
         let images = Images::new(&config.node, config.max_image_bytes);
-        Self { config, images, engine: Mutex::default(), active: Mutex::default(), untidy: AtomicBool::new(false) }
+        Self {
+            config,
+            images,
+            listed: Listed::default(),
+            engine: Mutex::default(),
+            active: Mutex::default(),
+            untidy: AtomicBool::new(false),
+        }
     }
 
     /// Looks whether the engine is there. One that has come back is first rid of what this node left on it.
@@ -93,6 +105,14 @@ impl DockerExecutor {
         let facts = engine.facts.clone();
         *lock(&self.engine) = Some(Arc::new(engine));
         Ok(facts)
+    }
+
+    /// Whether the engine has an image, as far as was seen lately.
+    pub async fn has_image(&self, id: ImageId) -> bool {
+        match self.present() {
+            Some(engine) => self.listed.has(&engine, id).await,
+            None => false,
+        }
     }
 
     /// What `name` is on the engine.

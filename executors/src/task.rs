@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::MAX_FAILURE_BYTES;
-use shoal_protocol::message::ExecutorKind;
+use shoal_protocol::message::{Amount, ExecutorKind};
 use shoal_protocol::task::{Failure, Invocation, Outcome};
 use shoal_protocol::text::ends;
 use shoal_protocol::trace::{Trace, TraceRequest};
 use tokio::io::AsyncRead;
+use tokio::sync::watch;
 
 use crate::wasi::calls::HostCalls;
 
@@ -40,6 +41,20 @@ pub struct Task {
     pub timeout: Duration,
     /// What the run is to note of itself; nothing in an ordinary run.
     pub trace: Option<TraceRequest>,
+    /// Where the executor says how far it is.
+    pub stage: watch::Sender<Stage>,
+}
+
+/// How far a run is. Whoever looks sees the latest.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The program has not been started yet.
+    #[default]
+    Waiting,
+    /// Its image is so far.
+    Preparing(Amount),
+    /// It runs. Modules are started at once, and nobody says so.
+    Running,
 }
 
 /// An input that was fetched.

@@ -209,7 +209,7 @@ async fn jobs_that_arrive_together_read_and_compile_their_module_once() {
     let runs = folders.iter().map(|folder| {
         let (invocation, work_dir): (_, PathBuf) = (invocation.clone(), folder.path().into());
         executor.run(
-            Task { invocation, inputs: vec![], work_dir, timeout, trace: None },
+            Task { invocation, inputs: vec![], work_dir, timeout, trace: None, stage: Default::default() },
             &blobs,
             CancellationToken::new(),
         )

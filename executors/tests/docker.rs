@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use engine::{containers, docker, image};
 use shoal_executors::docker::{DEFAULT_HOST, look_through};
-use shoal_executors::{DockerConfig, DockerExecutor, Executor, Finished, RunError, StagedInput, Task};
+use shoal_executors::{DockerConfig, DockerExecutor, Executor, Finished, RunError, Stage, StagedInput, Task};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{
     Docker, Engine, Image, ImageOrigin, Invocation, Limits, Network, Outcome, ResultPath, Trap,
 };
 use support::Memory;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const MIB: u64 = 1 << 20;
@@ -38,6 +39,7 @@ struct Bench {
     results: Vec<ResultPath>,
     inputs: Vec<StagedInput>,
     cancel: CancellationToken,
+    stage: watch::Sender<Stage>,
 }
 
 impl Bench {
@@ -64,6 +66,7 @@ impl Bench {
             results: Vec::new(),
             inputs: Vec::new(),
             cancel: CancellationToken::new(),
+            stage: watch::Sender::default(),
         })
     }
 
@@ -82,7 +85,7 @@ impl Bench {
         fs::create_dir(&work_dir).unwrap();
         let docker = Docker {
             platform: self.platform.clone(),
-            image: self.image,
+            image: self.image.clone(),
             entrypoint: Vec::new(),
             parameters: words.iter().map(|&word| word.to_owned()).collect(),
             working_directory: Some("/tmp".into()),
@@ -98,7 +101,7 @@ impl Bench {
             limits: self.limits,
         };
         let (inputs, timeout) = (self.inputs.clone(), self.timeout);
-        let task = Task { invocation, inputs, work_dir, timeout, trace: None };
+        let task = Task { invocation, inputs, work_dir, timeout, trace: None, stage: self.stage.clone() };
         let ended = self.executor.run(task, &self.blobs, self.cancel.clone()).await;
         assert_eq!(containers(&format!("shoal.node={}", self.node)), Vec::<String>::new(), "no container stays");
         ended.map(Ended)

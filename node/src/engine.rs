@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shoal_executors::DockerExecutor;
 use shoal_executors::docker::Facts;
-use shoal_protocol::message::ExecutorKind;
+use shoal_protocol::message::{ExecutorKind, ImageSource, NeededImage};
 use tokio::sync::{mpsc, watch};
 
 use crate::driver::Event;
@@ -44,6 +44,11 @@ impl Containers {
     /// The platform that it runs, while it can.
     pub(crate) fn platform(&self) -> Option<String> {
         Some(self.seen.borrow().as_ref().ok()?.platform.clone())
+    }
+
+    /// Whether a container could be made of an image here: the engine has it, or it comes with the job.
+    pub(crate) async fn has_image(&self, image: NeededImage) -> bool {
+        image.source == ImageSource::Peers || self.executor.has_image(image.id).await
     }
 
     /// How the engine is, for people.

@@ -1,11 +1,12 @@
 //! Does what the protocol decides: fetches, runs, keeps and lets go. Each task reports back with one input.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shoal_executors::Executor;
+use shoal_executors::{Executor, Stage};
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
@@ -13,7 +14,7 @@ use shoal_protocol::task::{Account, Content, ContentKind, Failure, Invocation, M
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
@@ -30,6 +31,9 @@ use crate::runner::{self, host, reason, remove};
 
 /// What a program may leave beside what it wrote: names of files and the like, in bytes.
 const RESULT_SLACK_BYTES: u64 = 16 << 20;
+
+/// Pause between two words about an image that is on its way.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The executors of a node.
 pub(crate) type Executors = Arc<BTreeMap<ExecutorKind, Arc<dyn Executor>>>;
@@ -265,7 +269,7 @@ impl Hands {
         let executor = self.executor(&invocation)?;
         let invocation = self.diverge(invocation);
         let (trace, cancel) = (Some(request), run.over.clone());
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, cancel };
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, stage: Default::default(), cancel };
         let ran = run.perform(executor.as_ref(), &self.blobs, |_| {}).await?;
         let runner::Ran { claim, account, trace, .. } = ran;
         Ok(Rerun { claim, account, trace: trace.unwrap_or_default() })
@@ -325,8 +329,13 @@ impl Hands {
         invocation.inputs.extend(run.read.iter().cloned());
         let read = run.read.iter().map(|mount| mount.content.hash).collect();
         let requester = run.requester;
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, cancel: run.over.clone() };
-        let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout)).await?;
+        let (stage, stages) = watch::channel(Stage::default());
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, stage, cancel: run.over.clone() };
+        let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout));
+        let ran = tokio::select! {
+            ran = ran => ran?,
+            never = self.tell_stages(execution, stages) => match never {},
+        };
         let runner::Ran { claim, account, run_ms, result, .. } = ran;
         let account = Account { inputs: read, ..account };
         self.kept.keep_result(Owner::Execution(execution), result.guard, requester, &self.blobs).await;
@@ -380,6 +389,25 @@ impl Hands {
     async fn tell(&self, input: Input) {
         // The driver is gone only when the node stops.
         let _ = self.inbox.send(Event::Input(input)).await;
+    }
+
+    /// Says how far an execution is, not more often than is worth it. Ends only by being dropped.
+    async fn tell_stages(&self, execution: ExecutionId, mut stages: watch::Receiver<Stage>) -> Infallible {
+        while stages.changed().await.is_ok() {
+            let stage = *stages.borrow_and_update();
+            match stage {
+                Stage::Waiting => {}
+                Stage::Preparing(amount) => {
+                    self.tell(Input::Preparing(execution, amount)).await;
+                    let runs = stages.wait_for(|stage| *stage == Stage::Running);
+                    if tokio::time::timeout(TELL_EVERY, runs).await.is_ok() {
+                        stages.mark_changed();
+                    }
+                }
+                Stage::Running => self.tell(Input::Started(execution)).await,
+            }
+        }
+        std::future::pending().await
     }
 
     fn dir(&self, execution: ExecutionId) -> PathBuf {

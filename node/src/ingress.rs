@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::clock::Clock;
 use crate::direct::{self, MAX_TOGETHER, Request};
 use crate::driver::Event;
+use crate::engine::Containers;
 use crate::hands::Runs;
 use crate::logs;
 use crate::network::{Network, NetworkEvent, Reply, Validity};
@@ -28,6 +29,7 @@ pub(crate) struct Ingress {
     pub(crate) clock: Clock,
     pub(crate) network: Network,
     pub(crate) blobs: Blobs,
+    pub(crate) containers: Option<Containers>,
     pub(crate) runs: Runs,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) pricing: Arc<Semaphore>,
@@ -76,12 +78,13 @@ impl Ingress {
     /// Finds out what this node has for a job, then passes the announcement on.
     fn price(&self, sealed: Sealed) {
         let Ok(slot) = Arc::clone(&self.pricing).try_acquire_owned() else { return };
-        let (blobs, inbox) = (self.blobs.clone(), self.inbox.clone());
+        let (blobs, containers, inbox) = (self.blobs.clone(), self.containers.clone(), self.inbox.clone());
         tokio::spawn(async move {
             let Message::Announce(announce) = sealed.message() else { return };
             let means = Means {
                 missing_bytes: missing_bytes(&blobs, announce).await,
                 disk_bytes: blobs.room_for(announce.needs.resources.disk_bytes).await.unwrap_or(0),
+                has_image: has_image(containers.as_ref(), announce).await,
             };
             let _ = inbox.send(Event::Input(Input::Announced(sealed, means))).await;
             drop(slot);
@@ -129,6 +132,15 @@ impl Ingress {
         if self.inbox.try_send(Event::Input(input)).is_err() {
             tracing::debug!("gossip was dropped: too much to do");
         }
+    }
+}
+
+/// Whether this node has the image of a job's containers, gets it, or needs none.
+async fn has_image(containers: Option<&Containers>, announce: &Announce) -> bool {
+    match (announce.needs.image, containers) {
+        (None, _) => true,
+        (Some(image), Some(containers)) => containers.has_image(image).await,
+        (Some(_), None) => false,
     }
 }
 

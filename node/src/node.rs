@@ -267,7 +267,18 @@ impl Node {
         };
         let (pricing, log_reads) = Ingress::slots();
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
-        let ingress = Ingress { me, mesh, clock, network: net, blobs: blob, runs: run, inbox: inb, pricing, log_reads };
+        let ingress = Ingress {
+            me,
+            mesh,
+            clock,
+            network: net,
+            blobs: blob,
+            containers: containers.clone(),
+            runs: run,
+            inbox: inb,
+            pricing,
+            log_reads,
+        };
         let failed = watch::Sender::new(None);
         let mut tasks = vec![
             tokio::spawn(drive(driver, failed.clone())),

@@ -311,10 +311,11 @@ impl Node {
 /// Which execution a person wants to hear when none is named: one that agreed, else one that is furthest.
 fn telling(execution: &ExecutionRecord) -> u8 {
     match execution.state {
-        ExecutionState::Agreed => 7,
-        ExecutionState::Revealed => 6,
-        ExecutionState::Committed => 5,
-        ExecutionState::Running => 4,
+        ExecutionState::Agreed => 8,
+        ExecutionState::Revealed => 7,
+        ExecutionState::Committed => 6,
+        ExecutionState::Running => 5,
+        ExecutionState::Preparing => 4,
         ExecutionState::Fetching => 3,
         ExecutionState::Awarded => 2,
         ExecutionState::Dissented => 1,

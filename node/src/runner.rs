@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shoal_executors::{Executor, StagedInput, Task};
+use shoal_executors::{Executor, Stage, StagedInput, Task};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_FAILURE_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
@@ -11,6 +11,7 @@ use shoal_protocol::text;
 use shoal_protocol::trace::{Trace, TraceRequest};
 use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
 use shoal_store::remove::remove_tree;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A run to perform.
@@ -24,6 +25,8 @@ pub(crate) struct Run<'a> {
     pub(crate) timeout: Duration,
     /// What it is to note of itself; nothing in an ordinary run.
     pub(crate) trace: Option<TraceRequest>,
+    /// Where it says how far it is.
+    pub(crate) stage: watch::Sender<Stage>,
     /// Ends it before its time.
     pub(crate) cancel: CancellationToken,
 }
@@ -50,7 +53,8 @@ impl Run<'_> {
         let work_dir = self.dir.to_owned();
         make_anew(work_dir.clone()).await.map_err(host)?;
         let inputs = self.stage(blobs).await?;
-        let task = Task { invocation: self.invocation, inputs, work_dir, timeout: self.timeout, trace: self.trace };
+        let Self { invocation, timeout, trace, stage, .. } = self;
+        let task = Task { invocation, inputs, work_dir, timeout, trace, stage };
         let modules = Modules(blobs.clone());
         let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
         let mut stdout = printed(finished.outputs.stdout);

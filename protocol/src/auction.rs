@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::id::PeerId;
 use crate::message::{
-    Bid, Constraint, Contact, ExecutorKind, Needs, Operator, Reason, Resource, Resources, SourceKind,
+    Amount, Bid, Constraint, Contact, ExecutorKind, ImageSource, Needs, Operator, Reason, Resource, Resources,
+    SourceKind,
 };
 use crate::time::Millis;
 
@@ -214,6 +215,8 @@ impl fmt::Display for Reason {
             Reason::TooLarge(Resource::Memory, want, have) => write!(f, "memory {} > {}", bytes(*want), bytes(*have)),
             Reason::TooLarge(Resource::Disk, want, have) => write!(f, "disk {} > {}", bytes(*want), bytes(*have)),
             Reason::DiskFull(want, free) => write!(f, "disk: needs {}, {} free", bytes(*want), bytes(*free)),
+            Reason::NoImage(ImageSource::Registry) => f.write_str("does not have the image, and pulls none"),
+            Reason::NoImage(_) => f.write_str("does not have the image"),
             Reason::Busy => f.write_str("busy"),
             Reason::Constraint(key) => write!(f, "label {key:?} does not satisfy the constraint"),
             Reason::Policy(words) => write!(f, "its operator refuses: {words:?}"),
@@ -227,6 +230,12 @@ impl fmt::Display for ExecutorKind {
             ExecutorKind::Wasm => "wasm",
             ExecutorKind::Docker => "docker",
         })
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", bytes(self.done_bytes), bytes(self.total_bytes))
     }
 }
 
@@ -257,6 +266,7 @@ mod tests {
             input_bytes: 0,
             constraints: Vec::new(),
             sources: Vec::new(),
+            image: None,
         }
     }
 

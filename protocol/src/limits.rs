@@ -5,7 +5,7 @@
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;

@@ -14,7 +14,7 @@ use crate::credibility::{Ledger, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::limits::MAX_CLOCK_SKEW_MS;
-use crate::message::{Contact, Ending, ExecutorKind, Message, Resources, Settle};
+use crate::message::{Amount, Contact, Ending, ExecutorKind, Message, Resources, Settle};
 use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
@@ -41,6 +41,10 @@ pub enum Input {
     Announced(Sealed, Means),
     /// What [`Output::Fetch`] came to.
     Fetched(ExecutionId, Result<(), Failure>),
+    /// How far an execution is with its image.
+    Preparing(ExecutionId, Amount),
+    /// The program of an execution has been started. Only containers need be told of: a module starts at once.
+    Started(ExecutionId),
     /// What [`Output::Execute`] came to.
     Executed(ExecutionId, Result<Finished, Failure>),
     /// What [`Output::Collect`] came to; the error is for a person.
@@ -64,6 +68,8 @@ pub struct Means {
     pub missing_bytes: u64,
     /// Bytes that its executions could have on the disk now: at least what one needs, or all that there is.
     pub disk_bytes: u64,
+    /// Whether it has the image, gets it, or needs none.
+    pub has_image: bool,
 }
 
 /// What a node is to do, in order.
@@ -317,6 +323,10 @@ impl Machine {
             Input::Fetched(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.fetched(ctx, execution, result));
             }
+            Input::Preparing(execution, amount) => {
+                self.with_worker(now, |worker, ctx| worker.preparing(ctx, execution, amount));
+            }
+            Input::Started(execution) => self.with_worker(now, |worker, ctx| worker.started(ctx, execution)),
             Input::Executed(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.executed(ctx, execution, result));
             }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
-use crate::id::{BlobHash, ExecutionId, InvocationId, JobId};
+use crate::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId};
 use crate::job::spec::Source;
 use crate::limits::{
     MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
@@ -96,6 +96,30 @@ pub struct Needs {
     pub constraints: Vec<Constraint>,
     /// Sources that the worker reads itself, each kind once.
     pub sources: Vec<SourceKind>,
+    /// The image, for a container.
+    pub image: Option<NeededImage>,
+}
+
+/// The image that a container is made of, as far as a worker must know before it bids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeededImage {
+    /// What engines call it.
+    pub id: ImageId,
+    /// Where a worker gets it that does not have it.
+    pub source: ImageSource,
+    /// What such a worker downloads from a registry, in bytes; 0 where nobody knows, or where it is nothing.
+    pub bytes: u64,
+}
+
+/// Where a worker gets an image that it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ImageSource {
+    /// Nowhere.
+    Nowhere,
+    /// From peers: it is among the inputs.
+    Peers,
+    /// From a registry.
+    Registry,
 }
 
 /// A kind of source outside of the mesh.
@@ -221,6 +245,8 @@ pub enum Reason {
     NoSource(SourceKind),
     /// It offers enough disk, and others have filled it: wanted, free, in bytes.
     DiskFull(u64, u64),
+    /// It does not have the image, and does not get it from there.
+    NoImage(ImageSource),
 }
 
 /// One kind of resource.
@@ -266,6 +292,17 @@ pub struct Progress {
     pub execution: ExecutionId,
     /// What the worker is doing.
     pub stage: Stage,
+    /// How much of that is done, where it can be said.
+    pub amount: Option<Amount>,
+}
+
+/// How much is done of something, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// What is done.
+    pub done_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
 }
 
 /// What a worker does between award and commit.
@@ -273,6 +310,8 @@ pub struct Progress {
 pub enum Stage {
     /// It fetches modules and inputs.
     Fetching,
+    /// It gets the image of a container.
+    Preparing,
     /// It runs the program.
     Running,
 }
@@ -455,7 +494,8 @@ impl Message {
                 m.award.check()
             }
             Message::Trace(m) => m.answer.check(),
-            Message::Progress(_) | Message::Commit(_) | Message::RevealPlease(_) | Message::Settle(_) => Ok(()),
+            Message::Progress(m) => sound("amount", m.amount.is_none_or(Amount::is_sound)),
+            Message::Commit(_) | Message::RevealPlease(_) | Message::Settle(_) => Ok(()),
         }
     }
 }
@@ -476,6 +516,18 @@ impl Announce {
             constraint.values.iter().try_for_each(|value| text("constraint value", value))?;
         }
         self.contact.check()
+    }
+}
+
+impl Amount {
+    fn is_sound(self) -> bool {
+        self.done_bytes <= self.total_bytes
+    }
+
+    /// How many tenths are done.
+    pub(crate) fn tenths(self) -> u8 {
+        let tenths = u128::from(self.done_bytes) * 10 / u128::from(self.total_bytes.max(1));
+        u8::try_from(tenths).unwrap_or(10).min(10)
     }
 }
 
@@ -545,6 +597,7 @@ impl Reason {
             | Reason::TooLarge(..)
             | Reason::Busy
             | Reason::NoSource(_)
+            | Reason::NoImage(_)
             | Reason::DiskFull(..) => Ok(()),
         }
     }

@@ -196,6 +196,8 @@ pub enum ExecutionState {
     Awarded,
     /// Its worker fetches modules and inputs.
     Fetching,
+    /// Its worker gets the image of a container.
+    Preparing,
     /// The program runs.
     Running,
     /// Its answer is sealed.
@@ -248,6 +250,8 @@ pub enum Step {
     Award,
     /// A worker fetches.
     Fetch,
+    /// A worker gets the image of a container.
+    Prepare,
     /// A worker runs the program.
     Execute,
     /// A worker sealed its answer.
@@ -395,7 +399,8 @@ impl JobState {
 impl ExecutionState {
     /// Whether the worker has yet to commit.
     pub fn is_open(self) -> bool {
-        matches!(self, ExecutionState::Awarded | ExecutionState::Fetching | ExecutionState::Running)
+        use ExecutionState::{Awarded, Fetching, Preparing, Running};
+        matches!(self, Awarded | Fetching | Preparing | Running)
     }
 
     /// Whether something more is expected of the worker.

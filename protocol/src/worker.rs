@@ -19,7 +19,7 @@ use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
 use crate::machine::{Context, Means, Output};
-use crate::message::{Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
+use crate::message::{Amount, Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::HeldRecord;
 use crate::suppression;
 use crate::task::{Engine, Failure, Invocation, Limits, Work};
@@ -152,6 +152,9 @@ impl Worker {
 
     fn room_for(&self, announce: &Announce, means: Means) -> Result<(), Reason> {
         let needs = &announce.needs.resources;
+        if let Some(image) = announce.needs.image.filter(|_| !means.has_image) {
+            return Err(Reason::NoImage(image.source));
+        }
         match () {
             () if !self.has_room(needs) => Err(Reason::Busy),
             () if needs.disk_bytes > means.disk_bytes => Err(Reason::DiskFull(needs.disk_bytes, means.disk_bytes)),
@@ -281,6 +284,16 @@ impl Worker {
     /// Modules and inputs of an execution are here, or will not come.
     pub(crate) fn fetched(&mut self, ctx: &mut Context<'_>, execution: ExecutionId, result: Result<(), Failure>) {
         self.step(ctx, execution, Step::Fetched(result));
+    }
+
+    /// An execution is so far with its image.
+    pub(crate) fn preparing(&mut self, ctx: &mut Context<'_>, execution: ExecutionId, amount: Amount) {
+        self.step(ctx, execution, Step::Preparing(amount));
+    }
+
+    /// The program of an execution has been started.
+    pub(crate) fn started(&mut self, ctx: &mut Context<'_>, execution: ExecutionId) {
+        self.step(ctx, execution, Step::Started);
     }
 
     /// The program of an execution has ended.

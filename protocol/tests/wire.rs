@@ -1,4 +1,4 @@
-//! The wire format of version 5, byte for byte. A change here is a change of the protocol.
+//! The wire format of version 6, byte for byte. A change here is a change of the protocol.
 //!
 //! `SHOAL_BLESS=1 cargo test -p shoal-protocol --test wire` writes the golden files anew; do that only together with
 //! a new protocol version.
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use shoal_protocol::commitment::{Commitment, Salt};
-use shoal_protocol::id::{BlobHash, ExecutionId, InvocationId, JobId, MeshId, PeerId};
+use shoal_protocol::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId, MeshId, PeerId};
 use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
 use shoal_protocol::message::*;
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Outcome, Trap};
@@ -61,6 +61,7 @@ fn messages() -> Vec<Message> {
         input_bytes: 1_100_000,
         constraints: vec![constraint],
         sources: vec![SourceKind::S3, SourceKind::Local],
+        image: Some(NeededImage { id: ImageId([22; 32]), source: ImageSource::Registry, bytes: 50_000_000 }),
     };
     let announce = Announce {
         job,
@@ -90,13 +91,14 @@ fn messages() -> Vec<Message> {
         call: Some("fd_write(fd: 1) = 0".into()),
         checkpoint: Some(Checkpoint { fuel: 10_000_000, calls: 55, memory_bytes: 65_536, backtrace }),
     };
+    let amount = Amount { done_bytes: 1_000, total_bytes: 50_000_000 };
     let rerun = Box::new(Rerun { claim, account: account(), trace });
     vec![
         Message::Announce(announce),
         Message::Bid(Bid { job, round: 1, slots: 2, cost: 77, operator: Some("ann".into()), contact: contact() }),
         Message::Refuse(Refuse { job, round: 1, reason: Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30) }),
         Message::Award(award.clone()),
-        Message::Progress(Progress { job, execution, stage: Stage::Running }),
+        Message::Progress(Progress { job, execution, stage: Stage::Preparing, amount: Some(amount) }),
         Message::Fail(Fail { job, execution, failure: Failure::HostFailed("disk full".into()) }),
         Message::Commit(Commit { job, execution, commitment: Commitment([15; 32]), run_ms: 1_234 }),
         Message::RevealPlease(RevealPlease { job, execution }),

@@ -267,14 +267,17 @@ fn settles(disk: &Disk, job: JobId, execution: ExecutionId, ending: Ending) -> b
 }
 
 fn may_follow(old: ExecutionState, new: ExecutionState) -> bool {
-    use ExecutionState::{Agreed, Awarded, Cancelled, Committed, Dissented, Failed, Fetching, Revealed, Running};
+    use ExecutionState::{
+        Agreed, Awarded, Cancelled, Committed, Dissented, Failed, Fetching, Preparing, Revealed, Running,
+    };
     let rank = |state| match state {
         Awarded => 0,
         Fetching => 1,
-        Running => 2,
-        Committed => 3,
-        Revealed => 4,
-        Agreed | Dissented | Failed | Cancelled => 5,
+        Preparing => 2,
+        Running => 3,
+        Committed => 4,
+        Revealed => 5,
+        Agreed | Dissented | Failed | Cancelled => 6,
     };
     rank(old) < rank(new) && (old != Revealed || matches!(new, Agreed | Dissented))
 }

@@ -70,6 +70,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
             input_bytes,
             constraints: Vec::new(),
             sources: Vec::new(),
+            image: None,
         },
         partitions: load.partitions,
         policy: Policy { agreement: load.agreement, executions: load.executions, max_executions: load.max_executions },

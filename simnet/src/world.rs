@@ -279,7 +279,9 @@ impl World {
         self.step(
             node,
             match missing {
-                Some(missing_bytes) => Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX }),
+                Some(missing_bytes) => {
+                    Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX, has_image: true })
+                }
                 None => Input::Heard(sealed),
             },
         );

@@ -178,11 +178,11 @@ impl Table {
     /// Its name in the file.
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Jobs => "jobs/5",
+            Table::Jobs => "jobs/6",
             Table::JobsByTime => "jobs-by-time/1",
-            Table::Executions => "executions/3",
-            Table::Events => "events/2",
-            Table::Held => "held/4",
+            Table::Executions => "executions/4",
+            Table::Events => "events/3",
+            Table::Held => "held/5",
             Table::Standings => "standings/1",
             Table::Publications => "publications/1",
             Table::Peers => "peers/1",

@@ -76,7 +76,7 @@ impl Images {
     }
 
     /// The image on the engine, loaded if it came as a blob and is not there yet.
-    pub(super) async fn ready(&self, engine: &Engine, image: Image, blobs: &dyn Blobs) -> Result<Ready<'_>, RunError> {
+    pub(super) async fn ready(&self, engine: &Engine, image: &Image, blobs: &dyn Blobs) -> Result<Ready<'_>, RunError> {
         let rests = self.resting.read().await;
         if let Some(image) = self.present(engine, image).await? {
             return Ok(Ready { image, _rests: rests });
@@ -93,7 +93,7 @@ impl Images {
         Ok(Ready { image: loaded, _rests: rests })
     }
 
-    async fn present(&self, engine: &Engine, image: Image) -> Result<Option<ImageInspect>, RunError> {
+    async fn present(&self, engine: &Engine, image: &Image) -> Result<Option<ImageInspect>, RunError> {
         let tag = image.blob().map(|hash| self.tag(hash));
         tag.iter().for_each(|tag| self.touch(tag));
         for name in std::iter::once(image.id.to_string()).chain(tag) {
@@ -106,7 +106,7 @@ impl Images {
         Ok(None)
     }
 
-    async fn load(&self, engine: &Engine, image: Image, hash: BlobHash, blobs: &dyn Blobs) -> Result<(), RunError> {
+    async fn load(&self, engine: &Engine, image: &Image, hash: BlobHash, blobs: &dyn Blobs) -> Result<(), RunError> {
         let _turn = self.loading.lock().await;
         // Whoever was before may have loaded it.
         if self.present(engine, image).await?.is_some() {

@@ -21,7 +21,7 @@ use super::images::Ready;
 use super::streams::{self, Printed};
 use super::tree::{self, Measured};
 use super::{DockerExecutor, lock, remove};
-use crate::{Blobs, Finished, HostCalls, Outputs, RunError, Task};
+use crate::{Blobs, Finished, HostCalls, Outputs, RunError, Stage, Task};
 
 /// How long a program may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
     }
 
     async fn to_the_end(&self, blobs: &dyn Blobs, cancel: &CancellationToken) -> Result<Finished, RunError> {
-        let ready = self.executor.images.ready(&self.engine, self.docker.image, blobs);
+        let ready = self.executor.images.ready(&self.engine, &self.docker.image, blobs);
         let ready = cancel.run_until_cancelled(ready).await.ok_or(RunError::Cancelled)??;
         let mut container = self.make(ready).await?;
         let ended = self.run(&container, cancel).await;
@@ -143,6 +143,7 @@ impl<'a> Run<'a> {
             copying.abort();
             return self.not_started(container, &error).await;
         }
+        self.task.stage.send_replace(Stage::Running);
         let stopped = self.watch(container, cancel, printed).await?;
         let run = began.elapsed();
         let streams = drained(copying).await?;

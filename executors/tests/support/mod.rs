@@ -141,7 +141,8 @@ impl Job {
 
     pub async fn run_in(self, executor: &WasmExecutor, folder: &Path) -> Result<Finished, RunError> {
         let (invocation, inputs) = (self.invocation, self.inputs);
-        let task = Task { invocation, inputs, work_dir: folder.to_owned(), timeout: self.timeout, trace: self.trace };
+        let (work_dir, timeout, trace) = (folder.to_owned(), self.timeout, self.trace);
+        let task = Task { invocation, inputs, work_dir, timeout, trace, stage: Default::default() };
         executor.run(task, &self.blobs, self.cancel).await
     }
 

@@ -299,7 +299,7 @@ impl Board {
     /// Everything in one line: what happened last, and counts.
     pub(super) fn head(&self) -> String {
         let count = |step| self.executions.values().filter(|(.., at, _)| *at == step).count();
-        let steps = [Step::Award, Step::Fetch, Step::Execute, Step::Commit, Step::Reveal, Step::Fail];
+        let steps = [Step::Award, Step::Fetch, Step::Prepare, Step::Execute, Step::Commit, Step::Reveal, Step::Fail];
         let mut parts = vec![format!("{} bids", self.bids)];
         if self.refusals > 0 {
             parts.push(format!("{} refusals", self.refusals));
@@ -336,6 +336,7 @@ pub(super) fn word(step: Step) -> &'static str {
         Step::Queue => "queued",
         Step::Award => "awarded",
         Step::Fetch => "fetching",
+        Step::Prepare => "preparing",
         Step::Execute => "running",
         Step::Commit => "committed",
         Step::Reveal => "revealed",

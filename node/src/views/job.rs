@@ -352,6 +352,7 @@ mod tests {
             input_bytes: 0,
             constraints: Vec::new(),
             sources: Vec::new(),
+            image: None,
         };
         let submission = Submission {
             spec: r#"{"Name": "count", "Type": "batch", "Tasks": [{"Engine": {"Type": "wasm"}}]}"#.into(),

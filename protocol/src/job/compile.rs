@@ -14,7 +14,7 @@ use crate::job::{support, validate};
 use crate::limits::{
     DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
 };
-use crate::message::{self, Needs, SourceKind};
+use crate::message::{self, ImageSource, NeededImage, Needs, SourceKind};
 use crate::task::{
     self, Content, ContentKind, Divided, ImportModule, Invocation, Limits, Mount, ResultPath, Unread, Work,
 };
@@ -143,10 +143,11 @@ fn environment(job: &Job) -> Result<BTreeMap<String, String>, CompileError> {
 /// A module and its size.
 type Module = (BlobHash, u64);
 
-/// The engine, and the blobs that are its program.
+/// The engine, the blobs that are its program, and the image of a container.
 struct Program {
     engine: task::Engine,
     blobs: Vec<Module>,
+    image: Option<NeededImage>,
 }
 
 impl Program {
@@ -171,11 +172,13 @@ impl Program {
             entry_point: wasm.entrypoint.clone(),
             arguments: wasm.parameters.clone(),
         });
-        Ok(Self { engine, blobs })
+        Ok(Self { engine, blobs, image: None })
     }
 
     fn docker(docker: &Docker, cpu_millis: u32, resolved: &Resolved) -> Result<Self, CompileError> {
-        let (image, bytes) = resolved.image.ok_or_else(|| CompileError::NoImage(docker.image.clone()))?;
+        let no_image = || CompileError::NoImage(docker.image.clone());
+        let (image, bytes) = resolved.image.clone().ok_or_else(no_image)?;
+        let (blobs, needed) = (image.blob().map(|hash| (hash, bytes)).into_iter().collect(), needed(&image, bytes));
         let engine = task::Engine::Docker(task::Docker {
             platform: resolved.profile.clone(),
             image,
@@ -185,8 +188,17 @@ impl Program {
             network: task::Network::None,
             cpu_millis,
         });
-        Ok(Self { engine, blobs: image.blob().map(|hash| (hash, bytes)).into_iter().collect() })
+        Ok(Self { engine, blobs, image: Some(needed) })
     }
+}
+
+fn needed(image: &task::Image, bytes: u64) -> NeededImage {
+    let (source, bytes) = match image.origin {
+        task::ImageOrigin::Engine => (ImageSource::Nowhere, 0),
+        task::ImageOrigin::Blob(_) => (ImageSource::Peers, 0),
+        task::ImageOrigin::Registry(..) => (ImageSource::Registry, bytes),
+    };
+    NeededImage { id: image.id, source, bytes }
 }
 
 /// A module is an input that is a file, a file in a folder, the one `.wasm` file of a folder, or its only file.
@@ -315,6 +327,7 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], program: &Program)
         input_bytes,
         constraints: constraints.collect(),
         sources: sources.into_iter().collect(),
+        image: program.image,
     };
     let size = canonical(&needs).len();
     if size > MAX_NEEDS_BYTES {

@@ -42,7 +42,7 @@ pub struct HostVariable<'a> {
 pub struct Resolved {
     /// The determinism profile to run under, for example `wasm-3`, or the image's platform, for example `linux/amd64`.
     pub profile: String,
-    /// The image of a container, and its size in bytes if it comes as a blob.
+    /// The image of a container, and its size in bytes where it comes from: a blob, or a registry as far as is known.
     pub image: Option<(Image, u64)>,
     /// For each of the task's inputs, in their order, what it is.
     pub inputs: Vec<ResolvedInput>,

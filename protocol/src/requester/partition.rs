@@ -9,6 +9,7 @@ use crate::limits::{
     FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, MAX_TOLD_FAILURES, REVEAL_MS,
     STRAGGLER_FACTOR, STRAGGLER_MS,
 };
+use crate::message::Amount;
 use crate::record::{ExecutionRecord, ExecutionState, Policy};
 use crate::task::{Claim, Failure};
 use crate::time::{Millis, Time};
@@ -46,6 +47,8 @@ pub(super) struct Execution {
     pub(super) heard: Time,
     /// Whether the worker has answered the award.
     pub(super) answered: bool,
+    /// How many tenths of its image the history tells of.
+    tenths: u8,
     /// When it was first asked to reveal.
     pub(super) asked: Option<Time>,
     /// When to repeat what has not been answered.
@@ -67,7 +70,7 @@ pub(super) enum Next {
 
 impl Execution {
     pub(super) fn new(record: ExecutionRecord, now: Time, resend: Resend) -> Self {
-        Self { record, heard: now, answered: false, asked: None, resend }
+        Self { record, heard: now, answered: false, tenths: 0, asked: None, resend }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -77,6 +80,14 @@ impl Execution {
             (ExecutionState::Committed, Some(asked)) => Some((asked + REVEAL_MS).min(self.resend.at)),
             _ => None,
         }
+    }
+
+    /// Whether its worker is another tenth of its image further, which is worth telling.
+    pub(super) fn comes_further(&mut self, state: ExecutionState, amount: Option<Amount>) -> bool {
+        let tenths = amount.map(Amount::tenths).filter(|_| state == self.record.state).unwrap_or_default();
+        let further = state == ExecutionState::Preparing && tenths > self.tenths;
+        self.tenths = self.tenths.max(tenths);
+        further
     }
 
     fn is_sealed(&self) -> bool {

@@ -32,11 +32,16 @@ impl Requester {
         (execution.heard, execution.answered) = (ctx.now, true);
         let (state, step) = match progress.stage {
             Stage::Fetching => (ExecutionState::Fetching, Step::Fetch),
+            Stage::Preparing => (ExecutionState::Preparing, Step::Prepare),
             Stage::Running => (ExecutionState::Running, Step::Execute),
         };
-        if execution.record.state < state {
+        let (is_new, is_further) = (execution.record.state < state, execution.comes_further(state, progress.amount));
+        if is_new {
             self.change(ctx, progress.execution, state);
-            self.event(ctx, step, Some(progress.execution), Some(from), String::new());
+        }
+        if is_new || is_further {
+            let detail = progress.amount.map(|amount| amount.to_string()).unwrap_or_default();
+            self.event(ctx, step, Some(progress.execution), Some(from), detail);
         }
         self.reschedule(index);
     }

@@ -5,6 +5,8 @@
 
 mod failing;
 
+mod preparing;
+
 mod publishing;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,8 @@ use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
-    Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource, Resources,
-    Reveal, Stage,
+    Amount, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource,
+    Resources, Reveal, Stage,
 };
 use crate::record::{JobRecord, Placement, Policy, Published, Record, Standing, Submission};
 use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
@@ -131,7 +133,12 @@ impl Story {
                 let reason = if who < 'C' { Reason::NoExecutor(ExecutorKind::Wasm) } else { large };
                 Message::Refuse(Refuse { job, round, reason })
             }
-            "runs" => Message::Progress(Progress { job, execution, stage: Stage::Running }),
+            "prepares" => {
+                let done_bytes = answer.and_then(|megabytes| megabytes.parse::<u64>().ok()).map(|done| done << 20);
+                let amount = done_bytes.map(|done_bytes| Amount { done_bytes, total_bytes: 100 << 20 });
+                Message::Progress(Progress { job, execution, stage: Stage::Preparing, amount })
+            }
+            "runs" => Message::Progress(Progress { job, execution, stage: Stage::Running, amount: None }),
             "fails" => Message::Fail(Fail { job, execution, failure: Failure::HostFailed("no room".into()) }),
             "misses" => Message::Fail(Fail { job, execution, failure: Failure::InputMissing("https://a: 404".into()) }),
             "commits" => {
@@ -295,6 +302,7 @@ fn submission(policy: Policy) -> Submission {
         input_bytes: 0,
         constraints: Vec::new(),
         sources: Vec::new(),
+        image: None,
     };
     Submission {
         spec: "{}".into(),

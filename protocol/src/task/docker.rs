@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BlobHash, ImageId};
+use crate::id::{BlobHash, ImageId, ManifestDigest};
+use crate::image::Repository;
 use crate::job::paths::{below, normalised};
 use crate::limits::{MAX_TEXT_BYTES, MAX_WORDS};
 
@@ -31,7 +32,7 @@ pub struct Docker {
 }
 
 /// An image. Its id says what it holds, its origin only where to get it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// What its engine calls it.
     pub id: ImageId,
@@ -40,12 +41,14 @@ pub struct Image {
 }
 
 /// Where an image comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageOrigin {
     /// From nowhere: the worker's engine has it.
     Engine,
     /// From the mesh: a blob that holds the image as `docker save` writes it.
     Blob(BlobHash),
+    /// From a registry, by the digest of its manifest or of the list of its platforms' manifests.
+    Registry(Repository, ManifestDigest),
 }
 
 /// Whom a container may reach.
@@ -72,7 +75,7 @@ impl Image {
     pub fn blob(&self) -> Option<BlobHash> {
         match self.origin {
             ImageOrigin::Blob(hash) => Some(hash),
-            ImageOrigin::Engine => None,
+            ImageOrigin::Engine | ImageOrigin::Registry(..) => None,
         }
     }
 }
@@ -150,6 +153,23 @@ mod tests {
         ];
         for docker in unsound {
             assert!(!work(docker.clone(), &[]).is_sound(), "{docker:?}");
+        }
+    }
+
+    #[test]
+    fn a_registrys_image_is_only_read_if_its_name_is_one() {
+        let origin = |name: &str| {
+            // What `ImageOrigin::Registry` encodes to, with a name that its type would not hold.
+            let mut bytes = vec![2, u8::try_from(name.len()).unwrap()];
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(&[7; 32]);
+            bytes
+        };
+        let read = |name: &str| crate::wire::parse::<ImageOrigin>(&origin(name)).ok();
+        let named = ImageOrigin::Registry("docker.io/library/a".parse().unwrap(), ManifestDigest([7; 32]));
+        assert_eq!(read("docker.io/library/a"), Some(named));
+        for name in ["a", "docker.io/library/a:1", "docker.io/library/../a", "http://x.org/a", "x.org/a?b=c", ""] {
+            assert_eq!(read(name), None, "{name}");
         }
     }
 

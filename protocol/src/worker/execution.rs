@@ -1,4 +1,4 @@
-//! One execution, seen by its worker: fetch → execute → commit → reveal.
+//! One execution, seen by its worker: fetch → prepare → execute → commit → reveal.
 
 use std::mem;
 
@@ -6,9 +6,9 @@ use crate::commitment::{self, Salt};
 use crate::id::PeerId;
 use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
 use crate::machine::{Context, Key, Output};
-use crate::message::{Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
+use crate::message::{Amount, Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
 use crate::record::{Answer, HeldRecord, Record};
-use crate::task::{Account, Claim, Failure, Work};
+use crate::task::{Account, Claim, Engine, Failure, Work};
 use crate::time::{Millis, Time};
 use crate::timers::Resend;
 
@@ -34,11 +34,35 @@ pub(super) struct Execution {
 
 #[derive(Debug)]
 enum Phase {
-    Fetching { progress: Time },
-    Running { progress: Time },
-    Committed { answer: Answer, resend: Resend, until: Time },
-    Revealed { answer: Answer, resend: Resend, until: Time },
+    Fetching {
+        progress: Time,
+    },
+    /// The engine is given the image. A module needs none of this.
+    Preparing {
+        progress: Time,
+        amount: Option<Amount>,
+    },
+    Running {
+        progress: Time,
+    },
+    Committed {
+        answer: Answer,
+        resend: Resend,
+        until: Time,
+    },
+    Revealed {
+        answer: Answer,
+        resend: Resend,
+        until: Time,
+    },
     Over,
+}
+
+impl Phase {
+    /// Whether the program has yet to end.
+    fn has_not_ended(&self) -> bool {
+        matches!(self, Phase::Fetching { .. } | Phase::Preparing { .. } | Phase::Running { .. })
+    }
 }
 
 /// What can happen to an execution.
@@ -46,6 +70,8 @@ enum Phase {
 pub(super) enum Step {
     Award,
     Fetched(Result<(), Failure>),
+    Preparing(Amount),
+    Started,
     Executed(Result<Finished, Failure>),
     RevealPlease,
     Settle(Ending),
@@ -106,8 +132,14 @@ impl Execution {
             }
             (Phase::Fetching { .. }, Step::Fetched(Ok(()))) => self.execute(ctx),
             (Phase::Fetching { .. }, Step::Fetched(Err(failure))) => self.fail(ctx, failure),
-            (Phase::Running { .. }, Step::Executed(Ok(finished))) => self.commit(ctx, finished),
-            (Phase::Running { .. }, Step::Executed(Err(failure))) => self.fail(ctx, failure),
+            (Phase::Preparing { progress, .. }, Step::Preparing(amount)) => {
+                Phase::Preparing { progress, amount: Some(amount) }
+            }
+            (Phase::Preparing { .. }, Step::Started) => Phase::Running { progress: ctx.now + FIRST_PROGRESS_MS },
+            (Phase::Preparing { .. } | Phase::Running { .. }, Step::Executed(Ok(finished))) => {
+                self.commit(ctx, finished)
+            }
+            (Phase::Preparing { .. } | Phase::Running { .. }, Step::Executed(Err(failure))) => self.fail(ctx, failure),
             (Phase::Committed { answer, until, .. } | Phase::Revealed { answer, until, .. }, Step::RevealPlease) => {
                 self.reveal(ctx, answer, until)
             }
@@ -122,7 +154,7 @@ impl Execution {
 
     pub(super) fn deadline(&self) -> Time {
         match &self.phase {
-            Phase::Fetching { progress } | Phase::Running { progress } => *progress,
+            Phase::Fetching { progress } | Phase::Preparing { progress, .. } | Phase::Running { progress } => *progress,
             Phase::Committed { resend, until, .. } | Phase::Revealed { resend, until, .. } => resend.at.min(*until),
             Phase::Over => Time::NEVER,
         }
@@ -138,7 +170,7 @@ impl Execution {
 
     /// Whether its program has not ended.
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Fetching { .. } | Phase::Running { .. })
+        self.phase.has_not_ended()
     }
 
     /// The capacity that it uses up: none once its program has ended.
@@ -153,7 +185,11 @@ impl Execution {
             invocation: self.work.partition(self.record.partition),
             timeout_ms: self.work.execution_timeout_ms,
         });
-        Phase::Running { progress: ctx.now + FIRST_PROGRESS_MS }
+        let progress = ctx.now + FIRST_PROGRESS_MS;
+        match &self.work.invocation.engine {
+            Engine::Wasm(_) => Phase::Running { progress },
+            Engine::Docker(_) => Phase::Preparing { progress, amount: None },
+        }
     }
 
     fn commit(&mut self, ctx: &mut Context<'_>, finished: Finished) -> Phase {
@@ -174,8 +210,7 @@ impl Execution {
     /// The award came again: the requester does not know how far this is.
     fn repeat(&mut self, ctx: &mut Context<'_>, phase: Phase) -> Phase {
         match &phase {
-            Phase::Fetching { .. } => self.send_progress(ctx, Stage::Fetching),
-            Phase::Running { .. } => self.send_progress(ctx, Stage::Running),
+            Phase::Fetching { .. } | Phase::Preparing { .. } | Phase::Running { .. } => self.send_progress(ctx, &phase),
             Phase::Committed { answer, .. } | Phase::Revealed { answer, .. } => self.send_commit(ctx, answer),
             Phase::Over => {}
         }
@@ -184,13 +219,11 @@ impl Execution {
 
     fn tick(&mut self, ctx: &mut Context<'_>, mut phase: Phase) -> Phase {
         match &mut phase {
-            Phase::Fetching { progress } if *progress <= ctx.now => {
+            Phase::Fetching { progress } | Phase::Preparing { progress, .. } | Phase::Running { progress }
+                if *progress <= ctx.now =>
+            {
                 *progress = ctx.now + PROGRESS_MS;
-                self.send_progress(ctx, Stage::Fetching);
-            }
-            Phase::Running { progress } if *progress <= ctx.now => {
-                *progress = ctx.now + PROGRESS_MS;
-                self.send_progress(ctx, Stage::Running);
+                self.send_progress(ctx, &phase);
             }
             Phase::Committed { until, .. } | Phase::Revealed { until, .. } if *until <= ctx.now => {
                 tracing::debug!(execution = %self.record.execution, "never settled");
@@ -229,7 +262,7 @@ impl Execution {
     }
 
     fn release(&mut self, ctx: &mut Context<'_>, phase: &Phase) -> Phase {
-        if matches!(phase, Phase::Fetching { .. } | Phase::Running { .. }) {
+        if phase.has_not_ended() {
             ctx.out(Output::Abort(self.record.execution));
         }
         ctx.out(Output::Release(self.record.execution));
@@ -237,9 +270,14 @@ impl Execution {
         Phase::Over
     }
 
-    fn send_progress(&self, ctx: &mut Context<'_>, stage: Stage) {
+    fn send_progress(&self, ctx: &mut Context<'_>, phase: &Phase) {
+        let (stage, amount) = match phase {
+            Phase::Fetching { .. } => (Stage::Fetching, None),
+            Phase::Preparing { amount, .. } => (Stage::Preparing, *amount),
+            _ => (Stage::Running, None),
+        };
         let (job, execution) = (self.record.job, self.record.execution);
-        ctx.send(self.record.requester, Message::Progress(Progress { job, execution, stage }));
+        ctx.send(self.record.requester, Message::Progress(Progress { job, execution, stage, amount }));
     }
 
     fn send_commit(&self, ctx: &mut Context<'_>, answer: &Answer) {

@@ -1,5 +1,7 @@
 //! Inputs and the outputs that they must cause, at a worker.
 
+mod containers;
+
 use std::collections::BTreeMap;
 
 use crate::auction::Offering;
@@ -64,7 +66,7 @@ fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
 }
 
 fn announced(announce: Announce) -> Input {
-    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX }, announce)
+    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true }, announce)
 }
 
 fn announced_to(means: Means, announce: Announce) -> Input {
@@ -80,6 +82,7 @@ fn announcement() -> Announce {
         input_bytes: 0,
         constraints: Vec::new(),
         sources: Vec::new(),
+        image: None,
     };
     Announce {
         job: job(),
@@ -198,7 +201,7 @@ fn an_executor_that_is_gone_is_not_bid_for_and_what_was_bid_is_declined() {
 fn a_worker_whose_disk_others_have_filled_says_so_instead_of_bidding() {
     let announce = |wanted| Announce { partitions: 2, wanted, refusals: 10, ..announcement() };
     let needs = RESOURCES.disk_bytes;
-    let with = |disk_bytes| Means { missing_bytes: 0, disk_bytes };
+    let with = |disk_bytes| Means { missing_bytes: 0, disk_bytes, has_image: true };
     let mut full = worker();
     full.handle(Time(0), announced_to(with(needs - 1), announce(2)));
     let Some(Output::Send(REQUESTER, Message::Refuse(refuse))) = full.poll() else { panic!("it refuses") };

@@ -156,7 +156,7 @@ impl World {
                 let contact = Contact::default();
                 (None, Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact }))
             }
-            2 => (Some(requester), Message::Progress(Progress { job, execution, stage: Stage::Running })),
+            2 => (Some(requester), Message::Progress(Progress { job, execution, stage: Stage::Running, amount: None })),
             3 => {
                 let commitment = Commitment(self.chance.bytes());
                 (Some(requester), Message::Commit(Commit { job, execution, commitment, run_ms: 1 }))

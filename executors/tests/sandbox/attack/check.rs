@@ -115,7 +115,8 @@ impl Place {
             Invocation { engine, environment, inputs: vec![], unread: vec![], result_paths, limits: LIMITS };
         let input = |target: &str, path| StagedInput { target: target.into(), path: self.at(path) };
         let inputs = vec![input("/in", "inputs"), input("/dev/stdin", "script")];
-        let task = Task { invocation, inputs, work_dir: self.at("work"), timeout: TIMEOUT, trace: None };
+        let (work_dir, stage) = (self.at("work"), Default::default());
+        let task = Task { invocation, inputs, work_dir, timeout: TIMEOUT, trace: None, stage };
         let (runtime, executor) = &*HOST;
         runtime.block_on(executor.run(task, &blobs, CancellationToken::new()))
     }

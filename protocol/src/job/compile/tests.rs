@@ -320,3 +320,21 @@ fn a_container_compiles_to_its_image_and_asks_for_its_platform() {
     let content = Content { hash: hash(0x33), kind: ContentKind::Raw };
     assert_eq!((work.contents(), needs.inputs, needs.input_bytes), (vec![content], vec![(content, 1_000)], 1_000));
 }
+
+#[test]
+fn workers_are_told_which_image_before_they_bid() {
+    let task = "{Name: m, Engine: {Type: docker, Params: {Image: 'busybox:1'}}}";
+    let job = parse(&format!("Type: batch\nTasks: [{task}]")).unwrap().job;
+    let id = crate::id::ImageId([5; 32]);
+    let registry = task::ImageOrigin::Registry("busybox".parse().unwrap(), crate::id::ManifestDigest([6; 32]));
+    let table = [
+        (task::ImageOrigin::Engine, message::ImageSource::Nowhere, 0),
+        (task::ImageOrigin::Blob(hash(0x33)), message::ImageSource::Peers, 0),
+        (registry, message::ImageSource::Registry, 1_000),
+    ];
+    for (origin, source, bytes) in table {
+        let image = Some((task::Image { id, origin }, 1_000));
+        let (_, needs) = compile(&job, &Resolved { image, ..resolved(Vec::new()) }).unwrap();
+        assert_eq!(needs.image, Some(message::NeededImage { id, source, bytes }));
+    }
+}
