@@ -32,6 +32,7 @@ pub mod suppression;
 pub mod trace;
 pub mod verdict;
 
+pub mod address;
 pub mod limits;
 pub mod text;
 mod timers;

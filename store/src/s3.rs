@@ -28,10 +28,11 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use reqwest::Url;
+use shoal_protocol::address::is_public;
 
 pub(crate) use error::innermost;
 
-use crate::sources::{DataError, NotPublic, is_public, literal};
+use crate::sources::{DataError, NotPublic, literal};
 
 /// How often a request is made that fails for a reason that may pass.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;

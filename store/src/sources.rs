@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use shoal_protocol::job::spec::Source;
 
-pub(crate) use reach::{NotPublic, is_public, literal};
+pub(crate) use reach::{NotPublic, literal};
 
 pub use cache::{Cache, Known, Slot};
 pub use ipfs::IpfsConfig;
