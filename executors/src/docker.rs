@@ -1,8 +1,8 @@
 //! Containers, through any engine that speaks the Docker API.
 //!
-//! What a container may do is in `container`; what it leaves is never trusted (`tree`), and neither is the archive
-//! that its image may come in ([`saved`]). The engine may come and go: [`DockerExecutor::look`] says whether it is
-//! there, and removes what earlier runs of this node left on it.
+//! What a container may do is in `container`, whom it reaches in [`network`]; what it leaves is never trusted (`tree`),
+//! and neither is the archive that its image may come in ([`saved`]). The engine may come and go:
+//! [`DockerExecutor::look`] says whether it is there, and removes what earlier runs of this node left on it.
 
 mod engine;
 
@@ -18,9 +18,12 @@ mod run;
 
 mod streams;
 
+pub mod network;
+
 mod tree;
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,18 +31,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use shoal_protocol::id::ImageId;
-use shoal_protocol::message::ExecutorKind;
+use shoal_protocol::job::spec::NetworkKind;
+use shoal_protocol::message::{ExecutorKind, Reason};
 use shoal_protocol::task::Engine as Program;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
-use container::{EXECUTION_LABEL, NODE_LABEL};
+use container::{DATA_DIR_LABEL, EXECUTION_LABEL, NODE_LABEL};
 use engine::{Engine, is_missing, plain};
 use images::Images;
 use listed::Listed;
+use network::{Attached, Networks};
 
 pub use engine::{DEFAULT_HOST, EngineError, Facts};
 pub use images::{Found, ImageError, look_through, save};
+pub use network::{HolderProgram, NetworkConfig};
 
 /// How long containers may take to go when the node stops.
 const LAST_WAIT: Duration = Duration::from_secs(20);
@@ -59,6 +65,10 @@ pub struct DockerConfig {
     pub allow_root: bool,
     /// What images that came as blobs may take on the engine's disk, in bytes.
     pub max_image_bytes: u64,
+    /// A folder for what is made for a moment; the engine sees it as well.
+    pub work_dir: PathBuf,
+    /// Whom containers may reach.
+    pub network: NetworkConfig,
 }
 
 /// Runs containers.
@@ -67,6 +77,7 @@ pub struct DockerExecutor {
     config: DockerConfig,
     images: Images,
     listed: Listed,
+    networks: Networks,
     /// The engine, once and as long as it answers.
     engine: Mutex<Option<Arc<Engine>>>,
     /// The executions that run now.
@@ -79,10 +90,12 @@ impl DockerExecutor {
     /// An executor whose engine has not been looked for yet.
     pub fn new(config: DockerConfig) -> Self {
         let images = Images::new(&config.node, config.max_image_bytes);
+        let networks = Networks::new(config.network.clone());
         Self {
             config,
             images,
             listed: Listed::default(),
+            networks,
             engine: Mutex::default(),
             active: Mutex::default(),
             untidy: AtomicBool::new(false),
@@ -100,8 +113,9 @@ impl DockerExecutor {
             return Ok(engine.facts.clone());
         }
         *lock(&self.engine) = None;
-        let engine = Engine::find(&self.config.host).await?;
+        let mut engine = Engine::find(&self.config.host).await?;
         self.sweep(&engine).await;
+        engine.facts.networks = self.try_networks(&engine).await;
         let facts = engine.facts.clone();
         *lock(&self.engine) = Some(Arc::new(engine));
         Ok(facts)
@@ -113,6 +127,19 @@ impl DockerExecutor {
             Some(engine) => self.listed.has(&engine, id).await,
             None => false,
         }
+    }
+
+    /// The networks that containers can have there, of those that they may have.
+    async fn try_networks(&self, engine: &Engine) -> BTreeSet<NetworkKind> {
+        let labels = self.labels(network::TRIAL);
+        self.networks.find(engine, &self.config.work_dir, labels).await
+    }
+
+    /// What containers and networks of an execution are known by.
+    fn labels(&self, execution: &str) -> HashMap<String, String> {
+        let DockerConfig { node, data_dir, .. } = &self.config;
+        let labels = [(NODE_LABEL, node.as_str()), (EXECUTION_LABEL, execution), (DATA_DIR_LABEL, data_dir)];
+        labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()
     }
 
     /// What `name` is on the engine.
@@ -139,8 +166,29 @@ impl DockerExecutor {
         lock(&self.engine).clone()
     }
 
-    /// Removes this node's containers that belong to no run, with their volumes.
+    /// Removes this node's containers that belong to no run, with their volumes, and then such networks.
     async fn sweep(&self, engine: &Engine) {
+        self.sweep_containers(engine).await;
+        self.sweep_networks(engine).await;
+    }
+
+    async fn sweep_networks(&self, engine: &Engine) {
+        let found = match network::of_node(engine, &self.config.node).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.untidy.store(true, Ordering::Relaxed);
+                return tracing::warn!(error, "networks of before cannot be listed");
+            }
+        };
+        for (id, execution) in found {
+            let is_active = execution.is_some_and(|execution| lock(&self.active).contains(&execution));
+            if !is_active && !network::remove(engine, &id).await {
+                self.untidy.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn sweep_containers(&self, engine: &Engine) {
         let filter = HashMap::from([("label".to_owned(), vec![format!("{NODE_LABEL}={}", self.config.node)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
         let found = match engine.client.list_containers(Some(options)).await {
@@ -157,6 +205,13 @@ impl DockerExecutor {
                 tracing::info!(container = &id[..id.len().min(12)], execution, "removing a container of before");
                 self.remove(engine, &id).await;
             }
+        }
+    }
+
+    /// Removes a network, now or when the engine is asked next.
+    async fn remove_network(&self, network: Attached) {
+        if !network.remove().await {
+            self.untidy.store(true, Ordering::Relaxed);
         }
     }
 
@@ -200,6 +255,10 @@ impl Executor for DockerExecutor {
         let engine = self.present().ok_or_else(|| RunError::HostFailed("its docker engine is away".into()))?;
         if engine.facts.platform != docker.platform {
             return Err(RunError::Declined(format!("it runs {}, not {}", engine.facts.platform, docker.platform)));
+        }
+        let network = docker.network.kind();
+        if network != NetworkKind::None && !engine.facts.networks.contains(&network) {
+            return Err(RunError::Declined(Reason::NoNetwork(network).to_string()));
         }
         run::Run::new(self, engine, task, docker).perform(blobs, cancel).await
     }

@@ -2,157 +2,20 @@
 //!
 //! Where no engine runs these tests say so and are skipped.
 
-#[path = "../../tests/docker-engine/engine.rs"]
-mod engine;
+#[path = "support/containers.rs"]
+mod bench;
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{containers, docker, image};
-use shoal_executors::docker::{DEFAULT_HOST, look_through};
-use shoal_executors::{DockerConfig, DockerExecutor, Executor, Finished, RunError, Stage, StagedInput, Task};
+use bench::engine::{containers, docker};
+use bench::{Bench, MIB, config, executor};
+use shoal_executors::docker::look_through;
+use shoal_executors::{DockerConfig, DockerExecutor, RunError, StagedInput};
 use shoal_protocol::id::BlobHash;
-use shoal_protocol::task::{
-    Docker, Engine, Image, ImageOrigin, Invocation, Limits, Network, Outcome, ResultPath, Trap,
-};
+use shoal_protocol::task::{Image, ImageOrigin, Outcome, Trap};
 use support::Memory;
-use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-const MIB: u64 = 1 << 20;
-
-/// A node of its own on the engine, and one job in the making.
-struct Bench {
-    executor: Arc<DockerExecutor>,
-    node: String,
-    dir: TempDir,
-    image: Image,
-    platform: String,
-    blobs: Memory,
-    limits: Limits,
-    timeout: Duration,
-    results: Vec<ResultPath>,
-    inputs: Vec<StagedInput>,
-    cancel: CancellationToken,
-    stage: watch::Sender<Stage>,
-}
-
-impl Bench {
-    async fn new(name: &str, changes: &[&str]) -> Option<Self> {
-        Self::with(name, changes, false).await
-    }
-
-    async fn with(name: &str, changes: &[&str], allow_root: bool) -> Option<Self> {
-        let name = image(name, changes)?;
-        let dir = tempfile::tempdir().unwrap();
-        let node = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
-        let executor = Arc::new(executor(&node, allow_root));
-        let platform = executor.look().await.expect("the engine is fit").platform;
-        let found = executor.image(&name).await.unwrap();
-        Some(Self {
-            executor,
-            node,
-            dir,
-            image: Image { id: found.id, origin: ImageOrigin::Engine },
-            platform,
-            blobs: Memory::default(),
-            limits: Limits { memory_bytes: 64 * MIB, fuel: 0, output_bytes: 8 * MIB },
-            timeout: Duration::from_secs(120),
-            results: Vec::new(),
-            inputs: Vec::new(),
-            cancel: CancellationToken::new(),
-            stage: watch::Sender::default(),
-        })
-    }
-
-    fn result(mut self, name: &str, path: &str) -> Self {
-        self.results.push(ResultPath { name: name.into(), path: path.into() });
-        self
-    }
-
-    async fn sh(&self, script: &str) -> Result<Ended, RunError> {
-        self.run(&["sh", "-c", script]).await
-    }
-
-    async fn run(&self, words: &[&str]) -> Result<Ended, RunError> {
-        let work_dir = self.dir.path().join("run");
-        let _ = fs::remove_dir_all(&work_dir);
-        fs::create_dir(&work_dir).unwrap();
-        let docker = Docker {
-            platform: self.platform.clone(),
-            image: self.image.clone(),
-            entrypoint: Vec::new(),
-            parameters: words.iter().map(|&word| word.to_owned()).collect(),
-            working_directory: Some("/tmp".into()),
-            network: Network::None,
-            cpu_millis: 1_000,
-        };
-        let invocation = Invocation {
-            engine: Engine::Docker(docker),
-            environment: BTreeMap::from([("GREETING".into(), "hello there".into())]),
-            inputs: Vec::new(),
-            unread: Vec::new(),
-            result_paths: self.results.clone(),
-            limits: self.limits,
-        };
-        let (inputs, timeout) = (self.inputs.clone(), self.timeout);
-        let task = Task { invocation, inputs, work_dir, timeout, trace: None, stage: self.stage.clone() };
-        let ended = self.executor.run(task, &self.blobs, self.cancel.clone()).await;
-        assert_eq!(containers(&format!("shoal.node={}", self.node)), Vec::<String>::new(), "no container stays");
-        ended.map(Ended)
-    }
-}
-
-fn executor(node: &str, allow_root: bool) -> DockerExecutor {
-    DockerExecutor::new(DockerConfig { node: node.into(), allow_root, ..config() })
-}
-
-fn config() -> DockerConfig {
-    DockerConfig {
-        host: std::env::var("DOCKER_HOST").unwrap_or_else(|_| DEFAULT_HOST.into()),
-        node: String::new(),
-        data_dir: "/of/a/test".into(),
-        allow_root: false,
-        max_image_bytes: 1 << 30,
-    }
-}
-
-/// A run that ended with a vote.
-#[derive(Debug)]
-struct Ended(Finished);
-
-impl Ended {
-    fn stdout(&self) -> String {
-        read(self.0.outputs.stdout.as_deref())
-    }
-
-    fn stderr(&self) -> String {
-        read(self.0.outputs.stderr.as_deref())
-    }
-
-    fn exits(self, code: i32) -> Self {
-        assert_eq!(self.0.outcome, Outcome::Exited(code), "{} {}", self.stdout(), self.stderr());
-        self
-    }
-
-    fn stopped_by(self, trap: Trap) -> Self {
-        assert_eq!(self.0.outcome, Outcome::Trapped(trap), "{} {}", self.stdout(), self.stderr());
-        self
-    }
-
-    fn result(&self, name: &str) -> PathBuf {
-        self.0.outputs.results.iter().find(|(found, _)| found == name).expect("it is among the results").1.clone()
-    }
-}
-
-fn read(path: Option<&Path>) -> String {
-    path.map(|path| fs::read_to_string(path).unwrap()).unwrap_or_default()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_gets_its_words_and_variables_and_its_streams_and_code_come_back() {
@@ -236,7 +99,7 @@ async fn what_harms_a_host_fails_inside() {
 async fn a_program_reaches_nobody() {
     let Some(bench) = Bench::new("busybox", &[]).await else { return };
     let script = "ls /sys/class/net; for host in 172.17.0.1 169.254.169.254 1.1.1.1; do \
-                  wget -T 3 -q -O - http://$host/ && echo reached $host; done; nslookup example.org && echo resolved; true";
+                  echo | nc -w 3 $host 80 && echo reached $host; done; nslookup example.org && echo resolved; true";
     assert_eq!(bench.sh(script).await.unwrap().exits(0).stdout(), "lo\n");
 }
 

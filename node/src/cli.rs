@@ -45,6 +45,8 @@ mod completions;
 
 mod compile_module;
 
+mod hold_network;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -108,6 +110,9 @@ enum Command {
     /// Compile a module for the node that started this
     #[command(name = compile_module::NAME, hide = true)]
     CompileModule,
+    /// Hold the network of a container for the node that started this
+    #[command(name = hold_network::NAME, hide = true)]
+    HoldNetwork,
 }
 
 /// How a command ended that did what it was asked for.
@@ -141,6 +146,9 @@ fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Without a runtime: it shares nothing with us but the program.
         return shoal_executors::wasm::compiler::serve();
     }
+    if let Command::HoldNetwork = cli.command {
+        return shoal_executors::docker::network::serve();
+    }
     start_logging(cli.command.usual_level());
     let ended = start_runtime().and_then(|runtime| {
         let ended = runtime.block_on(cli.command.run(&cli.global));
@@ -172,7 +180,7 @@ impl Command {
             Command::Config(command) => command.run(global),
             Command::Bench(command) => Box::pin(command.run(global)).await,
             Command::Completions(command) => command.run(),
-            Command::CompileModule => unreachable!("it runs without a runtime"),
+            Command::CompileModule | Command::HoldNetwork => unreachable!("it runs without a runtime"),
         }
     }
 

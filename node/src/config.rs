@@ -12,14 +12,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shoal_executors::docker::HolderProgram;
 use shoal_executors::wasm::compiler::Compiler;
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
 use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
 use values::{
-    allow_list, amount, at_least_one, docker_address, flag, parse_executors, parse_labels, parse_sources, rate,
+    allow_list, amount, at_least_one, docker_address, flag, parse_executors, parse_labels, parse_networks,
+    parse_sources, rate,
 };
 
 use crate::network::Bandwidth;
@@ -78,7 +81,7 @@ pub struct Config {
     pub ipfs: IpfsConfig,
     /// Paths of this machine that jobs may read or write.
     pub local_paths: AllowList,
-    /// Whether jobs of other peers may read from addresses that are not public.
+    /// Whether jobs of other peers may read from addresses that are not public, and containers ask them by HTTP.
     pub private_addresses: bool,
     /// Where published results are.
     pub publish: PublishConfig,
@@ -88,6 +91,8 @@ pub struct Config {
     pub loopback_only: bool,
     /// The program that compiles modules within limits; none to compile them in this process.
     pub compiler: Option<Compiler>,
+    /// The program that holds networks of containers; none to give them no HTTP.
+    pub holder: Option<HolderProgram>,
     /// What the node does wrong on purpose.
     #[cfg(debug_assertions)]
     pub misbehaviour: Option<Misbehaviour>,
@@ -100,6 +105,8 @@ pub struct DockerSettings {
     pub host: Option<String>,
     /// Whether programs run as the user that their image names, root among them.
     pub allow_root: bool,
+    /// Networks that programs may have, beside none.
+    pub networks: BTreeSet<NetworkKind>,
 }
 
 /// Where published results are, and how others reach them.
@@ -160,6 +167,8 @@ pub struct Settings {
     pub docker_host: Option<String>,
     /// Whether containers run as the user that their image names, root among them.
     pub docker_allow_root: Option<bool>,
+    /// Networks that containers may have: `http`, `bridge`, `host`.
+    pub docker_networks: Option<Vec<String>>,
     /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
@@ -265,6 +274,7 @@ impl Loaded {
         let (operator, _) = setting!(operator, String::new());
         let (docker_host, docker_host_from) = setting!(docker_host, String::new());
         let (docker_allow_root, _) = setting!(docker_allow_root, false);
+        let (docker_networks, docker_networks_from) = setting!(docker_networks, Vec::new());
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -300,7 +310,8 @@ impl Loaded {
             // Other tools' variable may hold what only they understand.
             false => None,
         };
-        let docker = DockerSettings { host, allow_root: docker_allow_root };
+        let networks = parse_networks(&docker_networks, docker_networks_from)?;
+        let docker = DockerSettings { host, allow_root: docker_allow_root, networks };
         let tickets = join.iter().map(|word| word.parse::<Ticket>().and_then(|ticket| ticket.for_mesh(&mesh)));
         let config = Config {
             data_dir: data_dir.to_owned(),
@@ -327,6 +338,7 @@ impl Loaded {
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             loopback_only: false,
             compiler: None,
+            holder: None,
             #[cfg(debug_assertions)]
             misbehaviour: misbehaviour::misbehaviour(),
         };
@@ -405,6 +417,7 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         // The variable that other tools use, for want of our own.
         docker_host: get("SHOAL_DOCKER_HOST").or_else(|| get("DOCKER_HOST")),
         docker_allow_root: switch("SHOAL_DOCKER_ALLOW_ROOT")?,
+        docker_networks: words("SHOAL_DOCKER_NETWORKS"),
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
         allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),
@@ -526,6 +539,10 @@ mod tests {
                 "config.toml retention: is 2d, longer than max_retention, which is 1d",
             ),
             (merged("sources = ['ftp']", &[], Settings::default()), "use url, s3, ipfs or local"),
+            (
+                merged("", &[("SHOAL_DOCKER_NETWORKS", "http,lan")], Settings::default()),
+                "environment docker_networks: there is no network \"lan\"",
+            ),
             (merged("join = ['gibberish']", &[], Settings::default()), "cannot join"),
         ];
         for (result, expected) in table {

@@ -3,11 +3,12 @@
 //! Whatever waits when the driver looks is handled together, so that one write to the disk serves many inputs. What
 //! nobody waits for is postponed until something urgent is written: the write costs more than all else the driver does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shoal_protocol::id::{ExecutionId, JobId, MeshId, PeerId};
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::limits::MAX_OPEN_JOBS;
 use shoal_protocol::machine::{Input, Inquiry, Machine, Output, View};
 use shoal_protocol::message::{ExecutorKind, Message};
@@ -49,6 +50,8 @@ pub(crate) enum Event {
     View(View),
     /// An executor is there, of this profile, or is not.
     Offer(ExecutorKind, Option<String>),
+    /// The networks that containers get have changed.
+    OfferNetworks(BTreeSet<NetworkKind>),
     /// Ends the driver.
     Shutdown,
 }
@@ -133,6 +136,7 @@ impl Driver {
             Event::Input(input) => self.machine.handle(now, input),
             Event::View(view) => self.machine.observe(view),
             Event::Offer(kind, profile) => self.machine.offer(kind, profile),
+            Event::OfferNetworks(networks) => self.machine.offer_networks(networks),
             Event::Submit(submission, answer) => {
                 if self.machine.open_jobs() >= MAX_OPEN_JOBS {
                     return answers.submitted.push((answer, Err(TooManyJobs)));

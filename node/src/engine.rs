@@ -3,11 +3,13 @@
 //! It may be stopped, started and replaced at any time. The machine is told, so that the node bids for containers only
 //! while it could run them; a person is told once each time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_executors::DockerExecutor;
 use shoal_executors::docker::Facts;
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{ExecutorKind, ImageSource, NeededImage};
 use tokio::sync::{mpsc, watch};
 
@@ -51,6 +53,11 @@ impl Containers {
         image.source == ImageSource::Peers || self.executor.has_image(image.id).await
     }
 
+    /// The networks that containers get now, beside none.
+    pub(crate) fn networks(&self) -> BTreeSet<NetworkKind> {
+        self.seen.borrow().as_ref().map(|facts| facts.networks.clone()).unwrap_or_default()
+    }
+
     /// How the engine is, for people.
     pub(crate) fn in_words(&self) -> String {
         match &*self.seen.borrow() {
@@ -72,9 +79,12 @@ impl Containers {
                 continue;
             }
             tell(&seen);
+            let networks = seen.as_ref().map(|facts| facts.networks.clone()).unwrap_or_default();
             let profile = seen.ok().map(|facts| facts.platform);
-            if inbox.send(Event::Offer(ExecutorKind::Docker, profile)).await.is_err() {
-                return;
+            for event in [Event::OfferNetworks(networks), Event::Offer(ExecutorKind::Docker, profile)] {
+                if inbox.send(event).await.is_err() {
+                    return;
+                }
             }
         }
     }

@@ -4,13 +4,14 @@ mod parts;
 
 mod remembered;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use shoal_executors::WasmExecutor;
 use shoal_protocol::id::{JobId, MeshId, PeerId};
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
 use shoal_protocol::record;
@@ -168,6 +169,9 @@ pub struct NodeInfo {
     /// The engine that runs containers, if the operator wants it used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_engine: Option<String>,
+    /// Networks that its containers get, beside none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub docker_networks: BTreeSet<NetworkKind>,
     /// What its executions may use together.
     pub capacity: Resources,
     /// Labels.
@@ -198,7 +202,7 @@ impl Node {
         let publishers = Publishers::new(blobs.clone(), trees.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
-        let containers = Box::pin(containers(&config, me)).await;
+        let containers = Box::pin(containers(&config, &dir, me)).await;
 
         let saved = records::load(&state)?;
         let offers = Offers::default();
@@ -366,6 +370,7 @@ impl Node {
             contact: self.0.network.contact(),
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),
+            docker_networks: containers.map(Containers::networks).unwrap_or_default(),
             capacity: config.capacity,
             labels: config.labels.clone(),
             operator: config.operator.clone(),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::id::PeerId;
+use crate::job::spec::NetworkKind;
 use crate::message::{
     Amount, Bid, Constraint, Contact, ExecutorKind, ImageSource, Needs, Operator, Reason, Resource, Resources,
     SourceKind,
@@ -32,6 +33,8 @@ pub struct Offering {
     pub operator: Option<String>,
     /// Sources that it reads for others.
     pub sources: BTreeSet<SourceKind>,
+    /// Networks that it gives containers, beside none.
+    pub networks: BTreeSet<NetworkKind>,
     /// For how long it keeps results of others at most, in milliseconds; 0 for not at all.
     pub keep_ms: Millis,
 }
@@ -48,6 +51,9 @@ pub fn could_run(offering: &Offering, needs: &Needs) -> Result<(), Reason> {
     }
     if let Some(kind) = needs.sources.iter().find(|kind| !offering.sources.contains(kind)) {
         return Err(Reason::NoSource(*kind));
+    }
+    if needs.network != NetworkKind::None && !offering.networks.contains(&needs.network) {
+        return Err(Reason::NoNetwork(needs.network));
     }
     let wanted = amounts(&needs.resources).into_iter().zip(amounts(&offering.capacity));
     for ((resource, want), (_, have)) in wanted {
@@ -207,6 +213,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::NoExecutor(kind) => write!(f, "no {kind} executor"),
             Reason::NoSource(kind) => write!(f, "reads no {kind} sources for others"),
+            Reason::NoNetwork(kind) => write!(f, "its operator gives containers no network of type {}", kind.name()),
             Reason::OtherProfile(profile) => write!(f, "its profile is {profile}"),
             Reason::TooLarge(Resource::Cpu, want, have) => {
                 write!(f, "CPU {} > {}", thousandths(*want), thousandths(*have))
@@ -267,11 +274,13 @@ mod tests {
             constraints: Vec::new(),
             sources: Vec::new(),
             image: None,
+            network: NetworkKind::None,
         }
     }
 
     fn offering() -> Offering {
         Offering {
+            networks: BTreeSet::new(),
             executors: [(ExecutorKind::Wasm, "wasm-1".into())].into(),
             capacity: Resources { cpu_millis: 2_000, memory_bytes: 3 << 30, disk_bytes: 0, gpus: 0 },
             labels: [("zone".into(), "eu".into()), ("cores".into(), "8".into())].into(),
@@ -295,6 +304,20 @@ mod tests {
         let reasons = [could_run(&offering(), &docker), could_run(&offering(), &large), could_run(&offering(), &large)];
         let reasons: Vec<Reason> = reasons.into_iter().filter_map(Result::err).collect();
         assert_eq!(summary(reasons.iter()), "2 peers: memory 8 GiB > 3 GiB; 1 peer: no docker executor");
+    }
+
+    #[test]
+    fn a_network_is_given_only_where_the_operator_allows_it() {
+        let open = Offering { networks: BTreeSet::from([NetworkKind::Http]), ..offering() };
+        let wanting = |network| Needs { network, ..needs() };
+        assert_eq!(could_run(&open, &wanting(NetworkKind::Http)), Ok(()));
+        assert_eq!(could_run(&open, &needs()), Ok(()), "none is given always");
+        let reasons =
+            [could_run(&open, &wanting(NetworkKind::Host)), could_run(&offering(), &wanting(NetworkKind::Http))];
+        let reasons: Vec<Reason> = reasons.into_iter().filter_map(Result::err).collect();
+        let expected = "1 peer: its operator gives containers no network of type Host; \
+                        1 peer: its operator gives containers no network of type HTTP";
+        assert_eq!(summary(reasons.iter()), expected);
     }
 
     #[test]

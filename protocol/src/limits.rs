@@ -46,6 +46,8 @@ pub const MAX_INPUTS: usize = 256;
 pub const MAX_RESULT_PATHS: usize = 64;
 /// Words of a container's command line, its entry point's included.
 pub const MAX_WORDS: usize = 4_096;
+/// Domains that one job may name, each of at most 255 bytes.
+pub const MAX_DOMAINS: usize = 64;
 /// Partitions of one job.
 pub const MAX_PARTITIONS: u32 = 1_000;
 /// Executions of one partition, whatever the reasons for them.

@@ -13,6 +13,7 @@ use crate::auction::Offering;
 use crate::credibility::{Ledger, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiries;
+use crate::job::spec::NetworkKind;
 use crate::limits::MAX_CLOCK_SKEW_MS;
 use crate::message::{Amount, Contact, Ending, ExecutorKind, Message, Resources, Settle};
 use crate::record::{Placement, Published, Record, Submission};
@@ -311,6 +312,11 @@ impl Machine {
     /// Tells the node that one of its executors is there, and of which profile, or that it is not.
     pub fn offer(&mut self, kind: ExecutorKind, profile: Option<String>) {
         self.worker.offer(kind, profile);
+    }
+
+    /// Tells the node which networks its containers get, beside none.
+    pub fn offer_networks(&mut self, networks: BTreeSet<NetworkKind>) {
+        self.worker.offer_networks(networks);
     }
 
     /// Takes one step.

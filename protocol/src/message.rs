@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId};
-use crate::job::spec::Source;
+use crate::job::spec::{NetworkKind, Source};
 use crate::limits::{
     MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
     MAX_FAILURE_BYTES, MAX_INPUTS, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
@@ -98,6 +98,8 @@ pub struct Needs {
     pub sources: Vec<SourceKind>,
     /// The image, for a container.
     pub image: Option<NeededImage>,
+    /// Whom the program may reach.
+    pub network: NetworkKind,
 }
 
 /// The image that a container is made of, as far as a worker must know before it bids.
@@ -247,6 +249,8 @@ pub enum Reason {
     DiskFull(u64, u64),
     /// It does not have the image, and does not get it from there.
     NoImage(ImageSource),
+    /// Its operator gives containers no such network.
+    NoNetwork(NetworkKind),
 }
 
 /// One kind of resource.
@@ -598,7 +602,8 @@ impl Reason {
             | Reason::Busy
             | Reason::NoSource(_)
             | Reason::NoImage(_)
-            | Reason::DiskFull(..) => Ok(()),
+            | Reason::DiskFull(..)
+            | Reason::NoNetwork(_) => Ok(()),
         }
     }
 }

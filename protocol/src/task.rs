@@ -4,6 +4,7 @@
 //! computation for the whole mesh. [`Work`] is what a requester hands out: one invocation, cut into partitions.
 
 mod docker;
+pub mod network;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,8 @@ use crate::message::ExecutorKind;
 use crate::time::Millis;
 
 pub(crate) use docker::is_mountable;
-pub use docker::{Docker, Image, ImageOrigin, Network};
+pub use docker::{Docker, Image, ImageOrigin};
+pub use network::Network;
 
 /// What a job's workers need to know. Its canonical encoding is the blob that an announcement names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

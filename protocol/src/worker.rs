@@ -8,7 +8,7 @@ mod recent;
 
 mod rerun;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use execution::{Execution, Step};
 use offer::Offer;
@@ -17,6 +17,7 @@ use rerun::Again;
 
 use crate::auction::{self, Offering};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::job::spec::NetworkKind;
 use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
 use crate::machine::{Context, Means, Output};
 use crate::message::{Amount, Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
@@ -94,6 +95,11 @@ impl Worker {
             Some(profile) => drop(self.offering.executors.insert(kind, profile)),
             None => drop(self.offering.executors.remove(&kind)),
         }
+    }
+
+    /// What networks containers get has changed.
+    pub(crate) fn offer_networks(&mut self, networks: BTreeSet<NetworkKind>) {
+        self.offering.networks = networks;
     }
 
     /// Executions that have not been settled yet.

@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use shoal_protocol::commitment::{Commitment, Salt};
 use shoal_protocol::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId, MeshId, PeerId};
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
 use shoal_protocol::message::*;
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Outcome, Trap};
@@ -62,6 +63,7 @@ fn messages() -> Vec<Message> {
         constraints: vec![constraint],
         sources: vec![SourceKind::S3, SourceKind::Local],
         image: Some(NeededImage { id: ImageId([22; 32]), source: ImageSource::Registry, bytes: 50_000_000 }),
+        network: NetworkKind::Http,
     };
     let announce = Announce {
         job,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::id::BlobHash;
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{ExecutorKind, Needs, Resources};
 use shoal_protocol::record::{Placement, Policy, Submission};
 use shoal_protocol::task::{Content, ContentKind, Engine, Invocation, Limits, Mount, Wasm, Work};
@@ -71,6 +72,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
             constraints: Vec::new(),
             sources: Vec::new(),
             image: None,
+            network: NetworkKind::None,
         },
         partitions: load.partitions,
         policy: Policy { agreement: load.agreement, executions: load.executions, max_executions: load.max_executions },

@@ -48,6 +48,8 @@ pub(super) struct Plan<'a> {
     pub(super) facts: &'a Facts,
     pub(super) user: String,
     pub(super) labels: HashMap<String, String>,
+    /// The network, as the engine is told.
+    pub(super) network: &'a str,
     /// What the program only reads: on disk, and where it finds it.
     pub(super) inputs: Vec<(PathBuf, String)>,
     /// What it may write.
@@ -84,7 +86,7 @@ impl Plan<'_> {
             security_opt: Some(vec!["no-new-privileges:true".into()]),
             privileged: Some(false),
             readonly_rootfs: Some(true),
-            network_mode: Some("none".into()),
+            network_mode: Some(self.network.to_owned()),
             ipc_mode: Some("private".into()),
             pids_limit: Some(MAX_PROCESSES),
             memory: Some(signed(memory_bytes)),
@@ -202,7 +204,13 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        Facts { platform: "linux/amd64".into(), version: "1".into(), cpu_millis: 2_000, is_rootless: false }
+        Facts {
+            platform: "linux/amd64".into(),
+            version: "1".into(),
+            cpu_millis: 2_000,
+            is_rootless: false,
+            networks: [].into(),
+        }
     }
 
     fn body(image_config: &ImageConfig) -> ContainerCreateBody {
@@ -217,6 +225,7 @@ mod tests {
             facts: &facts,
             user: "65534:65534".into(),
             labels: HashMap::new(),
+            network: "none",
             inputs: vec![("/w/inputs/0".into(), "/in".into())],
             results: vec![("/w/results/0".into(), "/out".into())],
         };

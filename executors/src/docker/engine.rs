@@ -1,8 +1,11 @@
 //! The engine: where it is, what it can do, and whether that is enough to run strangers' programs.
 
+use std::collections::BTreeSet;
+
 use bollard::errors::Error;
 use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use shoal_protocol::job::spec::NetworkKind;
 
 /// Where the engine is unless `DOCKER_HOST` or the operator says otherwise.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -50,6 +53,8 @@ pub struct Facts {
     pub cpu_millis: u32,
     /// Whether it runs as an ordinary user, who is root in its containers.
     pub is_rootless: bool,
+    /// Networks that its containers are given, beside none.
+    pub networks: BTreeSet<NetworkKind>,
 }
 
 impl Engine {
@@ -111,6 +116,7 @@ fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
         version: info.server_version.clone().unwrap_or_default(),
         cpu_millis: processors.saturating_mul(1_000),
         is_rootless: has("name=rootless"),
+        networks: BTreeSet::new(),
     })
 }
 

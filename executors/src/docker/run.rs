@@ -15,9 +15,10 @@ use shoal_protocol::task::{Docker, Outcome, Trap};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{self, DATA_DIR_LABEL, EXECUTION_LABEL, MAX_VOLUMES, NODE_LABEL, Plan};
+use super::container::{self, MAX_VOLUMES, Plan};
 use super::engine::{Engine, plain};
 use super::images::Ready;
+use super::network::{Attached, Lines, Whom};
 use super::streams::{self, Printed};
 use super::tree::{self, Measured};
 use super::{DockerExecutor, lock, remove};
@@ -54,11 +55,12 @@ enum Stopped {
 /// What streams are copied to.
 type Copying = JoinHandle<std::io::Result<[Option<PathBuf>; 2]>>;
 
-/// A container that goes when this does.
+/// A container that goes when this does, and its network after it.
 struct Container {
     engine: Arc<Engine>,
     id: String,
     gone: bool,
+    network: Option<Attached>,
 }
 
 impl<'a> Run<'a> {
@@ -82,9 +84,12 @@ impl<'a> Run<'a> {
         let ready = self.executor.images.ready(&self.engine, &self.docker.image, blobs);
         let ready = cancel.run_until_cancelled(ready).await.ok_or(RunError::Cancelled)??;
         let mut container = self.make(ready).await?;
-        let ended = self.run(&container, cancel).await;
+        let ended = self.run(&mut container, cancel).await;
         self.executor.remove(&self.engine, &container.id).await;
         container.gone = true;
+        if let Some(network) = container.network.take() {
+            self.executor.remove_network(network).await;
+        }
         ended
     }
 
@@ -97,10 +102,22 @@ impl<'a> Run<'a> {
             return Err(RunError::Declined(format!("its image has more than {MAX_VOLUMES} volumes")));
         }
         let image = ready.image.id.clone().unwrap_or_default();
-        let body = self.plan(image, &image_config, results).body();
+        let network = self.attached().await?;
+        let body = self.plan(image, &image_config, results, &network).body();
         let made = self.engine.client.create_container(None::<CreateContainerOptions>, body).await;
         let made = made.map_err(|error| engine_failed("make the container", &error))?;
-        Ok(Container { engine: Arc::clone(&self.engine), id: made.id, gone: false })
+        Ok(Container { engine: Arc::clone(&self.engine), id: made.id, gone: false, network: Some(network) })
+    }
+
+    async fn attached(&self) -> Result<Attached, RunError> {
+        let whom = Whom {
+            labels: self.executor.labels(&self.execution),
+            execution: &self.execution,
+            dir: &self.task.work_dir,
+            max_bytes: self.task.invocation.limits.output_bytes,
+        };
+        let attached = self.executor.networks.attach(&self.engine, &self.docker.network, whom).await;
+        attached.map_err(|why| RunError::HostFailed(format!("cannot make the network of the container: {why}")))
     }
 
     fn plan<'p>(
@@ -108,35 +125,44 @@ impl<'a> Run<'a> {
         image: String,
         image_config: &'p bollard::models::ImageConfig,
         results: Vec<PathBuf>,
+        network: &'p Attached,
     ) -> Plan<'p> {
         let config = &self.executor.config;
         let invocation = &self.task.invocation;
         let user = image_config.user.as_deref().unwrap_or_default();
         let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let labels =
-            [(NODE_LABEL, &config.node), (EXECUTION_LABEL, &self.execution), (DATA_DIR_LABEL, &config.data_dir)];
         let inputs = self.task.inputs.iter().map(|input| (input.path.clone(), input.target.clone()));
         let paths = invocation.result_paths.iter().map(|result| result.path.clone());
         Plan {
             docker: &self.docker,
             limits: invocation.limits,
-            environment: invocation.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            environment: self.environment(network),
             image,
             image_config,
             facts: &self.engine.facts,
             user: container::user(user, &self.engine.facts, node, config.allow_root),
-            labels: labels.map(|(label, value)| (label.to_owned(), value.clone())).into(),
+            labels: self.executor.labels(&self.execution),
+            network: &network.mode,
             inputs: inputs.collect(),
             results: results.into_iter().zip(paths).collect(),
         }
     }
 
-    async fn run(&self, container: &Container, cancel: &CancellationToken) -> Result<Finished, RunError> {
+    /// The job's variables, and those of its network that it does not set itself.
+    fn environment(&self, network: &Attached) -> Vec<String> {
+        let own = &self.task.invocation.environment;
+        let of_network = network.variables.iter().filter(|(name, _)| !own.contains_key(*name));
+        let of_network = of_network.map(|(name, value)| format!("{name}={value}"));
+        own.iter().map(|(name, value)| format!("{name}={value}")).chain(of_network).collect()
+    }
+
+    async fn run(&self, container: &mut Container, cancel: &CancellationToken) -> Result<Finished, RunError> {
         if cancel.is_cancelled() {
             return Err(RunError::Cancelled);
         }
         let printed = Printed::default();
-        let copying = self.attach(container, printed.clone()).await?;
+        let notes = container.network.as_mut().and_then(Attached::notes);
+        let copying = self.attach(container, notes, printed.clone()).await?;
         let began = Instant::now();
         let started = self.engine.client.start_container(&container.id, None::<StartContainerOptions>).await;
         if let Err(error) = started {
@@ -157,13 +183,13 @@ impl<'a> Run<'a> {
     }
 
     /// Takes what the program prints, from before its first byte.
-    async fn attach(&self, container: &Container, printed: Printed) -> Result<Copying, RunError> {
+    async fn attach(&self, container: &Container, notes: Option<Lines>, printed: Printed) -> Result<Copying, RunError> {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let attached = self.engine.client.attach_container(&container.id, Some(options)).await;
         let attached = attached.map_err(|error| engine_failed("attach to the container", &error))?;
         let paths = [self.task.stdout(), self.task.stderr()];
         let max_bytes = self.task.invocation.limits.output_bytes;
-        Ok(tokio::spawn(streams::copy(attached, paths, max_bytes, printed)))
+        Ok(tokio::spawn(streams::copy(attached, notes, paths, max_bytes, printed)))
     }
 
     /// Waits for the program's end, and brings it about if it must be.
@@ -320,8 +346,11 @@ impl Drop for Container {
         if !self.gone
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (engine, id) = (Arc::clone(&self.engine), std::mem::take(&mut self.id));
-            runtime.spawn(async move { remove(&engine, &id).await });
+            let (engine, id, network) = (Arc::clone(&self.engine), std::mem::take(&mut self.id), self.network.take());
+            runtime.spawn(async move {
+                remove(&engine, &id).await;
+                drop(network);
+            });
         }
     }
 }

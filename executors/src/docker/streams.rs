@@ -1,4 +1,4 @@
-//! What a container prints goes to files while it runs, up to a bound.
+//! What a container prints goes to files while it runs, up to a bound; and what the node has to say of it as well.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use futures_util::StreamExt;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+
+use super::network::Lines;
 
 /// What was printed, in bytes. Beyond the bound it is counted and not kept.
 #[derive(Debug, Default, Clone)]
@@ -19,40 +21,82 @@ impl Printed {
     }
 }
 
+/// Where a program's streams go.
+struct Streams {
+    stdout: Stream,
+    stderr: Stream,
+    max_bytes: u64,
+    printed: Printed,
+}
+
 /// A stream's file, made with its first byte.
 struct Stream {
     path: PathBuf,
     file: Option<File>,
+    /// Whether a line has begun that has not ended.
+    in_line: bool,
 }
 
-/// Copies what the container prints until it prints no more. Returns the files of standard output and error that are
-/// there then.
+/// Copies what the container prints until it prints no more, and lines of the node's own to standard error. Returns
+/// the files of standard output and error that are there then.
 pub(super) async fn copy(
     mut attached: AttachContainerResults,
+    mut notes: Option<Lines>,
     paths: [PathBuf; 2],
     max_bytes: u64,
     printed: Printed,
 ) -> std::io::Result<[Option<PathBuf>; 2]> {
-    let [mut stdout, mut stderr] = paths.map(|path| Stream { path, file: None });
-    while let Some(piece) = attached.output.next().await {
-        let piece = piece.map_err(std::io::Error::other)?;
+    let [stdout, stderr] = paths.map(|path| Stream { path, file: None, in_line: false });
+    let mut streams = Streams { stdout, stderr, max_bytes, printed };
+    loop {
+        tokio::select! {
+            piece = attached.output.next() => match piece {
+                Some(piece) => streams.print(piece.map_err(std::io::Error::other)?).await?,
+                None => break,
+            },
+            Some(note) = next(&mut notes) => streams.note(&note).await?,
+        }
+    }
+    while let Some(note) = notes.as_mut().and_then(|notes| notes.try_recv().ok()) {
+        streams.note(&note).await?;
+    }
+    Ok([streams.stdout.close().await?, streams.stderr.close().await?])
+}
+
+/// The next of them; none if there are no more.
+async fn next(notes: &mut Option<Lines>) -> Option<String> {
+    notes.as_mut()?.recv().await
+}
+
+impl Streams {
+    async fn print(&mut self, piece: LogOutput) -> std::io::Result<()> {
         let stream = match &piece {
-            LogOutput::StdErr { .. } => &mut stderr,
-            LogOutput::StdOut { .. } | LogOutput::Console { .. } | LogOutput::StdIn { .. } => &mut stdout,
+            LogOutput::StdErr { .. } => &mut self.stderr,
+            LogOutput::StdOut { .. } | LogOutput::Console { .. } | LogOutput::StdIn { .. } => &mut self.stdout,
         };
         let bytes = piece.into_bytes();
-        let before = printed.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let room = usize::try_from(max_bytes.saturating_sub(before)).unwrap_or(usize::MAX);
-        stream.write(&bytes[..bytes.len().min(room)]).await?;
+        let room = room(&self.printed, self.max_bytes, bytes.len());
+        stream.write(&bytes[..room]).await
     }
-    Ok([stdout.close().await?, stderr.close().await?])
+
+    /// Writes a line of our own, which begins a line of the stream.
+    async fn note(&mut self, line: &str) -> std::io::Result<()> {
+        let line = if self.stderr.in_line { format!("\n{line}") } else { line.to_owned() };
+        let room = room(&self.printed, self.max_bytes, line.len());
+        self.stderr.write(&line.as_bytes()[..room]).await
+    }
+}
+
+/// Counts what is printed; returns how much of it is kept.
+fn room(printed: &Printed, max_bytes: u64, bytes: usize) -> usize {
+    let before = printed.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    bytes.min(usize::try_from(max_bytes.saturating_sub(before)).unwrap_or(usize::MAX))
 }
 
 impl Stream {
     async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
+        let Some(last) = bytes.last() else { return Ok(()) };
+        self.in_line = *last != b'\n';
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(File::create(&self.path).await?),

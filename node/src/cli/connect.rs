@@ -8,7 +8,7 @@ use clap::Args;
 use shoal_store::data_dir::DataDir;
 use tempfile::TempDir;
 
-use super::{Global, compile_module, output};
+use super::{Global, compile_module, hold_network, output};
 use crate::api::Server;
 use crate::client::{Client, ClientError};
 use crate::config::{Loaded, Settings};
@@ -178,6 +178,7 @@ impl Own {
 /// Starts a node and, if it is to have one, its API.
 pub(super) async fn serve(mut loaded: Loaded) -> Result<(Node, Option<Server>)> {
     loaded.config.compiler = Some(compile_module::compiler()?);
+    loaded.config.holder = Some(hold_network::holder()?);
     let address = loaded.config.api_listen;
     let settings = settings(&loaded);
     let node = Box::pin(Node::start(loaded.config)).await?;

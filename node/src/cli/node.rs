@@ -80,6 +80,9 @@ pub(super) struct NodeFlags {
     /// Let containers run as the user that their image names, root among them
     #[arg(long)]
     docker_allow_root: bool,
+    /// Networks that containers may have if their job asks for one [possible: http, bridge, host; default: none]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    docker_networks: Vec<String>,
     /// Kubo node that gives content of IPFS and takes what is published there, for example http://127.0.0.1:5001
     #[arg(long, value_name = "URL")]
     ipfs_api: Option<String>,
@@ -89,7 +92,7 @@ pub(super) struct NodeFlags {
     /// Let jobs read paths of this machine, or write them with `:rw` (repeatable)
     #[arg(long = "allow-local-path", value_name = "GLOB[:ro|:rw]")]
     allow_local_paths: Vec<String>,
-    /// Let jobs of other peers read from private, loopback and link-local addresses
+    /// Let jobs of other peers, and containers with HTTP, read from private, loopback and link-local addresses
     #[arg(long)]
     allow_private_addresses: bool,
     /// TCP address where results of the `local` publisher are served to everybody
@@ -154,6 +157,7 @@ impl From<NodeFlags> for Settings {
             operator: flags.operator,
             docker_host: flags.docker_host,
             docker_allow_root: flags.docker_allow_root.then_some(true),
+            docker_networks: Some(flags.docker_networks).filter(|networks| !networks.is_empty()),
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
             allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
+use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::Bytes;
 use shoal_protocol::message::{ExecutorKind, SourceKind};
 use shoal_store::sources::AllowList;
@@ -67,6 +68,18 @@ pub(super) fn parse_sources(words: &[String], origin: Origin) -> Result<BTreeSet
     };
     let kinds = words.iter().filter(|word| !matches!(word.as_str(), "" | "none")).map(parse);
     let value = |reason| ConfigError::Value { name: "sources", origin: origin.as_str(), reason };
+    kinds.collect::<Result<_, _>>().map_err(value)
+}
+
+pub(super) fn parse_networks(words: &[String], origin: Origin) -> Result<BTreeSet<NetworkKind>, ConfigError> {
+    let parse = |word: &String| match word.to_ascii_lowercase().as_str() {
+        "http" => Ok(NetworkKind::Http),
+        "bridge" => Ok(NetworkKind::Bridge),
+        "host" => Ok(NetworkKind::Host),
+        other => Err(format!("there is no network {other:?} to be opened; use http, bridge, host, or none")),
+    };
+    let kinds = words.iter().filter(|word| !matches!(word.as_str(), "" | "none")).map(parse);
+    let value = |reason| ConfigError::Value { name: "docker_networks", origin: origin.as_str(), reason };
     kinds.collect::<Result<_, _>>().map_err(value)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use shoal_executors::docker::DEFAULT_HOST;
+use shoal_executors::docker::{DEFAULT_HOST, NetworkConfig};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_executors::{DockerConfig, DockerExecutor, Executor, PROFILE, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
@@ -65,7 +65,7 @@ pub(super) fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> Blob
 }
 
 /// The executor of containers, where the operator wants it, and how its engine is.
-pub(super) async fn containers(config: &Config, me: PeerId) -> Option<Containers> {
+pub(super) async fn containers(config: &Config, dir: &DataDir, me: PeerId) -> Option<Containers> {
     if !config.executors.contains(&ExecutorKind::Docker) {
         return None;
     }
@@ -75,6 +75,12 @@ pub(super) async fn containers(config: &Config, me: PeerId) -> Option<Containers
         data_dir: config.data_dir.display().to_string(),
         allow_root: config.docker.allow_root,
         max_image_bytes: config.capacity.disk_bytes,
+        work_dir: dir.work(),
+        network: NetworkConfig {
+            kinds: config.docker.networks.clone(),
+            private_addresses: config.private_addresses,
+            holder: config.holder.clone(),
+        },
     });
     Some(Containers::find(executor).await)
 }
@@ -96,6 +102,7 @@ pub(super) fn offering(config: &Config, containers: Option<&Containers>) -> Offe
         labels: config.labels.clone(),
         operator: config.operator.clone(),
         sources: open_sources(config),
+        networks: containers.map(Containers::networks).unwrap_or_default(),
         keep_ms: config.retention.for_others.millis(),
     }
 }

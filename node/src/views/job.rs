@@ -337,6 +337,7 @@ fn name(job: &JobRecord, spec: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use shoal_protocol::commitment::Commitment;
+    use shoal_protocol::job::spec::NetworkKind;
     use shoal_protocol::message::{Contact, ExecutorKind, Needs, Resources};
     use shoal_protocol::record::{Placement, Policy, Published, Submission};
     use shoal_protocol::task::{Claim, Failure, Outcome, Trap};
@@ -353,6 +354,7 @@ mod tests {
             constraints: Vec::new(),
             sources: Vec::new(),
             image: None,
+            network: NetworkKind::None,
         };
         let submission = Submission {
             spec: r#"{"Name": "count", "Type": "batch", "Tasks": [{"Engine": {"Type": "wasm"}}]}"#.into(),

@@ -9,7 +9,7 @@ use crate::job::parse::LEGACY_IMPORTS;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::Problems;
 use crate::job::resolve::{Resolved, ResolvedInput, host_variables};
-use crate::job::spec::{Docker, Engine, InputSource, Job, Resolve, Resources, Timeouts, Wasm};
+use crate::job::spec::{Docker, Engine, InputSource, Job, Resolve, Resources, Task, Timeouts, Wasm};
 use crate::job::{support, validate};
 use crate::limits::{
     DEFAULT_EXECUTION_MS, DEFAULT_FUEL, MAX_ANNOUNCED_INPUTS, MAX_EXECUTION_MS, MAX_MEMORY_BYTES, MAX_WORK_BYTES,
@@ -154,7 +154,7 @@ impl Program {
     fn find(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>]) -> Result<Self, CompileError> {
         match &job.task.engine {
             Engine::Wasm(wasm) => Self::wasm(wasm, resolved, inputs),
-            Engine::Docker(docker) => Self::docker(docker, job.task.resources.cpu.0, resolved),
+            Engine::Docker(docker) => Self::docker(docker, &job.task, resolved),
             Engine::Noop => unreachable!("support refuses it"),
         }
     }
@@ -175,7 +175,7 @@ impl Program {
         Ok(Self { engine, blobs, image: None })
     }
 
-    fn docker(docker: &Docker, cpu_millis: u32, resolved: &Resolved) -> Result<Self, CompileError> {
+    fn docker(docker: &Docker, task: &Task, resolved: &Resolved) -> Result<Self, CompileError> {
         let no_image = || CompileError::NoImage(docker.image.clone());
         let (image, bytes) = resolved.image.clone().ok_or_else(no_image)?;
         let (blobs, needed) = (image.blob().map(|hash| (hash, bytes)).into_iter().collect(), needed(&image, bytes));
@@ -185,8 +185,8 @@ impl Program {
             entrypoint: docker.entrypoint.clone(),
             parameters: docker.parameters.clone(),
             working_directory: docker.working_directory.clone(),
-            network: task::Network::None,
-            cpu_millis,
+            network: task::Network::of(&task.network),
+            cpu_millis: task.resources.cpu.0,
         });
         Ok(Self { engine, blobs, image: Some(needed) })
     }
@@ -328,6 +328,7 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], program: &Program)
         constraints: constraints.collect(),
         sources: sources.into_iter().collect(),
         image: program.image,
+        network: job.task.network.kind,
     };
     let size = canonical(&needs).len();
     if size > MAX_NEEDS_BYTES {

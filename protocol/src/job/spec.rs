@@ -201,7 +201,7 @@ pub struct Network {
 }
 
 /// How much network a program has.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NetworkKind {
     /// None. Unlike Bacalhau's, our default.
     #[default]
@@ -307,6 +307,18 @@ impl JobKind {
             JobKind::Ops => "ops",
             JobKind::Service => "service",
             JobKind::Daemon => "daemon",
+        }
+    }
+}
+
+impl NetworkKind {
+    /// Its name in a job file.
+    pub fn name(self) -> &'static str {
+        match self {
+            NetworkKind::None => "None",
+            NetworkKind::Host => "Host",
+            NetworkKind::Http => "HTTP",
+            NetworkKind::Bridge => "Bridge",
         }
     }
 }

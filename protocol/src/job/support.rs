@@ -1,7 +1,7 @@
 //! What this build cannot run yet, said plainly at submit rather than by nobody bidding.
 
 use crate::job::problem::Problems;
-use crate::job::spec::{Engine, Job, JobKind, NetworkKind, Publisher, Source};
+use crate::job::spec::{Engine, Job, JobKind, NetworkKind, Publisher, Source, Task};
 
 /// Checks that this build can run a valid job once its local files are blobs; names all that it cannot.
 pub fn check(job: &Job) -> Result<(), Problems> {
@@ -15,10 +15,7 @@ pub fn check(job: &Job) -> Result<(), Problems> {
         let reason = "is s3managed: there is no operator whose bucket it could be";
         problems.push("Job.Tasks[0].Publisher.Type", reason, "use s3 with a bucket of your own, or blob");
     }
-    if job.task.network.kind != NetworkKind::None {
-        let reason = "asks for a network: this build gives jobs none yet";
-        problems.push("Job.Tasks[0].Network.Type", reason, "leave it out, and bring data as inputs");
-    }
+    network(&job.task, &mut problems);
     if job.task.resources.gpu.0 > 0 {
         let reason = match job.task.engine {
             Engine::Docker(_) => "asks for a GPU, which this build gives to no container yet",
@@ -41,6 +38,17 @@ fn kind(job: &Job, problems: &mut Problems) {
 fn engine(engine: &Engine, problems: &mut Problems) {
     if let Engine::Noop = engine {
         problems.push("Job.Tasks[0].Engine.Type", "is noop: this build has no noop executor", "use wasm or docker");
+    }
+}
+
+fn network(task: &Task, problems: &mut Problems) {
+    if task.network.kind != NetworkKind::None && !matches!(task.engine, Engine::Docker(_)) {
+        let reason = "asks for a network, which WASM programs do not get: what they read there nobody could verify";
+        problems.push("Job.Tasks[0].Network.Type", reason, "leave it out, and bring data as inputs");
+    }
+    if !task.network.ports.is_empty() {
+        let reason = "names ports, which this build opens for no container yet";
+        problems.push("Job.Tasks[0].Network.Ports", reason, "leave them out");
     }
 }
 
@@ -79,10 +87,12 @@ mod tests {
         }
         assert!(refused(|job| job.count = 0).contains("which runs nothing"));
         assert!(refused(|job| job.task.publisher = Publisher::S3Managed).contains("use s3 with a bucket of your own"));
-        assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("gives jobs none yet"));
+        assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("WASM programs do not get"));
         assert!(refused(|job| job.task.resources.gpu.0 = 1).contains("cannot use"));
         let container = |job: &mut Job| job.task.engine = Engine::Docker(crate::job::spec::Docker::default());
         assert!(refused(|job| (container(job), job.task.resources.gpu.0 = 1).1).contains("to no container yet"));
+        let port = |job: &mut Job| job.task.network.ports.push(crate::job::spec::Port::default());
+        assert!(refused(|job| (container(job), port(job)).1).contains("names ports, which this build opens"));
     }
 
     #[test]

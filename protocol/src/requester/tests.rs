@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::auction::Offering;
 use crate::commitment::{self, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::job::spec::NetworkKind;
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Input, Machine, Output};
 use crate::message::{
@@ -303,6 +304,7 @@ fn submission(policy: Policy) -> Submission {
         constraints: Vec::new(),
         sources: Vec::new(),
         image: None,
+        network: NetworkKind::None,
     };
     Submission {
         spec: "{}".into(),

@@ -7,7 +7,7 @@ use crate::image::Repository;
 use crate::job::paths::{below, normalised};
 use crate::limits::{MAX_TEXT_BYTES, MAX_WORDS};
 
-use super::{Divided, Invocation, Work};
+use super::{Divided, Invocation, Network, Work};
 
 /// Folders that belong to the engine.
 const RESERVED: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -51,13 +51,6 @@ pub enum ImageOrigin {
     Registry(Repository, ManifestDigest),
 }
 
-/// Whom a container may reach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// Nobody but itself.
-    None,
-}
-
 impl Docker {
     /// Whether every part is of a size and form that an engine takes.
     pub(super) fn is_sound(&self) -> bool {
@@ -66,7 +59,8 @@ impl Docker {
             self.platform.split_once('/').is_some_and(|(os, architecture)| is_name(os) && is_name(architecture));
         let folder = self.working_directory.as_deref().is_none_or(|folder| folder.starts_with('/'));
         let few = self.entrypoint.len() + self.parameters.len() <= MAX_WORDS;
-        platform && folder && few && self.cpu_millis > 0 && words.into_iter().all(|word| !word.contains('\0'))
+        let words = words.into_iter().all(|word| !word.contains('\0'));
+        platform && folder && few && self.cpu_millis > 0 && words && self.network.is_sound()
     }
 }
 
@@ -147,6 +141,7 @@ mod tests {
             Docker { platform: "linux/".into(), ..docker() },
             Docker { platform: "linux/amd64?x=y".into(), ..docker() },
             Docker { cpu_millis: 0, ..docker() },
+            Docker { network: Network::Http(vec!["A b".into()]), ..docker() },
             Docker { working_directory: Some("work".into()), ..docker() },
             Docker { parameters: vec!["a\0b".into()], ..docker() },
             Docker { parameters: vec![String::new(); MAX_WORDS], ..docker() },

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
+use crate::job::spec::NetworkKind;
 use crate::limits::{MAX_OFFERS, MAX_TRACES, RECENT_BIDS_MS};
 use crate::machine::{Finished, Input, Machine, Means, Output};
 use crate::message::{
@@ -83,6 +84,7 @@ fn announcement() -> Announce {
         constraints: Vec::new(),
         sources: Vec::new(),
         image: None,
+        network: NetworkKind::None,
     };
     Announce {
         job: job(),

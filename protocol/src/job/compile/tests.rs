@@ -316,7 +316,13 @@ fn a_container_compiles_to_its_image_and_asks_for_its_platform() {
     assert_eq!((work.invocation.limits.fuel, work.contents(), work.is_sound()), (0, Vec::new(), true));
     assert_eq!((needs.executor, needs.profile.as_str()), (message::ExecutorKind::Docker, "linux/arm64"));
     let blob = Some((image(task::ImageOrigin::Blob(hash(0x33))), 1_000));
+    let mut job = job;
+    job.task.network.kind = crate::job::spec::NetworkKind::Http;
+    job.task.network.domains = vec!["*.b.org".into(), "a.org".into()];
     let (work, needs) = compile(&job, &Resolved { image: blob, ..platform }).unwrap();
+    let task::Engine::Docker(docker) = &work.invocation.engine else { panic!("{work:?}") };
+    assert_eq!(docker.network, task::Network::Http(vec![".b.org".into(), "a.org".into()]));
+    assert_eq!(needs.network, crate::job::spec::NetworkKind::Http);
     let content = Content { hash: hash(0x33), kind: ContentKind::Raw };
     assert_eq!((work.contents(), needs.inputs, needs.input_bytes), (vec![content], vec![(content, 1_000)], 1_000));
 }

@@ -11,9 +11,10 @@ use crate::job::spec::{
     Docker, Engine, InputSource, Network, NetworkKind, Port, Resolve, S3Partition, S3PartitionBy, Source, Task,
     Timeouts, Wasm,
 };
-use crate::limits::{MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES, MAX_WORDS};
+use crate::limits::{MAX_DOMAINS, MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES, MAX_WORDS};
 use crate::message::SourceKind;
 use crate::task::is_mountable;
+use crate::task::network::is_domain;
 
 use super::{meta, publisher, unique};
 
@@ -314,6 +315,14 @@ fn network(path: &str, network: &Network, problems: &mut Problems) {
         let remedy = "write a lower-case host name, '.example.org' for all of a domain, or an IP address";
         problems.push(format!("{path}.Domains[{index}]"), format!("is {}", quoted(domain)), remedy);
     }
+    let many = network.domains.len();
+    if many > MAX_DOMAINS {
+        problems.push(format!("{path}.Domains"), format!("has {many} domains"), format!("write at most {MAX_DOMAINS}"));
+    }
+    if many == 0 && network.kind == NetworkKind::Http {
+        let remedy = "name the hosts that the program may ask, or write Type: None";
+        problems.push(format!("{path}.Domains"), "is empty, so that Type: HTTP reaches nobody", remedy);
+    }
     let has_ports = matches!(network.kind, NetworkKind::Host | NetworkKind::Bridge);
     if !network.ports.is_empty() && !has_ports {
         problems.push(format!("{path}.Ports"), "is only for Type: Host or Bridge", "set the type or remove the ports");
@@ -323,15 +332,6 @@ fn network(path: &str, network: &Network, problems: &mut Problems) {
     }
     let name = |index: usize| format!("{path}.Ports[{index}].Name");
     unique(name, network.ports.iter().map(|port| port.name.as_str()), problems);
-}
-
-fn is_domain(domain: &str) -> bool {
-    let is_label = |label: &str| {
-        let plain = label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        plain && !label.is_empty() && label.len() < 64 && !label.starts_with('-') && !label.ends_with('-')
-    };
-    let name = domain.strip_prefix("*.").or(domain.strip_prefix('.')).unwrap_or(domain);
-    domain.parse::<IpAddr>().is_ok() || (name.len() < 254 && name.split('.').all(is_label))
 }
 
 fn port(path: &str, port: &Port, kind: NetworkKind, problems: &mut Problems) {

@@ -72,6 +72,7 @@ fn each_rule_has_its_message() {
         ("Env:", "Network: {Type: Host, Domains: [a.org]}\n    Env:", "is only for Type: HTTP"),
         ("Env:", "Network: {Type: HTTP, Domains: [A.org]}\n    Env:", "is 'A.org'; write a lower-case host name"),
         ("Env:", "Network: {Type: HTTP, Domains: [10.0.0.0/8]}\n    Env:", "is '10.0.0.0/8'"),
+        ("Env:", "Network: {Type: HTTP}\n    Env:", "is empty, so that Type: HTTP reaches nobody"),
         ("Env:", "Network: {Type: HTTP, Ports: [{Name: a}]}\n    Env:", "is only for Type: Host or Bridge"),
         ("Env:", "Network: {Type: Host, Ports: [{Name: a, Static: 80}]}\n    Env:", "is 80; write 1024 or more"),
         ("Env:", "Network: {Type: Host, Ports: [{Name: a, Target: 80}]}\n    Env:", "is only for Type: Bridge"),
