@@ -1,7 +1,7 @@
 //! Containers as a user has them: real nodes beside a real engine. What programs can do is tested with the executor.
 
 #[path = "docker-engine/engine.rs"]
-mod engine;
+pub(crate) mod engine;
 
 use std::path::Path;
 
@@ -11,22 +11,31 @@ use crate::examples::files;
 use crate::support::{Daemon, example, executions, refused, run, text, until};
 use engine::{containers, docker, image};
 
-const DOCKER: [&str; 2] = ["--executors", "wasm,docker"];
+pub(crate) const DOCKER: [&str; 2] = ["--executors", "wasm,docker"];
 
 /// Nodes of one mesh, each with its own options.
-struct Nodes {
-    nodes: Vec<Daemon>,
+pub(crate) struct Nodes {
+    pub(crate) nodes: Vec<Daemon>,
     dir: tempfile::TempDir,
 }
 
 impl Nodes {
-    fn start(options: &[&[&str]]) -> Self {
+    pub(crate) fn start(options: &[&[&str]]) -> Self {
+        Self::start_with(options, |_| Vec::new())
+    }
+
+    /// The same, each with its own environment.
+    pub(crate) fn start_with(
+        options: &[&[&str]],
+        environment: impl Fn(usize) -> Vec<(&'static str, &'static str)>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Daemon> = Vec::new();
         for (index, options) in options.iter().enumerate() {
             let join = nodes.first().map(|first| first.ticket.clone());
             let join: Vec<&str> = join.iter().flat_map(|ticket| ["--join", ticket]).collect();
-            nodes.push(Daemon::start(&dir.path().join(index.to_string()), &[&join[..], options].concat()));
+            let (home, options) = (dir.path().join(index.to_string()), [&join[..], options].concat());
+            nodes.push(Daemon::start_with(&home, &options, &environment(index)));
         }
         for node in &nodes {
             node.connected(options.len() - 1);

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod agreement;
 mod crash;
 mod devnet;
 mod docker;

@@ -226,6 +226,9 @@ impl Driver {
             Output::Abort(execution) => self.hands.abort(execution),
             Output::Keep { execution, result, keep_ms } => self.hands.keep(execution, result, keep_ms),
             Output::Release(execution) => self.hands.release(execution),
+            Output::Examine { job, execution, from, claim, compare } => {
+                self.hands.examine(job, execution, from, claim, compare);
+            }
             Output::Collect { job, partition, result, max_bytes, from } => {
                 self.hands.collect(job, partition, result, max_bytes, from);
             }
@@ -285,6 +288,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Fetch { .. }
         | Output::Execute { .. }
         | Output::Abort(_)
+        | Output::Examine { .. }
         | Output::Collect { .. }
         | Output::Publish { .. }
         | Output::Rerun { .. }

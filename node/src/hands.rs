@@ -10,7 +10,7 @@ use shoal_executors::{Executor, Stage};
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Account, Content, ContentKind, Failure, Invocation, Mount, Unread};
+use shoal_protocol::task::{Account, Claim, Compare, Content, ContentKind, Failure, Invocation, Mount, Unread};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
 use crate::announcer::Announcer;
+use crate::comparing::Comparing;
 use crate::driver::Event;
 use crate::history::History;
 use crate::kept::{Kept, Owner};
@@ -49,6 +50,7 @@ pub(crate) struct Hands {
     pub(crate) runs: Runs,
     pub(crate) kept: Kept,
     pub(crate) agreed: Agreed,
+    pub(crate) comparing: Comparing,
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
@@ -203,6 +205,15 @@ impl Hands {
         self.kept.end(Owner::Execution(execution));
         self.announcer.released(execution);
         tokio::spawn(remove(self.dir(execution)));
+    }
+
+    /// Finds out what is compared of a result.
+    pub(crate) fn examine(&self, job: JobId, execution: ExecutionId, from: PeerId, claim: Claim, compare: Compare) {
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let examined = hands.comparing.examine(from, claim, &compare).await;
+            hands.tell(Input::Examined(job, execution, examined)).await;
+        });
     }
 
     /// Fetches and pins a result.

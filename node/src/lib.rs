@@ -36,6 +36,8 @@ mod runner;
 
 mod room;
 
+mod lists;
+
 mod replay;
 
 mod diff;
@@ -43,6 +45,8 @@ mod diff;
 mod pins;
 
 mod agreed;
+
+mod comparing;
 
 mod tickets;
 

@@ -35,6 +35,7 @@ use remembered::{known_peers, listen_again, save_peers};
 use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::clock::Clock;
+use crate::comparing::Comparing;
 use crate::config::Config;
 use crate::driver::{self, Driver, Event};
 use crate::engine::Containers;
@@ -248,6 +249,7 @@ impl Node {
             runs: runs.clone(),
             kept: kept.clone(),
             agreed: Agreed::restore(&blobs).await?,
+            comparing: Comparing { blobs: blobs.clone(), network: network.clone() },
             announcer: announcer.clone(),
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },

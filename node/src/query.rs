@@ -4,9 +4,7 @@ use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Publication};
 use shoal_protocol::task::{Content, ContentKind};
 use shoal_protocol::time::Time;
-use shoal_store::blobs::{
-    ComposeError, FolderError, Guard, MAX_LIST_BYTES, MAX_NAMES_BYTES, PinError, Status, StoreFailed,
-};
+use shoal_store::blobs::{ComposeError, FolderError, Guard, PinError, Status, StoreFailed};
 use shoal_store::state::StateError;
 use tokio::sync::broadcast;
 
@@ -14,7 +12,7 @@ use crate::direct::{self, LogPiece, LogRequest, MAX_LOG_BYTES, Request, Stream};
 use crate::network::{FetchError, Progress};
 use crate::node::Node;
 use crate::records::{self, LookupError};
-use crate::{logs, pins, room, tickets};
+use crate::{lists, logs, pins, room, tickets};
 
 /// The result of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +141,8 @@ impl Node {
         let executions = self.executions(job)?;
         let mut parts = Vec::new();
         for index in 0..record.submission.partitions {
-            let agreed = executions.iter().find(|e| e.partition == index && e.state == ExecutionState::Agreed);
-            let Some(hash) = agreed.and_then(ExecutionRecord::result) else { return Ok(None) };
+            let believed = executions.iter().find(|e| e.partition == index && e.is_believed());
+            let Some(hash) = believed.and_then(ExecutionRecord::result) else { return Ok(None) };
             if record.state != JobState::Completed && !self.has_result(hash).await {
                 return Ok(None);
             }
@@ -228,28 +226,15 @@ impl Node {
         if !named && self.0.blobs.files(folder).await.is_err() {
             providers = self.0.network.providers(folder).await;
         }
-        let bytes = match self.have_lists(folder, &providers).await {
+        let have = async |providers: &[PeerId]| lists::have((&self.0.network, &self.0.blobs), folder, providers).await;
+        let bytes = match have(&providers).await {
             Err(ListError::Fetch(FetchError::Nowhere { .. })) if named => {
                 let providers = self.0.network.providers(folder).await;
-                self.have_lists(folder, &providers).await?
+                have(&providers).await?
             }
             bytes => bytes?,
         };
         Ok((guard, bytes))
-    }
-
-    async fn have_lists(&self, folder: BlobHash, providers: &[PeerId]) -> Result<u64, ListError> {
-        let bytes = self.have_list(folder, MAX_LIST_BYTES, providers).await?;
-        let names = self.0.blobs.names_of(folder).await?;
-        Ok(bytes + self.have_list(names, MAX_NAMES_BYTES, providers).await?)
-    }
-
-    async fn have_list(&self, hash: BlobHash, limit: u64, providers: &[PeerId]) -> Result<u64, ListError> {
-        let list = Content { hash, kind: ContentKind::Raw };
-        match self.0.blobs.size(list).await? {
-            Some(bytes) => Ok(bytes),
-            None => Ok(self.fetch_blob(list, providers.to_vec(), limit, |_| {}).await?),
-        }
     }
 
     /// A piece of what a program printed: of `execution`, or of the one that tells most.

@@ -16,6 +16,7 @@ use shoal_store::state::StateError;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::comparing;
 use crate::network::FetchError;
 use crate::node::Node;
 use crate::runner::{Ran, Run, host, remove};
@@ -51,7 +52,7 @@ pub struct Compared {
     pub worker: PeerId,
     /// What became of it.
     pub state: ExecutionState,
-    /// Whether outcome and result are the same.
+    /// Whether the outcome is the same, and what its job compares of the result.
     pub same_result: bool,
     /// Whether its program made the same host calls, as its worker says.
     pub same_calls: bool,
@@ -158,9 +159,12 @@ impl Node {
         cancel: CancellationToken,
     ) -> Result<Replay, ReplayError> {
         let ran = self.run_again(job, partition, None, cancel).await?;
+        let work: Option<Work> = wire::parse(&job.submission.work).ok();
+        let compare = work.map(|work| work.compare).unwrap_or_default();
+        let compared = comparing::compared(self.blobs(), ran.claim.result, &compare).await?;
         let mut executions = Vec::new();
         for execution in self.executions(job.job)?.iter().filter(|one| one.partition == partition) {
-            executions.extend(self.compare(execution, &ran).await?);
+            executions.extend(self.compare(execution, &ran, compared).await?);
         }
         let Ran { claim, account, run_ms, .. } = ran;
         Ok(Replay { partition, claim, account, run_ms, executions })
@@ -201,14 +205,20 @@ impl Node {
     }
 
     /// None for an execution that revealed nothing.
-    async fn compare(&self, execution: &ExecutionRecord, ran: &Ran) -> Result<Option<Compared>, ReplayError> {
+    async fn compare(
+        &self,
+        execution: &ExecutionRecord,
+        ran: &Ran,
+        compared: BlobHash,
+    ) -> Result<Option<Compared>, ReplayError> {
         let Some((claim, _)) = execution.revealed else { return Ok(None) };
+        let same_part = execution.compared == Some(compared) && claim.outcome == ran.claim.outcome;
         let calls = |account: &Account| (account.calls, account.calls_digest);
         Ok(Some(Compared {
             execution: execution.execution,
             worker: execution.worker,
             state: execution.state,
-            same_result: claim == ran.claim,
+            same_result: claim == ran.claim || same_part,
             same_calls: execution.account.as_ref().map(calls) == Some(calls(&ran.account)),
             differences: self.differences(ran.claim.result, claim.result).await?,
         }))

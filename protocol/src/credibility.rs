@@ -20,7 +20,8 @@ pub enum Sign {
     Agreed,
     /// Its answer was not the result.
     Dissented,
-    /// It committed and did not open its commitment truly.
+    /// It committed and did not open its commitment truly, or gave no result for it, or an answer that an honest worker
+    /// might have given too was not the result.
     Fault,
 }
 

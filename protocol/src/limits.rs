@@ -120,6 +120,8 @@ pub const UNSETTLED_MS: Millis = 3_600_000;
 pub const COLLECT_MS: Millis = 60_000;
 /// Tries to fetch the result before the job gives up; each asks every agreeing worker.
 pub const MAX_COLLECTS: u32 = 8;
+/// Tries to find out what is compared of a result before its vote is given up, within about eight seconds.
+pub const MAX_EXAMINATIONS: u32 = 6;
 /// Tries to publish a result before the job gives up, within about eight seconds: publishers themselves try again what
 /// may pass quickly.
 pub const MAX_PUBLISHES: u32 = 6;

@@ -19,7 +19,7 @@ use crate::message::{Amount, Contact, Ending, ExecutorKind, Message, Resources, 
 use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
-use crate::task::{Content, Failure, Invocation, Unread};
+use crate::task::{Claim, Compare, Content, Failure, Invocation, Unread};
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
 use crate::trace::{Rerun, TraceRequest};
@@ -48,6 +48,8 @@ pub enum Input {
     Started(ExecutionId),
     /// What [`Output::Execute`] came to.
     Executed(ExecutionId, Result<Finished, Failure>),
+    /// What [`Output::Examine`] came to: what is compared of the result, as the hash of a folder with that alone.
+    Examined(JobId, ExecutionId, Result<BlobHash, Unfit>),
     /// What [`Output::Collect`] came to; the error is for a person.
     Collected(JobId, u32, Result<(), String>),
     /// What [`Output::Publish`] came to: where the result is, if that is somewhere else; the error is for a person.
@@ -60,6 +62,15 @@ pub enum Input {
     Reran(ExecutionId, Result<Box<Rerun>, Failure>),
     /// The deadline has come.
     Tick,
+}
+
+/// Why a result cannot be compared with others; for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It, or the list of its files, cannot be had now.
+    Missing(String),
+    /// It is no result of a run that ended as its worker said.
+    False(String),
 }
 
 /// What a node has for an announced job.
@@ -125,6 +136,20 @@ pub enum Output {
     },
     /// Let go of what an execution fetched and made.
     Release(ExecutionId),
+    /// Find out what is compared of a result from the list of its files, and whether that has the exit code that was
+    /// revealed; then say [`Input::Examined`].
+    Examine {
+        /// Of which job.
+        job: JobId,
+        /// Of which execution.
+        execution: ExecutionId,
+        /// Who has it.
+        from: PeerId,
+        /// What was revealed.
+        claim: Claim,
+        /// What is compared.
+        compare: Compare,
+    },
     /// Fetch and keep a result; then say [`Input::Collected`].
     Collect {
         /// Of which job.
@@ -335,6 +360,9 @@ impl Machine {
             Input::Started(execution) => self.with_worker(now, |worker, ctx| worker.started(ctx, execution)),
             Input::Executed(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.executed(ctx, execution, result));
+            }
+            Input::Examined(job, execution, result) => {
+                self.with_job(now, job, |requester, ctx| requester.examined(ctx, execution, result));
             }
             Input::Collected(job, partition, result) => {
                 self.with_job(now, job, |requester, ctx| requester.collected(ctx, partition, result));

@@ -15,6 +15,7 @@ use crate::message::{Contact, Needs, Resources};
 use crate::task::{Account, Claim, Content, Failure};
 use crate::text;
 use crate::time::{Millis, Time};
+use crate::verdict::Vote;
 
 /// Something to save; it replaces what was saved under the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +128,7 @@ pub struct Policy {
 impl Policy {
     /// What a specification asks for, where it can be had: agreeing with oneself verifies nothing.
     pub fn new(verification: &Verification, placement: Placement) -> Self {
-        let &Verification { kind, agreement, executions, max_executions } = verification;
+        let &Verification { kind, agreement, executions, max_executions, .. } = verification;
         match (kind, placement) {
             (VerificationKind::Quorum, Placement::Mesh) => Self { agreement, executions, max_executions },
             (VerificationKind::None, _) | (_, Placement::Here) => {
@@ -185,8 +186,10 @@ pub struct ExecutionRecord {
     pub account: Option<Account>,
     /// The signed message that revealed it: evidence.
     pub evidence: Vec<u8>,
-    /// Why it is no vote.
+    /// Why it is no vote; of one that agreed, why its result does not stand for those that did.
     pub failure: Option<Failure>,
+    /// What of its result is compared, as the hash of a folder with that alone; none before that is known.
+    pub compared: Option<BlobHash>,
 }
 
 /// What an execution is doing.
@@ -337,7 +340,7 @@ pub struct Standing {
     pub agreed: u32,
     /// Executions that did not.
     pub dissented: u32,
-    /// Commitments never opened, or opened falsely; awards never answered.
+    /// Commitments never opened, or opened falsely; results withheld; dissent that may be chance.
     pub faults: u32,
     /// When it last dissented.
     pub dissented_at: Option<Time>,
@@ -415,9 +418,19 @@ impl ExecutionState {
 }
 
 impl ExecutionRecord {
-    /// The vote, if it is one.
-    pub fn vote(&self) -> Option<Claim> {
+    /// What it revealed, if that counts.
+    pub fn claim(&self) -> Option<Claim> {
         self.revealed.filter(|_| self.state.is_vote()).map(|(claim, _)| claim)
+    }
+
+    /// The vote, if it is one and it is known what of it is compared.
+    pub fn vote(&self) -> Option<Vote> {
+        Some(Vote { outcome: self.claim()?.outcome, compared: self.compared? })
+    }
+
+    /// Whether its result may stand for those that agree.
+    pub fn is_believed(&self) -> bool {
+        self.state == ExecutionState::Agreed && self.failure.is_none()
     }
 
     /// The hash of its result, if it revealed one.

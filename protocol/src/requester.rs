@@ -5,6 +5,8 @@
 
 mod reports;
 
+mod comparing;
+
 mod verdicts;
 
 mod publishing;
@@ -30,14 +32,17 @@ use crate::limits::{MAX_COLLECTS, MAX_EVENTS, MAX_EXECUTIONS};
 use crate::machine::{Context, Output};
 use crate::message::{Bid, Ending, Message, Settle};
 use crate::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Policy, Record, Step, Submission};
-use crate::task::{Claim, Failure};
+use crate::task::{Compare, Failure, Work};
 use crate::time::Time;
 use crate::timers::{Resend, Timers};
-use crate::wire::Sealed;
+use crate::verdict::Vote;
+use crate::wire::{self, Sealed};
 
 #[derive(Debug)]
 pub(crate) struct Requester {
     record: JobRecord,
+    /// What of two results must agree.
+    compare: Compare,
     partitions: BTreeMap<u32, Partition>,
     index: BTreeMap<ExecutionId, (u32, usize)>,
     /// Partitions that miss executions, and how many.
@@ -68,8 +73,8 @@ impl Requester {
         executions.sort_by_key(|execution| (execution.partition, execution.attempt));
         for record in executions {
             let Some(partition) = requester.partitions.get_mut(&record.partition) else { continue };
-            if let (ExecutionState::Agreed, Some((claim, _))) = (record.state, record.revealed) {
-                partition.phase = Phase::Accepted { claim, tries: 0, again: Some(Time(0)) };
+            if record.is_believed() {
+                partition.phase = Phase::Accepted { tries: 0, again: Some(Time(0)) };
             }
             requester.index.insert(record.execution, (record.partition, partition.executions.len()));
             partition.executions.push(Execution::new(record, Time(0), Resend::at_once(Time(0))));
@@ -79,8 +84,10 @@ impl Requester {
 
     fn with(record: JobRecord) -> Self {
         let partitions = (0..record.submission.partitions).map(|index| (index, Partition::default())).collect();
+        let compare = wire::parse::<Work>(&record.submission.work).map(|work| work.compare).unwrap_or_default();
         Self {
             record,
+            compare,
             partitions,
             index: BTreeMap::new(),
             hungry: BTreeMap::new(),
@@ -113,14 +120,12 @@ impl Requester {
         self.start(ctx);
     }
 
-    /// A crash in the middle of a verdict leaves votes that were not told of it.
+    /// A crash in the middle of a verdict leaves votes that were not told of it. Those that dissented come first.
     fn finish_verdicts(&mut self, ctx: &mut Context<'_>) {
-        let accepted = self.partitions.iter().filter_map(|(index, partition)| match partition.phase {
-            Phase::Accepted { claim, .. } => Some((*index, claim)),
-            Phase::Open | Phase::Publishing { .. } | Phase::Done(_) => None,
-        });
-        for (index, claim) in accepted.collect::<Vec<_>>() {
-            self.tell_verdict(ctx, index, claim);
+        let accepted = self.partitions.iter().filter(|(_, partition)| partition.phase != Phase::Open);
+        for index in accepted.map(|(index, _)| *index).collect::<Vec<_>>() {
+            let agreed = self.executions_in(index, |state| state == ExecutionState::Revealed);
+            self.tell_verdict(ctx, index, &agreed.into_iter().collect());
         }
     }
 
@@ -199,20 +204,27 @@ impl Requester {
     /// A result was fetched, or could not be.
     pub(crate) fn collected(&mut self, ctx: &mut Context<'_>, index: u32, result: Result<(), String>) {
         let Some(partition) = self.partitions.get_mut(&index) else { return };
-        let Phase::Accepted { claim, tries, .. } = partition.phase else { return };
+        let Phase::Accepted { tries, .. } = partition.phase else { return };
         match result {
             Ok(()) => {
-                self.event(ctx, Step::Result, None, None, format!("partition {index}: {} is here", claim.result));
+                let detail = format!("partition {index}: {} is here", partition.result_name());
+                self.event(ctx, Step::Result, None, None, detail);
                 self.release_workers(ctx, index);
-                self.is_here(ctx, index, claim);
+                self.is_here(ctx, index);
             }
             Err(why) if tries + 1 >= MAX_COLLECTS => {
-                let reason = format!("the result {} was agreed on but could not be fetched: {why}", claim.result);
-                return self.finish(ctx, JobState::Failed, reason);
+                let name = partition.result_name();
+                if !self.pass_over(ctx, index) {
+                    let reason = format!("the result {name} was agreed on but could not be fetched: {why}");
+                    return self.finish(ctx, JobState::Failed, reason);
+                }
+                let detail = format!("partition {index}: {name} could not be fetched: {why}; another is taken");
+                self.event(ctx, Step::Result, None, None, detail);
+                self.collect(ctx, index, 0);
             }
             Err(why) => {
                 let again = Some(ctx.now + backoff(tries));
-                partition.phase = Phase::Accepted { claim, tries: tries + 1, again };
+                partition.phase = Phase::Accepted { tries: tries + 1, again };
                 self.event(ctx, Step::Result, None, None, format!("partition {index}: not fetched yet: {why}"));
             }
         }
@@ -228,11 +240,18 @@ impl Requester {
         execution.record.failure = Some(failure.clone());
         self.change(ctx, id, ExecutionState::Failed);
         self.event(ctx, Step::Fail, Some(id), Some(worker), failure.to_string());
-        if matches!(failure, Failure::Unrevealed | Failure::FalseReveal) {
-            ctx.note(worker, Sign::Fault);
+        match failure {
+            // Its worker signed what cannot be true.
+            Failure::FalseResult => ctx.note(worker, Sign::Dissented),
+            _ if failure.is_fault() => ctx.note(worker, Sign::Fault),
+            _ => {}
         }
-        if matches!(failure, Failure::TooLate | Failure::Lost | Failure::Unrevealed | Failure::FalseReveal) {
-            self.settle(ctx, id, Ending::Cancelled);
+        match failure {
+            Failure::Withheld | Failure::FalseResult => self.settle(ctx, id, Ending::Unused),
+            Failure::TooLate | Failure::Lost | Failure::Unrevealed | Failure::FalseReveal => {
+                self.settle(ctx, id, Ending::Cancelled);
+            }
+            _ => {}
         }
         if self.record.submission.is_local() {
             self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(1));
@@ -320,12 +339,14 @@ impl Requester {
 
     /// How the votes of a partition fall: "2 agree on 12ab34…, 1 on 56cd78…".
     fn tally(&self, index: u32) -> String {
-        let mut counts: BTreeMap<Claim, u32> = BTreeMap::new();
-        self.partitions[&index].votes().into_iter().for_each(|claim| *counts.entry(claim).or_default() += 1);
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_by_key(|(claim, count)| (std::cmp::Reverse(*count), *claim));
-        let lines = counts.iter().map(|(claim, count)| {
-            format!("{} for {} ({})", plural(*count, "vote"), claim.result.short(), claim.outcome)
+        let partition = &self.partitions[&index];
+        let votes = partition.votes();
+        let camps = partition.camps().into_iter();
+        let mut counts: Vec<(usize, Vote)> = camps.map(|camp| (camp.len(), votes[camp[0]].1)).collect();
+        counts.sort_by_key(|(count, vote)| (std::cmp::Reverse(*count), *vote));
+        let lines = counts.iter().map(|(count, vote)| {
+            let count = u32::try_from(*count).unwrap_or(u32::MAX);
+            format!("{} for {} ({})", plural(count, "vote"), vote.compared.short(), vote.outcome)
         });
         lines.collect::<Vec<_>>().join(", ")
     }

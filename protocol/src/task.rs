@@ -3,6 +3,7 @@
 //! An [`Invocation`] holds everything that determines a result and nothing else, so its hash names a
 //! computation for the whole mesh. [`Work`] is what a requester hands out: one invocation, cut into partitions.
 
+mod compare;
 mod docker;
 pub mod network;
 
@@ -15,6 +16,7 @@ use crate::id::{BlobHash, InvocationId};
 use crate::message::ExecutorKind;
 use crate::time::Millis;
 
+pub use compare::{Compare, EXIT_CODE, STDERR, STDOUT, STREAMS};
 pub(crate) use docker::is_mountable;
 pub use docker::{Docker, Image, ImageOrigin};
 pub use network::Network;
@@ -30,6 +32,8 @@ pub struct Work {
     pub partitions: u32,
     /// Wall-clock limit of one run, in milliseconds. Reaching it is no vote.
     pub execution_timeout_ms: Millis,
+    /// What of two results must agree. Here, so that workers know what they are judged by, and nobody changes it later.
+    pub compare: Compare,
 }
 
 /// Everything that determines a result.
@@ -204,6 +208,10 @@ pub enum Failure {
     Unrevealed,
     /// What it revealed is not what it had committed to: a fault of the worker.
     FalseReveal,
+    /// The result that it revealed could not be fetched from it: a fault of the worker.
+    Withheld,
+    /// The result that it revealed is no result of a run that ended as it said: a lie of the worker.
+    FalseResult,
 }
 
 /// What a worker says came of a run: how it ended and the hash of its result collection.
@@ -264,7 +272,7 @@ impl Work {
             Engine::Wasm(_) => true,
             Engine::Docker(docker) => docker.is_sound() && docker::fits(self),
         };
-        self.partitions > 0 && divided && fits
+        self.partitions > 0 && divided && fits && self.compare.is_sound(&self.invocation.result_paths)
     }
 }
 
@@ -306,6 +314,13 @@ impl Engine {
             Engine::Docker(docker) => (None, [].as_slice(), docker.image.blob()),
         };
         module.into_iter().chain(imports.iter().map(|import| import.module)).chain(image)
+    }
+}
+
+impl Failure {
+    /// Whether it shows that the worker does not do what it says.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Failure::Unrevealed | Failure::FalseReveal | Failure::Withheld | Failure::FalseResult)
     }
 }
 
@@ -358,6 +373,8 @@ impl fmt::Display for Failure {
             Failure::TooLate => f.write_str("not committed when enough others had"),
             Failure::Unrevealed => f.write_str("committed but never revealed"),
             Failure::FalseReveal => f.write_str("revealed something else than it committed to"),
+            Failure::Withheld => f.write_str("its result could not be fetched"),
+            Failure::FalseResult => f.write_str("its result is not that of a run that ended as it said"),
         }
     }
 }

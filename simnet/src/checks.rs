@@ -239,7 +239,7 @@ pub(crate) fn results(disk: &Disk, job: &JobRecord) -> Vec<(u32, Option<Claim>)>
         let agreed = executions.into_iter().flatten().map(|(_, e)| e);
         let agreed: Vec<Claim> = agreed
             .filter(|e| e.partition == partition && e.state == ExecutionState::Agreed)
-            .filter_map(ExecutionRecord::vote)
+            .filter_map(ExecutionRecord::claim)
             .collect();
         let unanimous = agreed.windows(2).all(|pair| pair[0] == pair[1]);
         agreed.first().copied().filter(|_| unanimous && agreed.len() >= agreement)

@@ -6,7 +6,7 @@ use shoal_protocol::id::BlobHash;
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{ExecutorKind, Needs, Resources};
 use shoal_protocol::record::{Placement, Policy, Submission};
-use shoal_protocol::task::{Content, ContentKind, Engine, Invocation, Limits, Mount, Wasm, Work};
+use shoal_protocol::task::{Compare, Content, ContentKind, Engine, Invocation, Limits, Mount, Wasm, Work};
 use shoal_protocol::wire::canonical;
 
 use crate::chance::{Chance, mix};
@@ -52,7 +52,8 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
         limits: Limits { memory_bytes: MEMORY_BYTES, fuel: 1 << 40, output_bytes: OUTPUT_BYTES },
     };
     let execution_timeout_ms = (load.run_ms * TIMEOUT_FACTOR).max(60_000);
-    let work = canonical(&Work { invocation, divided: Vec::new(), partitions: load.partitions, execution_timeout_ms });
+    let (divided, partitions, compare) = (Vec::new(), load.partitions, Compare::All);
+    let work = canonical(&Work { invocation, divided, partitions, execution_timeout_ms, compare });
     let resources = Resources {
         cpu_millis: load.cpu_millis,
         memory_bytes: MEMORY_BYTES,

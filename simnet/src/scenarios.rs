@@ -309,21 +309,22 @@ pub fn named(name: &str) -> Option<Scenario> {
 mod tests {
     use shoal_protocol::id::BlobHash;
     use shoal_protocol::record::Policy;
-    use shoal_protocol::task::{Claim, Outcome};
-    use shoal_protocol::verdict::{Verdict, judge};
+    use shoal_protocol::task::Outcome;
+    use shoal_protocol::verdict::{Verdict, Vote, camps, judge};
 
     use super::*;
 
     /// The probability of a dispute after some votes, when so many more are on their way and one in five is wrong.
-    fn disputed(votes: &[Claim], missing: u32) -> f64 {
+    fn disputed(votes: &[Vote], missing: u32) -> f64 {
         let policy =
             Policy { agreement: LOAD.agreement, executions: LOAD.executions, max_executions: LOAD.max_executions };
         let with = |letter: usize| {
-            let result = BlobHash::of(&letter.to_le_bytes());
-            let vote = Claim { outcome: Outcome::Exited(0), result };
+            let compared = BlobHash::of(&letter.to_le_bytes());
+            let vote = Vote { outcome: Outcome::Exited(0), compared };
             disputed(&[votes, &[vote]].concat(), missing - 1)
         };
-        match judge(votes, policy) {
+        let camps = camps(votes, |_, _| Some(false)).expect("nobody has to be asked");
+        match judge(&camps, policy) {
             _ if missing > 0 => 0.8 * with(0) + 0.2 * with(votes.len() + 1),
             Verdict::Accepted(_) => 0.0,
             Verdict::Disputed => 1.0,

@@ -37,7 +37,7 @@ pub use in_place::{Altered, MAX_IN_PLACE};
 pub use keep::Usage;
 pub use names::{MAX_DEPTH, MAX_NAME_BYTES, NameError};
 pub(crate) use names::{check_name, check_names};
-pub use parts::{ComposeError, FolderFile, LocalFile, local_files};
+pub use parts::{ComposeError, FolderFile, LocalFile, folder_hash, local_files};
 pub use pins::{Pin, PinError, YIELDING};
 pub use reader::BlobReader;
 pub use result::{ResultFiles, ResultPart};

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use shoal_protocol::job::spec::{
-    DEFAULT_ENTRYPOINT, Engine, InputSource, Job, NetworkKind, Resolve, Source, Task, Verification, VerificationKind,
-    Wasm as Program,
+    Compare, DEFAULT_ENTRYPOINT, Engine, InputSource, Job, NetworkKind, Resolve, Source, Task, Verification,
+    VerificationKind, Wasm as Program,
 };
 use shoal_protocol::job::{input, selector};
 use shoal_protocol::message::SourceKind;
@@ -70,6 +70,12 @@ pub(super) struct TaskFlags {
     /// An environment variable; `env:NAME` copies one of this machine (repeatable)
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
+    /// When a result is believed: at once, or when independent executions agree
+    #[arg(long, value_enum, ignore_case = true)]
+    verification: Option<VerificationFlag>,
+    /// What of two results must agree: all, outputs (the result paths), or the name or path of one of them, or stdout
+    #[arg(long, value_name = "PART")]
+    compare: Option<String>,
     /// Independent executions that are started at once; 1 verifies nothing
     #[arg(long, value_name = "N")]
     executions: Option<u32>,
@@ -134,6 +140,15 @@ enum ResolveFlag {
     Requester,
     /// Each worker: a path is one of its machine, and executions may see different things.
     Worker,
+}
+
+/// When a result is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VerificationFlag {
+    /// At once.
+    None,
+    /// When independent executions agree.
+    Quorum,
 }
 
 /// Kinds of network, in Bacalhau's spelling.
@@ -281,11 +296,15 @@ impl TaskFlags {
     }
 
     fn verification(&self, usual: Verification) -> Verification {
-        match (self.agreement, self.executions) {
-            (None, None) => usual,
-            (None | Some(1), Some(1)) => Verification::completed(VerificationKind::None, None, None, None),
-            (agreement, executions) => Verification::completed(VerificationKind::Quorum, agreement, executions, None),
-        }
+        let compare: Compare = self.compare.as_ref().map(|text| text.parse().unwrap_or_default()).unwrap_or_default();
+        let kind = match (self.verification, self.agreement, self.executions) {
+            (Some(flag), _, _) => flag.into(),
+            (None, _, _) if self.compare.is_some() => VerificationKind::Quorum,
+            (None, None, None) => return usual,
+            (None, None | Some(1), Some(1)) => VerificationKind::None,
+            (None, _, _) => VerificationKind::Quorum,
+        };
+        Verification { compare, ..Verification::completed(kind, self.agreement, self.executions, None) }
     }
 }
 
@@ -304,6 +323,15 @@ impl From<ResolveFlag> for Resolve {
         match flag {
             ResolveFlag::Requester => Resolve::Requester,
             ResolveFlag::Worker => Resolve::Worker,
+        }
+    }
+}
+
+impl From<VerificationFlag> for VerificationKind {
+    fn from(flag: VerificationFlag) -> Self {
+        match flag {
+            VerificationFlag::None => VerificationKind::None,
+            VerificationFlag::Quorum => VerificationKind::Quorum,
         }
     }
 }
@@ -360,6 +388,10 @@ mod tests {
         assert_eq!(job(&format!("--executions 1 {hash}")).unwrap().verification.kind, VerificationKind::None);
         let five = job(&format!("--executions 5 --agreement 3 {hash}")).unwrap().verification;
         assert_eq!((five.agreement, five.executions), (3, 5));
+        let none = job(&format!("--verification None {hash}")).unwrap().verification;
+        assert_eq!((none.kind, none.executions), (VerificationKind::None, 1));
+        let part = job(&format!("--compare out -o out:/out {hash}")).unwrap().verification;
+        assert_eq!((part.kind, part.compare), (VerificationKind::Quorum, Compare::Part("out".into())));
     }
 
     #[test]

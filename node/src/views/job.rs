@@ -12,7 +12,7 @@ use shoal_protocol::record::{
 use shoal_protocol::time::Time;
 
 use super::time::{nanos, rfc3339};
-use super::verification::{VerificationView, exit_code};
+use super::verification::{self, VerificationView, exit_code};
 use crate::query::ResultInfo;
 
 /// A job, with all that is known of it.
@@ -62,6 +62,9 @@ pub struct JobSummary {
     /// Its type.
     #[serde(rename = "Type")]
     pub kind: String,
+    /// What its result is believed by: `quorum`, or `none`.
+    #[serde(default)]
+    pub verification: String,
     /// What it is doing.
     pub state: JobState,
     /// Why.
@@ -113,6 +116,9 @@ pub struct ExecutionView {
     pub exit_code: Option<i32>,
     /// The hash of its result.
     pub result_hash: Option<BlobHash>,
+    /// The hash of what of its result is compared; none before that is known.
+    #[serde(default)]
+    pub compared_hash: Option<BlobHash>,
     /// The size of its result.
     pub result_bytes: Option<u64>,
     /// How long the program ran, in milliseconds.
@@ -240,6 +246,7 @@ impl From<&JobRecord> for JobSummary {
             name: name(job, &spec),
             engine: text(spec.pointer("/Tasks/0/Engine/Type")),
             kind: text(spec.get("Type")),
+            verification: verification::kind(job, &spec),
             state: job.state,
             state_reason: job.reason.clone(),
             create_time: nanos(job.created),
@@ -274,6 +281,7 @@ impl From<&ExecutionRecord> for ExecutionView {
             outcome: claim.map(|claim| claim.outcome.to_string()),
             exit_code: claim.map(|claim| claim.outcome.exit_code()),
             result_hash: execution.result(),
+            compared_hash: execution.compared,
             result_bytes: execution.revealed.map(|(_, bytes)| bytes),
             run_millis: execution.committed.map(|(_, millis)| millis),
             fuel_used: account.map(|account| account.fuel),
@@ -402,6 +410,7 @@ mod tests {
             account: None,
             evidence: Vec::new(),
             failure: None,
+            compared: Some(BlobHash([letter; 32])),
         }
     }
 
@@ -482,5 +491,7 @@ mod tests {
     fn a_row_of_the_list_knows_name_engine_and_type() {
         let row = JobSummary::from(&job(2, 1, Placement::Mesh));
         assert_eq!((row.name.as_str(), row.engine.as_str(), row.kind.as_str()), ("count", "wasm", "batch"));
+        assert_eq!(row.verification, "quorum");
+        assert_eq!(JobSummary::from(&job(1, 1, Placement::Here)).verification, "none");
     }
 }

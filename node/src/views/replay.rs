@@ -47,7 +47,7 @@ pub struct ComparedView {
     pub peer_id: PeerId,
     /// What became of it.
     pub state: ExecutionState,
-    /// Whether outcome and result are the same.
+    /// Whether the outcome is the same, and what the job compares of the result.
     pub same_result: bool,
     /// Whether the program made the same host calls, as the worker says.
     pub same_host_calls: bool,

@@ -20,6 +20,9 @@ pub struct VerificationView {
     pub executions: u32,
     /// How many dissent may buy.
     pub max_executions: u32,
+    /// What of two results must agree: `all`, `outputs`, or one part. The rest is one execution's word.
+    #[serde(default)]
+    pub compare: String,
     /// Executions that agree with the result, over all partitions.
     pub agreed: u32,
     /// Executions that do not.
@@ -59,18 +62,16 @@ pub struct PartitionView {
 impl VerificationView {
     pub(super) fn new(job: &JobRecord, spec: &Value, executions: &[ExecutionRecord]) -> Self {
         let policy = job.submission.policy;
-        let independent = policy.agreement > 1 && job.submission.placement == Placement::Mesh;
-        let needed = independent.then_some(policy.agreement);
+        let needed = is_independent(job).then_some(policy.agreement);
         let partitions: Vec<PartitionView> =
             (0..job.submission.partitions).map(|index| PartitionView::new(index, executions, needed)).collect();
-        let usual = if independent { "quorum" } else { "none" };
-        let kind = spec.pointer("/Verification/Type").and_then(Value::as_str).unwrap_or(usual);
         let dissenters = executions.iter().filter(|one| one.state == ExecutionState::Dissented);
         Self {
-            kind: kind.to_owned(),
+            kind: kind(job, spec),
             agreement: policy.agreement,
             executions: policy.executions,
             max_executions: policy.max_executions,
+            compare: spec.pointer("/Verification/Compare").and_then(Value::as_str).unwrap_or("all").to_owned(),
             agreed: partitions.iter().map(|partition| partition.agreed).sum(),
             dissented: partitions.iter().map(|partition| partition.dissented).sum(),
             dissenters: dissenters.map(|one| one.worker).collect(),
@@ -99,10 +100,19 @@ impl VerificationView {
     fn agreement_in_words(&self) -> String {
         let (agreed, votes) = (self.agreed, self.agreed + self.dissented);
         match (self.verified, agreed) {
-            (true, _) => format!("yes: {agreed} of {votes} executions agree"),
+            (true, _) => format!("yes: {agreed} of {votes} executions agree{}", self.compared_in_words()),
             (false, 0) => "no: there is no believed result".into(),
             (false, _) if self.agreement < 2 => "no: one execution verifies nothing".into(),
             (false, _) => format!("no: {agreed} of {votes} executions agree, {} must", self.agreement),
+        }
+    }
+
+    /// On what they agree, if that is not everything.
+    fn compared_in_words(&self) -> String {
+        match self.compare.as_str() {
+            "" | "all" => String::new(),
+            "outputs" => " on the result paths; what was printed is one execution's word".into(),
+            part => format!(" on {part}; the rest is one execution's word"),
         }
     }
 }
@@ -114,7 +124,7 @@ impl PartitionView {
         let mut states: BTreeMap<ExecutionState, u32> = BTreeMap::new();
         here().for_each(|one| *states.entry(one.state).or_default() += 1);
         let count = |state| states.get(&state).copied().unwrap_or_default();
-        let claim = here().find(|one| one.state == ExecutionState::Agreed).and_then(ExecutionRecord::vote);
+        let claim = here().find(|one| one.is_believed()).and_then(ExecutionRecord::claim);
         Self {
             partition_index: index,
             agreed: count(ExecutionState::Agreed),
@@ -124,6 +134,17 @@ impl PartitionView {
             verified: needed.is_some_and(|needed| count(ExecutionState::Agreed) >= needed),
         }
     }
+}
+
+/// What results of a job are believed by: `quorum`, or `none`.
+pub(super) fn kind(job: &JobRecord, spec: &Value) -> String {
+    let usual = if is_independent(job) { "quorum" } else { "none" };
+    spec.pointer("/Verification/Type").and_then(Value::as_str).unwrap_or(usual).to_owned()
+}
+
+/// Whether more than one has to agree, each on a machine of its own.
+fn is_independent(job: &JobRecord) -> bool {
+    job.submission.policy.agreement > 1 && job.submission.placement == Placement::Mesh
 }
 
 /// Whether executions of a partition read different inputs.

@@ -98,7 +98,8 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
         engine: program.engine,
     };
     let execution_timeout_ms = execution_timeout(job.task.timeouts);
-    let work = Work { invocation, divided: divided(&inputs), partitions: job.count, execution_timeout_ms };
+    let compare = job.verification.compare.resolve(&job.task.result_paths).expect("a valid job compares something");
+    let work = Work { invocation, divided: divided(&inputs), partitions: job.count, execution_timeout_ms, compare };
     let size = canonical(&work).len();
     if size > MAX_WORK_BYTES { Err(CompileError::WorkTooLarge(size)) } else { Ok((work, needs)) }
 }

@@ -213,14 +213,18 @@ impl Reader {
         let kind = self.choice(&mut fields, "Type", &KINDS);
         let [agreement, executions, max_executions] =
             ["Agreement", "Executions", "MaxExecutions"].map(|name| self.whole(&mut fields, name, (1, MAX_EXECUTIONS)));
+        let compare = self.text(&mut fields, "Compare").filter(|compare| !compare.trim().is_empty());
         self.close(&fields);
         let kind = kind.unwrap_or(match task?.engine {
             Engine::Wasm(_) => VerificationKind::Quorum,
             // Whoever asks another engine for agreement wants a quorum.
-            Engine::Docker(_) | Engine::Noop if executions.max(agreement) > Some(1) => VerificationKind::Quorum,
+            Engine::Docker(_) | Engine::Noop if executions.max(agreement) > Some(1) || compare.is_some() => {
+                VerificationKind::Quorum
+            }
             Engine::Docker(_) | Engine::Noop => VerificationKind::None,
         });
-        Some(Verification::completed(kind, agreement, executions, max_executions))
+        let compare = compare.map(|text| text.parse().unwrap_or_default()).unwrap_or_default();
+        Some(Verification { compare, ..Verification::completed(kind, agreement, executions, max_executions) })
     }
 }
 

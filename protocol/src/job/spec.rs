@@ -17,9 +17,11 @@ pub use source::{
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::job::paths::normalised;
 use crate::job::units::{Bytes, Cpu, Gpus};
 use crate::limits::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_OUTPUT_BYTES, MAX_EXECUTIONS};
 use crate::message::Operator;
+use crate::task;
 
 /// The namespace of a job that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -246,7 +248,7 @@ pub struct Timeouts {
 }
 
 /// When a result is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Verification {
     /// By what.
@@ -258,6 +260,21 @@ pub struct Verification {
     pub executions: u32,
     /// How many dissent may buy before the job fails as disputed.
     pub max_executions: u32,
+    /// What of two results must agree.
+    #[serde(skip_serializing_if = "Compare::is_all")]
+    pub compare: Compare,
+}
+
+/// What of two results must agree, beside how the programs ended.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// All of it.
+    #[default]
+    All,
+    /// All result paths, and nothing that was printed.
+    Outputs,
+    /// One result path, by its name or its path, or `stdout`, `stderr` or `exitCode`.
+    Part(String),
 }
 
 /// What makes a result believed.
@@ -388,7 +405,62 @@ impl Verification {
             VerificationKind::Quorum => executions.saturating_add(agreement.saturating_mul(2)).min(MAX_EXECUTIONS),
             VerificationKind::None => executions,
         };
-        Self { kind, agreement, executions, max_executions: max_executions.unwrap_or(usual_max.max(executions)) }
+        let max_executions = max_executions.unwrap_or(usual_max.max(executions));
+        Self { kind, agreement, executions, max_executions, compare: Compare::All }
+    }
+}
+
+impl Compare {
+    fn is_all(&self) -> bool {
+        *self == Compare::All
+    }
+
+    /// What it chooses of a task's results; nothing if there is no such part.
+    pub(crate) fn resolve(&self, paths: &[ResultPath]) -> Option<task::Compare> {
+        let found = match self {
+            Compare::All => task::Compare::All,
+            Compare::Outputs if paths.is_empty() => return None,
+            Compare::Outputs => task::Compare::Outputs,
+            Compare::Part(part) => task::Compare::Part(named(part, paths)?),
+        };
+        Some(found)
+    }
+}
+
+/// The name in the result of a part of it.
+fn named(part: &str, paths: &[ResultPath]) -> Option<String> {
+    let path = normalised(part);
+    let by_name = paths.iter().find(|result| result.name == part);
+    let by_path = || paths.iter().find(|result| path.is_some() && normalised(&result.path) == path);
+    let stream = || task::STREAMS.into_iter().find(|stream| stream.eq_ignore_ascii_case(part));
+    by_name.or_else(by_path).map(|result| result.name.clone()).or_else(|| stream().map(str::to_owned))
+}
+
+impl std::str::FromStr for Compare {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.trim() {
+            all if all.eq_ignore_ascii_case("all") => Compare::All,
+            outputs if outputs.eq_ignore_ascii_case("outputs") => Compare::Outputs,
+            part => Compare::Part(part.to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for Compare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Compare::All => "all",
+            Compare::Outputs => "outputs",
+            Compare::Part(part) => part,
+        })
+    }
+}
+
+impl Serialize for Compare {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -9,9 +9,10 @@ mod publisher;
 use std::collections::BTreeSet;
 
 use crate::job::problem::{Problems, quoted};
-use crate::job::spec::{Constraint, Engine, Job, Verification, VerificationKind};
+use crate::job::spec::{Compare, Constraint, Engine, Job, Task, Verification, VerificationKind};
 use crate::limits::{MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXECUTIONS, MAX_PARTITIONS, MAX_TEXT_BYTES};
 use crate::message::Operator;
+use crate::task::STREAMS;
 
 /// Prefix of meta keys that the system keeps for itself.
 const RESERVED_META: &str = "bacalhau.org/";
@@ -30,7 +31,7 @@ pub fn validate(job: &Job) -> Result<(), Problems> {
         constraint(&format!("Job.Constraints[{index}]"), rule, &mut problems);
     }
     meta("Job.Meta", job.meta.keys(), &mut problems);
-    verification(&job.verification, &job.task.engine, &mut problems);
+    verification(&job.verification, &job.task, &mut problems);
     task::check("Job.Tasks[0]", &job.task, job.count, &mut problems);
     problems.into_result()
 }
@@ -97,8 +98,8 @@ fn meta<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut P
 }
 
 /// 1 ≤ agreement ≤ executions ≤ most executions ≤ the mesh's limit.
-fn verification(verification: &Verification, engine: &Engine, problems: &mut Problems) {
-    let Verification { kind, agreement, executions, max_executions } = *verification;
+fn verification(verification: &Verification, task: &Task, problems: &mut Problems) {
+    let Verification { kind, agreement, executions, max_executions, .. } = *verification;
     let path = |name: &str| format!("Job.Verification.{name}");
     if agreement == 0 {
         problems.push(path("Agreement"), "is 0", "write at least 1");
@@ -118,8 +119,32 @@ fn verification(verification: &Verification, engine: &Engine, problems: &mut Pro
         let remedy = "write Type: quorum, or leave Agreement out";
         problems.push(path("Agreement"), format!("is {agreement}, but Type is none"), remedy);
     }
-    if kind == VerificationKind::Quorum && matches!(engine, Engine::Noop) {
+    if kind == VerificationKind::Quorum && matches!(task.engine, Engine::Noop) {
         problems.push(path("Type"), "is quorum, but the engine is noop", "write Type: none");
+    }
+    compare(&verification.compare, kind, task, problems);
+}
+
+fn compare(compare: &Compare, kind: VerificationKind, task: &Task, problems: &mut Problems) {
+    let path = "Job.Verification.Compare";
+    if kind == VerificationKind::None && *compare != Compare::All {
+        let remedy = "write Type: quorum: one execution is compared with no other";
+        problems.push(path, format!("is {}, but Type is none", quoted(&compare.to_string())), remedy);
+    }
+    if compare.resolve(&task.result_paths).is_some() {
+        return;
+    }
+    match compare {
+        Compare::Outputs => {
+            let remedy = "add a result path, or compare all or stdout";
+            problems.push(path, "is outputs, but the job has no ResultPaths", remedy);
+        }
+        part => {
+            let names = task.result_paths.iter().map(|result| result.name.as_str()).chain(STREAMS);
+            let listed = ["all", "outputs"].into_iter().chain(names).map(quoted).collect::<Vec<_>>().join(", ");
+            let reason = format!("is {}, which is no part of the result", quoted(&part.to_string()));
+            problems.push(path, reason, format!("write one of {listed}"));
+        }
     }
 }
 

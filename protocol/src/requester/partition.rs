@@ -4,17 +4,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auction::plural;
-use crate::id::PeerId;
+use crate::id::{ExecutionId, PeerId};
 use crate::limits::{
     FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, MAX_TOLD_FAILURES, REVEAL_MS,
     STRAGGLER_FACTOR, STRAGGLER_MS,
 };
 use crate::message::Amount;
 use crate::record::{ExecutionRecord, ExecutionState, Policy};
-use crate::task::{Claim, Failure};
+use crate::task::Failure;
 use crate::time::{Millis, Time};
 use crate::timers::Resend;
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Camp, Verdict, Vote};
 
 #[derive(Debug, Default)]
 pub(super) struct Partition {
@@ -33,11 +33,11 @@ pub(super) enum Phase {
     #[default]
     Open,
     /// A result is believed and being fetched; after a failure again at some time.
-    Accepted { claim: Claim, tries: u32, again: Option<Time> },
+    Accepted { tries: u32, again: Option<Time> },
     /// The result is here, and is being published; after a failure again at some time.
-    Publishing { claim: Claim, tries: u32, again: Option<Time> },
+    Publishing { tries: u32, again: Option<Time> },
     /// The result is where it is to be.
-    Done(Claim),
+    Done,
 }
 
 #[derive(Debug)]
@@ -53,6 +53,19 @@ pub(super) struct Execution {
     pub(super) asked: Option<Time>,
     /// When to repeat what has not been answered.
     pub(super) resend: Resend,
+    /// How far it is known what of its result is compared.
+    pub(super) examination: Effort,
+}
+
+/// Something that is tried until it succeeds, or too often.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Effort {
+    /// Whether an answer is on its way.
+    pub(super) is_under_way: bool,
+    /// How often it has failed.
+    pub(super) failures: u32,
+    /// When to try again.
+    pub(super) again: Option<Time>,
 }
 
 /// What a partition needs.
@@ -70,7 +83,8 @@ pub(super) enum Next {
 
 impl Execution {
     pub(super) fn new(record: ExecutionRecord, now: Time, resend: Resend) -> Self {
-        Self { record, heard: now, answered: false, tenths: 0, asked: None, resend }
+        let examination = Effort::default();
+        Self { record, heard: now, answered: false, tenths: 0, asked: None, resend, examination }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -78,6 +92,7 @@ impl Execution {
             (state, _) if state.is_open() && self.answered => Some(self.heard + LEASE_MS),
             (state, _) if state.is_open() => Some((self.heard + LEASE_MS).min(self.resend.at)),
             (ExecutionState::Committed, Some(asked)) => Some((asked + REVEAL_MS).min(self.resend.at)),
+            _ if self.is_unexamined() => self.examination.again,
             _ => None,
         }
     }
@@ -88,6 +103,11 @@ impl Execution {
         let further = state == ExecutionState::Preparing && tenths > self.tenths;
         self.tenths = self.tenths.max(tenths);
         further
+    }
+
+    /// Whether its answer counts, and it is not known yet what of that is compared.
+    pub(super) fn is_unexamined(&self) -> bool {
+        self.record.state.is_vote() && self.record.compared.is_none()
     }
 
     fn is_sealed(&self) -> bool {
@@ -101,9 +121,9 @@ impl Partition {
         if self.phase != Phase::Open {
             return Next::Wait;
         }
-        let (open, votes) = (self.count(|e| e.record.state.is_open()), self.votes());
+        let (open, revealed) = (self.count(|e| e.record.state.is_open()), self.count(|e| e.record.state.is_vote()));
         let (sealed, asked) = (self.count(Execution::is_sealed), self.count(|e| e.is_sealed() && e.asked.is_some()));
-        if sealed > asked && sealed + votes.len() >= policy.agreement as usize {
+        if sealed > asked && sealed + revealed >= policy.agreement as usize {
             let enough_at = *self.enough_at.get_or_insert(now);
             let waited = enough_at + self.patience() <= now;
             return if open == 0 || waited { Next::AskReveals } else { Next::Wait };
@@ -113,11 +133,11 @@ impl Partition {
             let patient = self.reveals_close(policy).is_none_or(|at| now < at);
             return if patient { Next::Wait } else { Next::CloseReveals };
         }
-        if votes.is_empty() || open > 0 || votes.len() == self.judged {
+        if revealed == 0 || open > 0 || revealed == self.judged || self.unexamined() > 0 {
             return Next::Wait;
         }
-        self.judged = votes.len();
-        Next::Judge(verdict::judge(&votes, policy))
+        self.judged = revealed;
+        Next::Judge(verdict::judge(&self.camps(), policy))
     }
 
     /// How many more executions it needs.
@@ -125,13 +145,13 @@ impl Partition {
         if self.phase != Phase::Open || self.executions.iter().any(|e| e.is_sealed() && e.asked.is_some()) {
             return 0;
         }
-        let votes = self.votes();
-        let target = match verdict::judge(&votes, policy) {
-            Verdict::More(_) if votes.is_empty() => policy.executions,
+        let camps = self.camps();
+        let live = self.count(|e| e.record.state.is_live() || e.is_unexamined());
+        let target = match verdict::judge(&camps, policy) {
+            Verdict::More(_) if camps.is_empty() => policy.executions,
             Verdict::More(more) => more,
             Verdict::Accepted(_) | Verdict::Disputed => 0,
         };
-        let live = self.count(|e| e.record.state.is_live());
         target.saturating_sub(u32::try_from(live).unwrap_or(u32::MAX))
     }
 
@@ -139,7 +159,7 @@ impl Partition {
     pub(super) fn deadline(&self, policy: Policy) -> Option<Time> {
         let again = match self.phase {
             Phase::Accepted { again, .. } | Phase::Publishing { again, .. } => again,
-            Phase::Open | Phase::Done(_) => None,
+            Phase::Open | Phase::Done => None,
         };
         let stragglers = self.enough_at.map(|at| at + self.patience());
         let executions = self.executions.iter().filter_map(Execution::deadline);
@@ -176,24 +196,40 @@ impl Partition {
         lines.collect::<Vec<_>>().join("; ")
     }
 
-    /// The votes so far.
-    pub(super) fn votes(&self) -> Vec<Claim> {
-        self.executions.iter().filter_map(|e| e.record.vote()).collect()
+    /// The votes of which it is known what is compared, by attempt.
+    pub(super) fn votes(&self) -> Vec<(ExecutionId, Vote)> {
+        self.executions.iter().filter_map(|e| Some((e.record.execution, e.record.vote()?))).collect()
+    }
+
+    /// The votes, sorted into those that agree.
+    pub(super) fn camps(&self) -> Vec<Camp> {
+        let votes: Vec<Vote> = self.votes().into_iter().map(|(_, vote)| vote).collect();
+        verdict::camps(&votes, |_, _| Some(false)).expect("nobody has to be asked")
+    }
+
+    /// A vote is none any more: what was said with it has to be said anew.
+    pub(super) fn reconsider(&mut self) {
+        self.judged = 0;
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done(_))
+        self.phase == Phase::Done
     }
 
     /// Whether its result was fetched, so that its workers need not keep it.
     pub(super) fn is_here(&self) -> bool {
-        matches!(self.phase, Phase::Publishing { .. } | Phase::Done(_))
+        matches!(self.phase, Phase::Publishing { .. } | Phase::Done)
     }
 
-    /// The execution that stands for those that agree: always the same one, since nothing is revealed after the verdict.
+    /// The execution that stands for those that agree: always the first whose result can be had, since nothing is
+    /// revealed after the verdict.
     pub(super) fn believed(&self) -> Option<&ExecutionRecord> {
-        let mut records = self.executions.iter().map(|execution| &execution.record);
-        records.find(|record| record.state == ExecutionState::Agreed)
+        self.executions.iter().map(|execution| &execution.record).find(|record| record.is_believed())
+    }
+
+    /// The believed result's hash, for a person.
+    pub(super) fn result_name(&self) -> String {
+        self.believed().and_then(ExecutionRecord::result).map(|hash| hash.to_string()).unwrap_or_default()
     }
 
     /// Whether anybody is at work on it.
@@ -205,7 +241,7 @@ impl Partition {
     fn is_taken(&self, worker: PeerId) -> bool {
         let of_worker = || self.executions.iter().filter(move |e| e.record.worker == worker);
         let present = |e: &Execution| e.record.state.is_live() || e.record.state.is_vote();
-        let fault = |e: &Execution| matches!(e.record.failure, Some(Failure::Unrevealed | Failure::FalseReveal));
+        let fault = |e: &Execution| e.record.failure.as_ref().is_some_and(Failure::is_fault);
         of_worker().any(|e| present(e) || fault(e)) || self.failures_of(worker) >= MAX_ATTEMPTS_PER_WORKER
     }
 
@@ -218,10 +254,15 @@ impl Partition {
     /// When answers that stay sealed are given up, because enough are open and agree.
     fn reveals_close(&self, policy: Policy) -> Option<Time> {
         let asked = self.executions.iter().filter(|e| e.is_sealed()).filter_map(|e| e.asked).max()?;
-        let votes = self.votes();
-        let settled = matches!(verdict::judge(&votes, policy), Verdict::Accepted(_));
-        let unanimous = votes.windows(2).all(|pair| pair[0] == pair[1]);
+        let camps = self.camps();
+        let settled = matches!(verdict::judge(&camps, policy), Verdict::Accepted(_));
+        let unanimous = camps.len() == 1 && self.unexamined() == 0;
         (settled && unanimous).then_some(asked + STRAGGLER_MS)
+    }
+
+    /// Votes of which it is not known yet what is compared.
+    fn unexamined(&self) -> usize {
+        self.count(Execution::is_unexamined)
     }
 
     fn count(&self, which: impl Fn(&Execution) -> bool) -> usize {

@@ -8,28 +8,28 @@ use super::partition::{Partition, Phase, backoff};
 use crate::limits::MAX_PUBLISHES;
 use crate::machine::{Context, Output};
 use crate::record::{JobState, Publication, Published, Record, Step};
-use crate::task::Claim;
 
 impl Requester {
     /// A partition's result is here: publishes it, unless it is where it is to be.
-    pub(super) fn is_here(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
+    pub(super) fn is_here(&mut self, ctx: &mut Context<'_>, index: u32) {
         if self.record.submission.publishes && !self.published.contains(&index) {
-            self.publish(ctx, index, claim, 0);
+            self.publish(ctx, index, 0);
         } else {
-            self.is_done(ctx, index, claim);
+            self.is_done(ctx, index);
         }
     }
 
-    pub(super) fn publish(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim, tries: u32) {
+    pub(super) fn publish(&mut self, ctx: &mut Context<'_>, index: u32, tries: u32) {
         let Some(partition) = self.partitions.get_mut(&index) else { return };
-        partition.phase = Phase::Publishing { claim, tries, again: None };
+        partition.phase = Phase::Publishing { tries, again: None };
         let Some(believed) = partition.believed() else { return };
+        let Some(result) = believed.result() else { return };
         ctx.out(Output::Publish {
             job: believed.job,
             partition: index,
             execution: believed.execution,
             worker: believed.worker,
-            result: claim.result,
+            result,
             // Saved with the verdict.
             at: believed.modified,
         });
@@ -38,21 +38,22 @@ impl Requester {
     /// A result was published, or could not be.
     pub(crate) fn published(&mut self, ctx: &mut Context<'_>, index: u32, result: Result<Option<Published>, String>) {
         let Some(partition) = self.partitions.get_mut(&index) else { return };
-        let Phase::Publishing { claim, tries, .. } = partition.phase else { return };
+        let Phase::Publishing { tries, .. } = partition.phase else { return };
         match result {
             Ok(published) => {
                 if let Some(published) = published {
                     self.note(ctx, index, published);
                 }
-                self.is_done(ctx, index, claim);
+                self.is_done(ctx, index);
             }
             Err(why) if tries + 1 >= MAX_PUBLISHES => {
-                let reason = format!("the result {} is here, but could not be published: {why}", claim.result);
+                let reason =
+                    format!("the result {} is here, but could not be published: {why}", partition.result_name());
                 return self.finish(ctx, JobState::Failed, reason);
             }
             Err(why) => {
                 let again = Some(ctx.now + backoff(tries));
-                partition.phase = Phase::Publishing { claim, tries: tries + 1, again };
+                partition.phase = Phase::Publishing { tries: tries + 1, again };
                 self.event(ctx, Step::Publish, None, None, format!("partition {index}: not published yet: {why}"));
             }
         }
@@ -68,9 +69,9 @@ impl Requester {
         self.event(ctx, Step::Publish, None, None, detail);
     }
 
-    fn is_done(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
+    fn is_done(&mut self, ctx: &mut Context<'_>, index: u32) {
         let Some(partition) = self.partitions.get_mut(&index) else { return };
-        partition.phase = Phase::Done(claim);
+        partition.phase = Phase::Done;
         if self.partitions.values().all(Partition::is_done) {
             self.finish(ctx, JobState::Completed, String::new());
         }

@@ -93,6 +93,7 @@ impl Requester {
         let opens = execution.record.committed.is_some_and(|(commitment, _)| commitment == seal);
         let invocation = wire::parse::<Work>(&work).map(|work| work.partition(index).id());
         if opens && invocation == Ok(reveal.invocation) {
+            self.know_compared(reveal.execution, reveal.claim);
             self.change(ctx, reveal.execution, ExecutionState::Revealed);
             let detail = format!("{}, result {}", reveal.claim.outcome, reveal.claim.result);
             self.event(ctx, Step::Reveal, Some(reveal.execution), Some(from), detail);

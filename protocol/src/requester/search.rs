@@ -154,7 +154,7 @@ impl Requester {
         };
         let nobody = self.why_nobody(&partition.why_failed(), &partition.taken());
         let votes = partition.votes();
-        let differ = votes.windows(2).any(|pair| pair[0] != pair[1]);
+        let differ = partition.camps().len() > 1;
         let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
         if differ {
             format!("disputed: partition {index}: {}, and nobody else to ask: {nobody}", self.tally(*index))
@@ -257,6 +257,7 @@ impl Requester {
             account: None,
             evidence: Vec::new(),
             failure: None,
+            compared: None,
         };
         self.index.insert(id, (index, partition.executions.len()));
         partition.executions.push(Execution::new(record, ctx.now, Resend::after(ctx.now)));

@@ -3,6 +3,8 @@
 //! Peers are letters and answers are small letters, so that a test is a conversation: "A commits x". Events are
 //! left out of what a machine does, and so is the learning of addresses: neither decides anything.
 
+mod comparing;
+
 mod failing;
 
 mod preparing;
@@ -16,13 +18,13 @@ use crate::commitment::{self, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::NetworkKind;
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
-use crate::machine::{Input, Machine, Output};
+use crate::machine::{Input, Machine, Output, Unfit};
 use crate::message::{
     Amount, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource,
     Resources, Reveal, Stage,
 };
 use crate::record::{JobRecord, Placement, Policy, Published, Record, Standing, Submission};
-use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
+use crate::task::{Account, Claim, Compare, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::wire::{Sealed, canonical};
 
@@ -45,12 +47,15 @@ struct Story {
     disk: Vec<Record>,
     awards: BTreeMap<char, ExecutionId>,
     announced: u32,
+    /// What it did last.
+    told: String,
 }
 
 impl Story {
     fn new(policy: Policy) -> Self {
         let (disk, awards) = (Vec::new(), BTreeMap::new());
-        Self { machine: machine(), submission: submission(policy), disk, awards, announced: 0 }
+        let told = String::new();
+        Self { machine: machine(), submission: submission(policy), disk, awards, announced: 0, told }
     }
 
     /// A job whose first executions were just awarded to `workers`.
@@ -75,7 +80,8 @@ impl Story {
         }
         let input = self.input(heard);
         self.machine.handle(Time(now), input);
-        self.outputs(usize::MAX).join(", ")
+        self.told = self.outputs(usize::MAX).join(", ");
+        self.told.clone()
     }
 
     /// Performs at most so many outputs.
@@ -95,7 +101,22 @@ impl Story {
         self.machine.restore(Time(now), self.disk.clone());
         let at_once = self.outputs(usize::MAX);
         self.machine.handle(Time(now), Input::Tick);
-        [at_once, self.outputs(usize::MAX)].concat().join(", ")
+        self.told = [at_once, self.outputs(usize::MAX)].concat().join(", ");
+        self.told.clone()
+    }
+
+    /// The job, before it is submitted, compares this of its results.
+    fn compares(&mut self, compare: Compare) {
+        self.submission.work = canonical(&Work { compare, ..work() });
+    }
+
+    /// What was saved of the execution of a worker, in small letters.
+    fn became(&self, worker: char) -> String {
+        let mut executions = self.disk.iter().filter_map(|record| match record {
+            Record::Execution(execution) if execution.worker == peer(worker) => Some(low(execution.state)),
+            _ => None,
+        });
+        executions.next().expect("the worker has an execution")
     }
 
     fn input(&self, heard: &str) -> Input {
@@ -117,6 +138,13 @@ impl Story {
         let who = who.chars().next().expect("somebody speaks");
         let execution = self.awards.get(&who).copied().unwrap_or(ExecutionId([0; 16]));
         let answer = words.next();
+        let examined = |result| Input::Examined(job, execution, result);
+        match what {
+            "shows" => return examined(Ok(BlobHash::of(answer.unwrap_or("x").as_bytes()))),
+            "hides" => return examined(Err(Unfit::Missing("nobody has it".into()))),
+            "cheats" => return examined(Err(Unfit::False("it has no exit code".into()))),
+            _ => {}
+        }
         Input::Heard(Sealed::assume(peer(who), Some(ME), self.message(job, execution, who, what, answer)))
     }
 
@@ -183,6 +211,7 @@ impl Story {
             Output::Send(to, Message::Settle(settle)) => {
                 Some(format!("settle {} {}", letter(to), ending(settle.ending)))
             }
+            Output::Examine { from, .. } => Some(format!("examine {}", letter(from))),
             Output::Collect { from, .. } => {
                 Some(format!("collect {}", from.into_iter().map(letter).collect::<String>()))
             }
@@ -291,7 +320,8 @@ fn work() -> Work {
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
-    Work { invocation, divided: Vec::new(), partitions: 1, execution_timeout_ms: 60_000 }
+    let (divided, compare) = (Vec::new(), Compare::All);
+    Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare }
 }
 
 fn submission(policy: Policy) -> Submission {
@@ -395,8 +425,8 @@ fn a_straggler_is_given_up() {
 
 #[test]
 fn dissent_buys_more_executions_and_the_liar_is_remembered() {
-    let verdict = "save D revealed, save A agreed, credit A, save B dissented, distrust B, settle B dissented, \
-        save C agreed, credit C, save D agreed, credit D, collect ACD";
+    let verdict = "save D revealed, save B dissented, distrust B, save A agreed, credit A, \
+        save C agreed, credit C, save D agreed, credit D, settle B dissented, collect ACD";
     let mut story = Story::awarded(QUORUM, "ABCD");
     story.tell(&[
         (8, "A commits x", "save A committed"),

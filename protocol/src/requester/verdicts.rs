@@ -1,5 +1,7 @@
 //! What is next for a partition: open the answers, judge them, fetch the result, or give up.
 
+use std::collections::BTreeSet;
+
 use super::Requester;
 use super::partition::{Next, Phase};
 
@@ -7,9 +9,9 @@ use crate::credibility::Sign;
 use crate::id::ExecutionId;
 use crate::limits::{LEASE_MS, MAX_EXECUTIONS, MAX_FAILURES, REVEAL_MS};
 use crate::machine::{Context, Output};
-use crate::message::{Ending, Message, RevealPlease};
-use crate::record::{ExecutionState, JobState, Step};
-use crate::task::{Claim, Failure};
+use crate::message::{Ending, ExecutorKind, Message, RevealPlease};
+use crate::record::{ExecutionRecord, ExecutionState, JobState, Record, Step};
+use crate::task::Failure;
 use crate::timers::Resend;
 use crate::verdict::Verdict;
 
@@ -22,6 +24,7 @@ impl Requester {
 
     pub(super) fn settle_partition(&mut self, ctx: &mut Context<'_>, index: u32) {
         let policy = self.policy();
+        self.examine_votes(ctx, index);
         while let Some(partition) = self.partitions.get_mut(&index) {
             match partition.next(ctx.now, policy) {
                 Next::Wait => break,
@@ -57,7 +60,7 @@ impl Requester {
 
     pub(super) fn judged(&mut self, ctx: &mut Context<'_>, index: u32, verdict: Verdict) {
         match verdict {
-            Verdict::Accepted(claim) => self.accept(ctx, index, claim),
+            Verdict::Accepted(camp) => self.accept(ctx, index, camp),
             Verdict::More(more) => {
                 let detail = format!("partition {index}: {}, {more} more wanted", self.tally(index));
                 self.event(ctx, Step::Verify, None, None, detail);
@@ -70,55 +73,89 @@ impl Requester {
         }
     }
 
-    /// A result is believed: remembers who said so and who did not, and fetches it.
-    pub(super) fn accept(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
-        self.tell_verdict(ctx, index, claim);
+    /// A camp is believed: remembers who is of it and who is not, and fetches its result.
+    pub(super) fn accept(&mut self, ctx: &mut Context<'_>, index: u32, camp: usize) {
+        let Some(partition) = self.partitions.get(&index) else { return };
+        let votes = partition.votes();
+        let agreed: BTreeSet<ExecutionId> = partition.camps()[camp].iter().map(|place| votes[*place].0).collect();
+        self.tell_verdict(ctx, index, &agreed);
         let detail = match self.policy().agreement > 1 {
             true => format!("partition {index}: {}", self.tally(index)),
             false => format!("partition {index}: one execution, compared with no other"),
         };
         self.event(ctx, Step::Verify, None, None, detail);
-        self.collect(ctx, index, claim, 0);
+        self.collect(ctx, index, 0);
     }
 
-    /// Sorts the open answers into those that are the result and those that are not.
-    pub(super) fn tell_verdict(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim) {
-        let verified = self.policy().agreement > 1;
-        for id in self.executions_in(index, |state| state == ExecutionState::Revealed) {
-            let Some(execution) = self.known(id) else { continue };
-            let (worker, agrees) = (execution.record.worker, execution.record.vote() == Some(claim));
-            let (state, sign) = match agrees {
-                true => (ExecutionState::Agreed, Sign::Agreed),
-                false => (ExecutionState::Dissented, Sign::Dissented),
-            };
-            self.change(ctx, id, state);
-            if verified {
-                ctx.note(worker, sign);
-            }
-            if !agrees {
-                self.settle(ctx, id, Ending::Dissented);
-            }
+    /// Sorts the open answers into those that agree with the result and those that do not.
+    pub(super) fn tell_verdict(&mut self, ctx: &mut Context<'_>, index: u32, agreed: &BTreeSet<ExecutionId>) {
+        let open = self.executions_in(index, |state| state == ExecutionState::Revealed);
+        let (agreed, dissented): (Vec<_>, Vec<_>) = open.into_iter().partition(|id| agreed.contains(id));
+        // Those first: once somebody has agreed, whoever is left has too, and nothing has to be compared to know that.
+        for id in &dissented {
+            self.mark(ctx, *id, ExecutionState::Dissented, self.dissent());
+        }
+        for id in agreed {
+            self.mark(ctx, id, ExecutionState::Agreed, Sign::Agreed);
+        }
+        for id in dissented {
+            self.settle(ctx, id, Ending::Dissented);
         }
     }
 
-    pub(super) fn collect(&mut self, ctx: &mut Context<'_>, index: u32, claim: Claim, tries: u32) {
+    /// What dissent shows. Who runs a container honestly may come to something else than others.
+    fn dissent(&self) -> Sign {
+        match self.record.submission.needs.executor {
+            ExecutorKind::Wasm => Sign::Dissented,
+            ExecutorKind::Docker => Sign::Fault,
+        }
+    }
+
+    fn mark(&mut self, ctx: &mut Context<'_>, id: ExecutionId, state: ExecutionState, sign: Sign) {
+        let Some(worker) = self.known(id).map(|execution| execution.record.worker) else { return };
+        self.change(ctx, id, state);
+        if self.policy().agreement > 1 {
+            ctx.note(worker, sign);
+        }
+    }
+
+    /// Fetches the result of the first of those that agree, from whoever has the same.
+    pub(super) fn collect(&mut self, ctx: &mut Context<'_>, index: u32, tries: u32) {
         let Some(partition) = self.partitions.get_mut(&index) else { return };
-        partition.phase = Phase::Accepted { claim, tries, again: None };
-        let agreed = partition.executions.iter().filter(|e| e.record.state == ExecutionState::Agreed);
-        let from = agreed.map(|e| e.record.worker).collect();
+        partition.phase = Phase::Accepted { tries, again: None };
+        let Some(result) = partition.believed().and_then(ExecutionRecord::result) else { return };
+        let have = partition.executions.iter().map(|execution| &execution.record);
+        let have = have.filter(|record| record.is_believed() && record.result() == Some(result));
+        let from = have.map(|record| record.worker).collect();
         let max_bytes = self.record.submission.output_bytes;
-        ctx.out(Output::Collect { job: self.record.job, partition: index, result: claim.result, max_bytes, from });
+        ctx.out(Output::Collect { job: self.record.job, partition: index, result, max_bytes, from });
+    }
+
+    /// A result was agreed on, and nobody gives it. Others may agree with it whose results are not the same in every
+    /// byte: says whether there is one.
+    pub(super) fn pass_over(&mut self, ctx: &mut Context<'_>, index: u32) -> bool {
+        let Some(partition) = self.partitions.get(&index) else { return false };
+        let withheld = partition.believed().and_then(ExecutionRecord::result);
+        let believed = partition.executions.iter().map(|execution| &execution.record);
+        let (same, others): (Vec<_>, Vec<_>) =
+            believed.filter(|record| record.is_believed()).partition(|record| record.result() == withheld);
+        if others.is_empty() {
+            return false;
+        }
+        for id in same.into_iter().map(|record| record.execution).collect::<Vec<_>>() {
+            let Some((_, execution)) = self.by_id(id) else { continue };
+            execution.record.failure = Some(Failure::Withheld);
+            ctx.save(Record::Execution(Box::new(execution.record.clone())));
+            ctx.note(execution.record.worker, Sign::Fault);
+        }
+        true
     }
 
     pub(super) fn partition_due(&mut self, ctx: &mut Context<'_>, index: u32) {
         let Some(partition) = self.partitions.get(&index) else { return };
         match partition.phase {
-            Phase::Accepted { claim, tries, again: Some(at) } if at <= ctx.now => {
-                self.collect(ctx, index, claim, tries);
-            }
-            Phase::Publishing { claim, tries, again: Some(at) } if at <= ctx.now => {
-                self.publish(ctx, index, claim, tries);
-            }
+            Phase::Accepted { tries, again: Some(at) } if at <= ctx.now => self.collect(ctx, index, tries),
+            Phase::Publishing { tries, again: Some(at) } if at <= ctx.now => self.publish(ctx, index, tries),
             _ => {}
         }
         for id in self.executions_in(index, ExecutionState::is_live) {

@@ -105,7 +105,7 @@ fn is_name(word: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Engine, Limits, ResultPath};
+    use super::super::{Compare, Engine, Limits, ResultPath};
     use super::*;
 
     fn docker() -> Docker {
@@ -130,7 +130,8 @@ mod tests {
             result_paths: results.iter().map(result).collect(),
             limits: Limits { memory_bytes: 1 << 20, fuel: 0, output_bytes: 1 << 20 },
         };
-        Work { invocation, divided: Vec::new(), partitions: 1, execution_timeout_ms: 60_000 }
+        let (divided, compare) = (Vec::new(), Compare::All);
+        Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::message::{
     Announce, Award, Bid, Contact, Ending, ExecutorKind, Message, Needs, PeerPrefix, Reason, Resources, RevealPlease,
     Settle, TraceAnswer, TracePlease,
 };
-use crate::task::{Account, Claim, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
+use crate::task::{Account, Claim, Compare, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
 use crate::time::Time;
 use crate::trace::{Rerun, TraceRequest, Window};
 use crate::wire::{Sealed, canonical};
@@ -41,7 +41,8 @@ fn work() -> Vec<u8> {
         result_paths: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
-    canonical(&Work { invocation, divided: Vec::new(), partitions: 1, execution_timeout_ms: 60_000 })
+    let (divided, compare) = (Vec::new(), Compare::All);
+    canonical(&Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare })
 }
 
 fn job() -> JobId {

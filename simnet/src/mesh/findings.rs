@@ -80,7 +80,7 @@ fn of_partition(ended: &Ended, record: &JobRecord, index: u32) -> Vec<String> {
 }
 
 fn agreed(ended: &Ended, index: u32) -> impl Iterator<Item = Claim> {
-    ended.partition(index).filter(|e| e.state == ExecutionState::Agreed).filter_map(ExecutionRecord::vote)
+    ended.partition(index).filter(|e| e.state == ExecutionState::Agreed).filter_map(ExecutionRecord::claim)
 }
 
 fn results(ended: &Ended) -> Vec<BlobHash> {
@@ -123,6 +123,7 @@ mod tests {
             account: None,
             evidence: Vec::new(),
             failure: None,
+            compared: Some(claim.result),
         }
     }
 

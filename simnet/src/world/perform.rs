@@ -33,6 +33,11 @@ impl World {
             Output::Publish { job, partition, execution, result, at, .. } => {
                 self.publish(node, Leaving { job, partition, execution, result, at });
             }
+            Output::Examine { execution, .. } => {
+                let place = self.place(node);
+                self.checks
+                    .never(place, || format!("{execution} is examined, and all of each result is compared here"));
+            }
             Output::Rerun { execution, .. } | Output::Traced(execution, _) => {
                 let place = self.place(node);
                 self.checks.never(place, || format!("{execution} is looked into, and nobody here asks for that"));
@@ -66,7 +71,7 @@ impl World {
         let saved = self.nodes[node as usize].disk.job(execution.job);
         let work = saved.and_then(|job| wire::parse::<shoal_protocol::task::Work>(&job.submission.work).ok());
         let right = work.map(|work| peers::truth(&work.partition(execution.partition)));
-        if right.is_some() && execution.vote() == right {
+        if right.is_some() && execution.claim() == right {
             let place = self.place(node);
             self.checks.never(place, || format!("{} is a copied answer that counts", execution.execution));
         }

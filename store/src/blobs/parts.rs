@@ -12,7 +12,7 @@ use shoal_protocol::id::BlobHash;
 use shoal_protocol::task::{Content, ContentKind};
 use tokio::sync::oneshot;
 
-use super::folder::FolderError;
+use super::folder::{FolderError, lists};
 use super::import::{ImportError, Imported, walk};
 use super::{Blobs, Status, StoreFailed, failed};
 
@@ -57,6 +57,12 @@ pub fn local_files(root: &Path) -> Result<Vec<LocalFile>, ImportError> {
     Ok(files)
 }
 
+/// The hash that a folder of these files has; they come by name.
+pub fn folder_hash<'a>(files: impl Iterator<Item = (&'a str, BlobHash)>) -> BlobHash {
+    let [_, hashes] = lists(files);
+    BlobHash::of(&hashes)
+}
+
 impl Blobs {
     /// The files of a folder, by name.
     pub async fn files(&self, root: BlobHash) -> Result<Vec<FolderFile>, FolderError> {
@@ -66,6 +72,11 @@ impl Blobs {
             files.push(FolderFile { name: entry.name, hash: entry.hash, status });
         }
         Ok(files)
+    }
+
+    /// The names and hashes of a folder's files, by name, whether the files are here or not.
+    pub async fn entries(&self, root: BlobHash) -> Result<Vec<(String, BlobHash)>, FolderError> {
+        Ok(self.folder(root).await?.into_iter().map(|entry| (entry.name, entry.hash)).collect())
     }
 
     /// Guards content that is all here; none if it is not, or if a collection might be removing it just now.

@@ -29,7 +29,8 @@ fn table(jobs: &[JobSummary]) -> String {
     let row = |job: &JobSummary| {
         let name = if job.name == job.job_id.to_string() { String::new() } else { job.name.clone() };
         let created = super::moment(job.create_time);
-        [created, job.job_id.short(), name, job.engine.clone(), job.kind.clone(), format!("{:?}", job.state)]
+        let state = format!("{:?}", job.state);
+        [created, job.job_id.short(), name, job.engine.clone(), job.kind.clone(), job.verification.clone(), state]
     };
-    output::table(["created", "id", "name", "engine", "type", "state"], jobs.iter().map(row))
+    output::table(["created", "id", "name", "engine", "type", "verification", "state"], jobs.iter().map(row))
 }

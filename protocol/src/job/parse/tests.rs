@@ -10,7 +10,7 @@ use crate::job::spec::{
 };
 use crate::job::units::{Bytes, Cpu, Seconds};
 use crate::message::Operator;
-use crate::task::{Content, ContentKind};
+use crate::task::{Compare, Content, ContentKind};
 
 fn job(text: &str) -> Job {
     parse(text).unwrap_or_else(|why| panic!("{why}\n{text}")).job
@@ -132,6 +132,28 @@ fn verification_left_out_in_part_is_completed() {
             job(&with_job(&format!("Verification: {{{given}}}"))).verification;
         assert_eq!((agreement, executions, max_executions), expected, "{given}");
     }
+}
+
+#[test]
+fn what_is_compared_is_named_by_a_word_a_name_or_a_path_and_asks_for_a_quorum() {
+    let results = "ResultPaths: [{Name: outputs, Path: /outputs}, {Name: table, Path: /out/table}]";
+    let docker = with_task(results).replace("wasm, Params: {EntryModule: /m}", "docker, Params: {Image: a}");
+    let compared = |words: &str| {
+        let job = job(&format!("{docker}\nVerification: {{{words}}}"));
+        let shown = serde_json::to_value(&job).unwrap()["Verification"]["Compare"].clone();
+        let again: Job = serde_json::from_value(serde_json::to_value(&job).unwrap()).unwrap();
+        assert_eq!(again, job, "{words}");
+        (job.verification.kind, shown, job.verification.compare.resolve(&job.task.result_paths))
+    };
+    let part = |name: &str| Some(Compare::Part(name.into()));
+    let quorum = VerificationKind::Quorum;
+    assert_eq!(compared(""), (VerificationKind::None, json!(null), Some(Compare::All)));
+    assert_eq!(compared("Compare: ALL"), (quorum, json!(null), Some(Compare::All)));
+    assert_eq!(compared("compare: Outputs"), (quorum, json!("outputs"), Some(Compare::Outputs)));
+    assert_eq!(compared("Compare: table"), (quorum, json!("table"), part("table")));
+    assert_eq!(compared("Compare: /outputs/"), (quorum, json!("/outputs/"), part("outputs")));
+    assert_eq!(compared("Compare: STDOUT"), (quorum, json!("STDOUT"), part("stdout")));
+    assert_eq!(compared("Compare: /out"), (quorum, json!("/out"), None));
 }
 
 #[test]

@@ -35,6 +35,17 @@ fn each_rule_has_its_message() {
             "field 'Executions' in 'Job.Verification' is 5, but MaxExecutions is 4",
         ),
         ("Agreement: 3", "Type: none, Agreement: 3", "is 3, but Type is none"),
+        (
+            "Agreement: 3",
+            "Compare: /outputs",
+            "field 'Compare' in 'Job.Verification' is '/outputs', which is no part of the result; \
+             write one of 'all', 'outputs', 'counts', 'stdout', 'stderr', 'exitCode'",
+        ),
+        (
+            "Agreement: 3, Executions: 5",
+            "Type: none, Compare: outputs",
+            "is 'outputs', but Type is none; write Type: quorum: one execution is compared with no other",
+        ),
         ("- Name: main", "- Name: ''", "field 'Name' in 'Job.Tasks[0]' is missing"),
         ("LANGUAGE: en", "language: en", "has the variable 'language'; write upper-case letters"),
         ("LANGUAGE: en", "1A: en", "has the variable '1A'"),
