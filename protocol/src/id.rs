@@ -104,8 +104,17 @@ id!(
     ExecutionId, 16, "e-", "an execution id (e- and 32 hex digits)"
 );
 id!(
-    /// A mesh: the BLAKE3 hash of its name. Signatures of one mesh mean nothing in another.
+    /// A mesh: the BLAKE3 hash of its name, and of its key if it is private. Signatures of one mesh mean nothing in
+    /// another.
     MeshId, 32, "", "a mesh id (64 hex digits)"
+);
+id!(
+    /// The public half of a private mesh's key, which signs who belongs to it.
+    MeshKey, 32, "", "a mesh key (64 hex digits)"
+);
+id!(
+    /// An invitation into a private mesh: the hash of its secret.
+    InvitationId, 16, "i-", "an invitation id (i- and 32 hex digits)"
 );
 
 impl BlobHash {
@@ -119,6 +128,13 @@ impl MeshId {
     /// The mesh called `name`.
     pub fn of(name: &str) -> Self {
         Self(blake3::derive_key("shoal 1 mesh", name.as_bytes()))
+    }
+
+    /// The private mesh called `name` that belongs to `key`.
+    pub fn private(name: &str, key: MeshKey) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("shoal 1 private mesh");
+        hasher.update(&key.0).update(name.as_bytes());
+        Self(*hasher.finalize().as_bytes())
     }
 }
 
@@ -155,6 +171,14 @@ mod tests {
         assert!(job.to_string().parse::<ExecutionId>().is_err());
         assert!("j-12".parse::<JobId>().is_err());
         assert!(BlobHash::of(b"x").to_string().to_uppercase().parse::<BlobHash>().is_err());
+    }
+
+    #[test]
+    fn a_private_mesh_is_none_of_the_same_name() {
+        let (one, two) = (MeshKey([1; 32]), MeshKey([2; 32]));
+        let meshes = [MeshId::of("home"), MeshId::private("home", one), MeshId::private("home", two)];
+        assert_eq!(meshes.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+        assert_ne!(MeshId::private("lab", one), MeshId::private("home", one));
     }
 
     #[test]

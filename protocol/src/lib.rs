@@ -19,6 +19,9 @@ pub mod task;
 pub mod message;
 pub mod wire;
 
+pub mod invitation;
+pub mod membership;
+
 mod inquiry;
 pub mod machine;
 pub mod record;

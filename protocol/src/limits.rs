@@ -147,3 +147,21 @@ pub const MAX_RUNNING: u16 = 64;
 pub const MAX_ENDED: usize = 1_024;
 /// How long a liar is remembered, in milliseconds.
 pub const DISTRUST_MS: Millis = 30 * 24 * 3_600_000;
+
+/// How long a certificate of a private mesh is valid, in milliseconds.
+pub const CERTIFICATE_MS: Millis = 180 * 24 * 3_600_000;
+/// Age from which a certificate is renewed, in milliseconds. What is left is how long nobody with the mesh's key needs
+/// to be seen.
+pub const RENEW_AFTER_MS: Millis = 60 * 24 * 3_600_000;
+/// Peers of a private mesh that are revoked at once. An entry ends when every certificate of its peer has expired.
+pub const MAX_REVOKED: usize = 1_024;
+/// First part of a handshake of a private mesh, in bytes.
+pub const MAX_HELLO_BYTES: usize = 256;
+/// Second part of a handshake of a private mesh, in bytes: all revocations and a certificate.
+pub const MAX_NEWS_BYTES: usize = 128 * 1_024;
+/// Invitations into a private mesh that its key's holder remembers, open and closed.
+pub const MAX_INVITATIONS: usize = 256;
+/// How many nodes one invitation lets in, at most.
+pub const MAX_USES: u32 = 1_000;
+/// Longest time that an invitation is good for, in milliseconds.
+pub const MAX_INVITATION_MS: Millis = 365 * 24 * 3_600_000;

@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use shoal_protocol::commitment::{Commitment, Salt};
-use shoal_protocol::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId, MeshId, PeerId};
+use shoal_protocol::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId, MeshId, MeshKey, PeerId};
+use shoal_protocol::invitation::{Answer, Refusal, Secret};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::limits::{MAX_DIRECT_BYTES, MAX_GOSSIP_BYTES};
+use shoal_protocol::membership::{Authority, Hello, News, Revocations};
 use shoal_protocol::message::*;
 use shoal_protocol::task::{Account, Claim, Content, ContentKind, Failure, Outcome, Trap};
 use shoal_protocol::time::Time;
 use shoal_protocol::trace::{Checkpoint, Rerun, TraceRequest, Window};
-use shoal_protocol::wire::{OpenError, open, seal};
+use shoal_protocol::wire::{OpenError, canonical, open, seal};
 
 const JOB: JobId = JobId([1; 16]);
 const EXECUTION: ExecutionId = ExecutionId([2; 16]);
@@ -127,14 +129,34 @@ fn sealed(message: &Message) -> Vec<u8> {
 #[test]
 fn every_message_keeps_its_bytes() {
     for message in messages() {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{}.hex", message.name()));
-        let hex = data_encoding::HEXLOWER.encode(&sealed(&message));
-        if std::env::var_os("SHOAL_BLESS").is_some() {
-            std::fs::write(&path, format!("{hex}\n")).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(hex, golden.trim(), "{} has changed on the wire", message.name());
+        keeps_its_bytes(message.name(), &sealed(&message));
     }
+}
+
+fn keeps_its_bytes(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.hex"));
+    let hex = data_encoding::HEXLOWER.encode(bytes);
+    if std::env::var_os("SHOAL_BLESS").is_some() {
+        std::fs::write(&path, format!("{hex}\n")).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(hex, golden.trim(), "{name} has changed on the wire");
+}
+
+#[test]
+fn what_members_of_a_private_mesh_say_keeps_its_bytes() {
+    let authority = Authority::new("golden", MeshKey(key().verifying_key().to_bytes()));
+    let at = Time(1_800_000_000_000);
+    let (certificate, revocation) = (authority.certify(&key(), RECEIVER, at), authority.revoke(&key(), RECEIVER, at));
+    let hello = Hello { certificate, renews: true, revoked: Revocations::default().digest() };
+    let news = News { certificate: Some(certificate), revoked: vec![revocation] };
+    let request = Secret([18; 16]).request(&[19; 32]);
+    let answers = [Answer::Welcome { certificate, revoked: vec![revocation] }, Answer::Refused(Refusal::UsedUp(3))];
+    keeps_its_bytes("hello", &canonical(&hello));
+    keeps_its_bytes("news", &canonical(&news));
+    keeps_its_bytes("revocation", &canonical(&revocation));
+    keeps_its_bytes("join-request", &canonical(&request));
+    keeps_its_bytes("join-answers", &canonical(&answers));
 }
 
 #[test]
