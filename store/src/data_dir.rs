@@ -81,6 +81,11 @@ impl DataDir {
         self.root.join("identity.key")
     }
 
+    /// A folder for each private mesh that the node belongs to.
+    pub fn meshes(&self) -> PathBuf {
+        self.root.join("meshes")
+    }
+
     /// The operator's settings.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")

@@ -59,9 +59,17 @@ pub enum IdentityError {
 
 /// The key in the file at `path`, which is made if it is not there.
 pub fn load_or_create(path: &Path) -> Result<SigningKey, IdentityError> {
+    match load_if_there(path)? {
+        Some(key) => Ok(key),
+        None => create(path),
+    }
+}
+
+/// The key in the file at `path`, if there is one.
+pub fn load_if_there(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
     match File::open(path) {
-        Ok(file) => load(path, file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
+        Ok(file) => load(path, file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IdentityError::Unreadable { path: path.into(), source }),
     }
 }

@@ -6,6 +6,8 @@ pub mod data_dir;
 
 pub mod identity;
 
+pub mod meshes;
+
 pub mod remove;
 
 pub mod reserve;
