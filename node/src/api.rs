@@ -30,6 +30,8 @@ mod pins;
 
 mod mesh;
 
+mod membership;
+
 mod leases;
 
 mod token;
@@ -177,7 +179,7 @@ impl Api {
 
 fn router(api: Api, token: String) -> Router {
     let paths = jobs::router().layer(DefaultBodyLimit::max(MAX_JOB_BYTES));
-    let others = blobs::router().merge(pins::router()).merge(mesh::router());
+    let others = blobs::router().merge(pins::router()).merge(mesh::router()).merge(membership::router());
     let paths = paths.merge(others.layer(DefaultBodyLimit::max(MAX_BODY_BYTES)));
     guard::guarded(Router::new().nest(PREFIX, paths).with_state(api), token)
 }

@@ -37,6 +37,8 @@ mod blob;
 
 mod peer;
 
+mod mesh;
+
 mod config;
 
 mod bench;
@@ -101,6 +103,8 @@ enum Command {
     Blob(blob::Blob),
     /// Look at the mesh around the running node
     Peer(peer::Peer),
+    /// Make private meshes, let others in, send them away
+    Mesh(mesh::Mesh),
     /// Look at settings
     Config(config::Config),
     /// Measure this machine
@@ -177,6 +181,7 @@ impl Command {
             Command::Job(command) => Box::pin(command.run(global)).await,
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,
+            Command::Mesh(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
             Command::Bench(command) => Box::pin(command.run(global)).await,
             Command::Completions(command) => command.run(),
@@ -204,7 +209,8 @@ impl Status {
 }
 
 /// The AWS SDK warns when a cloud gives no credentials. Whether they are missed our own errors say, with what to do.
-const UNHEARD: &str = "aws_config=error";
+/// iroh warns of every stranger that comes to the wrong door, which anybody can do as often as they like.
+const UNHEARD: &str = "aws_config=error,iroh::protocol=error";
 
 fn start_logging(usual: &str) {
     let usual = || EnvFilter::new(format!("{usual},{UNHEARD}"));

@@ -11,14 +11,14 @@ use reqwest::redirect::Policy;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shoal_protocol::id::{BlobHash, ExecutionId, JobId};
+use shoal_protocol::id::{BlobHash, ExecutionId, InvitationId, JobId, PeerId};
 use shoal_protocol::job::Job;
 
 use crate::api::{ELSEWHERE, PREFIX};
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    FetchedView, ImportRequest, ImportedView, InputProgressView, JobSummary, JobView, KindView, PeerView, PinView,
-    ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
+    FetchedView, ImportRequest, ImportedView, InputProgressView, InviteRequest, InvitedView, JobSummary, JobView,
+    KindView, MeshView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
 };
 
 pub use self::sse::Events;
@@ -115,6 +115,28 @@ impl Client {
     /// The node's join ticket.
     pub async fn ticket(&self) -> Result<TicketView, ClientError> {
         self.get("/ticket").await
+    }
+
+    /// The private mesh that the node is in.
+    pub async fn mesh(&self) -> Result<MeshView, ClientError> {
+        self.get("/mesh").await
+    }
+
+    /// Has the node make an invitation into its private mesh.
+    pub async fn invite(&self, request: &InviteRequest) -> Result<InvitedView, ClientError> {
+        self.json(self.request(Method::POST, "/mesh/invitations").json(request).timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// Has the node take back an invitation.
+    pub async fn uninvite(&self, id: InvitationId) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &format!("/mesh/invitations/{id}"));
+        self.send(request.timeout(ANSWER_TIMEOUT)).await.map(drop)
+    }
+
+    /// Has the node send a peer away from its private mesh.
+    pub async fn revoke(&self, peer: PeerId) -> Result<(), ClientError> {
+        let request = self.request(Method::PUT, &format!("/mesh/revoked/{peer}"));
+        self.send(request.timeout(ANSWER_TIMEOUT)).await.map(drop)
     }
 
     /// The node's peers.

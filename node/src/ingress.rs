@@ -65,7 +65,8 @@ impl Ingress {
         if !sealed.message().is_gossip() {
             return Validity::Reject;
         }
-        if machine::judge(self.clock.now(), &sealed) == Opinion::Ignore {
+        // Members that have not heard of it yet may have passed it on.
+        if self.network.is_revoked(sealed.from()) || machine::judge(self.clock.now(), &sealed) == Opinion::Ignore {
             return Validity::Ignore;
         }
         match sealed.message() {

@@ -66,6 +66,8 @@ mod direct;
 
 pub mod network;
 
+pub mod membership;
+
 pub mod clock;
 
 pub mod api;

@@ -19,6 +19,14 @@ mod transport;
 
 mod endpoint;
 
+mod gate;
+
+pub mod join;
+
+mod places;
+
+mod frame;
+
 mod fetch;
 
 mod serve;
@@ -53,8 +61,10 @@ use iroh::protocol::Router;
 use iroh_blobs::api::Store;
 use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
+use shoal_protocol::membership::Revocation;
 use shoal_protocol::message::Contact;
-use shoal_protocol::time::Millis;
+use shoal_protocol::time::{Millis, Time};
+use shoal_protocol::wire::canonical;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,6 +74,7 @@ pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
 use self::task::Command;
 use self::ticket::{Ticket, TicketError};
+use crate::membership::Membership;
 
 /// Commands that may wait for the task.
 const MAX_COMMANDS: usize = 1_024;
@@ -81,6 +92,8 @@ pub struct NetworkConfig {
     pub key: SigningKey,
     /// The mesh to join. Nodes of other meshes are not heard.
     pub mesh: String,
+    /// This node's membership, if that mesh is private.
+    pub membership: Option<Membership>,
     /// The UDP socket; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Tickets into the mesh.
@@ -143,6 +156,7 @@ impl NetworkConfig {
         Self {
             key,
             mesh: mesh.into(),
+            membership: None,
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             join: Vec::new(),
             known_peers: Vec::new(),
@@ -155,6 +169,13 @@ impl NetworkConfig {
             loopback_only: false,
             #[cfg(debug_assertions)]
             corrupt: false,
+        }
+    }
+
+    fn names(&self) -> swarm::Names {
+        match &self.membership {
+            Some(membership) => swarm::Names::new(membership.mesh(), true),
+            None => swarm::Names::new(MeshId::of(&self.mesh), false),
         }
     }
 
@@ -317,6 +338,9 @@ pub struct Network {
 struct Shared {
     own: PeerId,
     mesh: String,
+    /// Of a private mesh.
+    gate: Option<gate::Gate>,
+    blobs_alpn: Vec<u8>,
     endpoint: Endpoint,
     book: book::Book,
     links: links::Links,
@@ -340,7 +364,7 @@ impl Network {
     /// Binds the socket, starts serving and begins to look for the peers that the configuration names.
     pub async fn start(config: NetworkConfig) -> Result<(Self, mpsc::Receiver<NetworkEvent>), NetworkError> {
         let named = named_peers(&config)?;
-        let names = swarm::Names::new(MeshId::of(&config.mesh));
+        let names = config.names();
         let shared = Arc::new(Shared::bind(&config).await?);
         named.iter().for_each(|(peer, contact)| shared.book.learn(*peer, contact));
 
@@ -349,7 +373,11 @@ impl Network {
         let (transport, incoming) =
             transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone());
         let router =
-            Router::builder(endpoint).accept(&alpn, incoming).accept(iroh_blobs::ALPN, shared.serve(&config)).spawn();
+            Router::builder(endpoint).accept(&alpn, incoming).accept(&shared.blobs_alpn, shared.serve(&config));
+        let router = match config.membership.clone().filter(Membership::holds_key) {
+            Some(membership) => router.accept(names.join_alpn(), join::Door::new(membership)).spawn(),
+            None => router.spawn(),
+        };
         let swarm = swarm::swarm(transport, identity::libp2p_keypair(&config.key).public(), &names);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
@@ -360,6 +388,7 @@ impl Network {
             swarm,
             router,
             topic: names.topic().hash(),
+            revocations: names.revocations().map(|topic| topic.hash()),
             shared: Arc::clone(&shared),
             known: known::Known::new(known, Instant::now()),
             rates: config.rates,
@@ -394,7 +423,26 @@ impl Network {
         let others = self.peers().into_iter().map(|info| (info.peer, info.contact));
         let others = others.filter(|(_, contact)| *contact != Contact::default());
         let own = std::iter::once((self.peer_id(), self.contact()));
-        Ticket { mesh: self.shared.mesh.clone(), peers: own.chain(others).take(TICKET_PEERS).collect() }
+        let peers = own.chain(others).take(TICKET_PEERS).collect();
+        let key = self.shared.gate.as_ref().map(|gate| gate.membership().key());
+        Ticket { key, ..Ticket::new(self.shared.mesh.clone(), peers) }
+    }
+
+    /// Tells the mesh of a revocation, and closes all connections with its peer.
+    pub async fn spread(&self, revocation: &Revocation) {
+        let Some(gate) = &self.shared.gate else { return };
+        gate.close(revocation.peer);
+        let _ = self.commands.send(Command::Revoked(canonical(revocation))).await;
+    }
+
+    /// Whether `peer` was sent away from this private mesh.
+    pub fn is_revoked(&self, peer: PeerId) -> bool {
+        self.shared.gate.as_ref().is_some_and(|gate| gate.membership().is_revoked(peer))
+    }
+
+    /// Connected members of this private mesh, and when their certificates end.
+    pub(crate) fn members(&self) -> Vec<(PeerId, Time)> {
+        self.shared.gate.as_ref().map(gate::Gate::members).unwrap_or_default()
     }
 
     /// Says something to all. It is no error that nobody is there to hear it.
@@ -529,11 +577,14 @@ impl Network {
 
 impl Shared {
     async fn bind(config: &NetworkConfig) -> Result<Self, NetworkError> {
-        let book = book::Book::default();
+        let (book, names) = (book::Book::default(), config.names());
+        let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
         Ok(Self {
             own: identity::peer_of_key(&config.key),
             mesh: config.mesh.clone(),
-            endpoint: endpoint::bind(config, &book).await?,
+            endpoint: endpoint::bind(config, &book, gate.as_ref()).await?,
+            gate,
+            blobs_alpn: names.blobs_alpn(),
             book,
             links: links::Links::default(),
             connected: Mutex::default(),
@@ -555,8 +606,9 @@ fn named_peers(config: &NetworkConfig) -> Result<Vec<(PeerId, Contact)>, Network
     }
     // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
     let mut named = config.known_peers.clone();
+    let key = config.membership.as_ref().map(Membership::key);
     for ticket in &config.join {
-        named.extend(ticket.clone().for_mesh(&config.mesh)?.peers);
+        named.extend(ticket.clone().for_mesh(&config.mesh)?.for_key(key)?.peers);
     }
     Ok(named)
 }

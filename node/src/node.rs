@@ -1,5 +1,7 @@
 //! A running node: its parts, how they start, and how they stop.
 
+mod joining;
+
 mod parts;
 
 mod remembered;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shoal_executors::WasmExecutor;
-use shoal_protocol::id::{JobId, MeshId, PeerId};
+use shoal_protocol::id::{JobId, MeshId, MeshKey, PeerId};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
@@ -44,6 +46,8 @@ use crate::hands::{Hands, Runs};
 use crate::history::History;
 use crate::ingress::Ingress;
 use crate::kept::Kept;
+use crate::membership::{Membership, MembershipError};
+use crate::network::join::JoinError;
 use crate::network::ticket::Ticket;
 use crate::network::{Network, NetworkConfig, NetworkError, PeerInfo, Traffic};
 use crate::offers::Offers;
@@ -73,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) me: PeerId,
     pub(crate) network: Network,
+    /// Of the private mesh, if the node is in one.
+    pub(crate) membership: Option<Membership>,
     pub(crate) blobs: Blobs,
     pub(crate) state: Arc<State>,
     pub(crate) executor: Arc<WasmExecutor>,
@@ -112,6 +118,12 @@ pub enum StartError {
     /// The network does not start.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The node is no member of the private mesh.
+    #[error(transparent)]
+    Membership(Box<MembershipError>),
+    /// It was not let into the private mesh.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The readers of sources do not start.
     #[error("cannot read sources")]
     Sources(#[from] DataError),
@@ -163,6 +175,9 @@ pub struct NodeInfo {
     pub mesh_size: u32,
     /// Connected peers.
     pub peers: usize,
+    /// The mesh's key, if it is private.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh_key: Option<MeshKey>,
     /// Where it can be reached.
     pub contact: Contact,
     /// Executors and their profiles; `none` for one that is not there now.
@@ -192,7 +207,7 @@ impl Node {
         let dir = DataDir::new(&config.data_dir);
         let lock = dir.lock()?;
         let key = identity::load_or_create(&dir.identity_key())?;
-        let (me, mesh) = (identity::peer_id(&key), MeshId::of(&config.mesh));
+        let me = identity::peer_id(&key);
         let state = Arc::new(State::open_insured(&dir.state(), Reserve::new(dir.reserve()))?);
         let clock = Clock::start();
         let blobs = Blobs::open(&dir.blobs(), blobs_config(&config, &dir, clock)).await?;
@@ -220,7 +235,7 @@ impl Node {
         let mut machine = Machine::new(me, offering(&config, containers.as_ref()), random()?);
         machine.restore(clock.now(), saved);
 
-        let network = NetworkConfig {
+        let mut network = NetworkConfig {
             listen: config.listen,
             join: config.join.clone(),
             known_peers: known_peers(&state)?,
@@ -232,6 +247,9 @@ impl Node {
             corrupt: config.misbehaviour == Some(crate::config::Misbehaviour::ServeCorrupt),
             ..NetworkConfig::new(key.clone(), config.mesh.clone(), blobs.store().clone())
         };
+        let membership = Box::pin(joining::membership(&dir, me, clock, &mut network)).await?;
+        let mesh = membership.as_ref().map_or_else(|| MeshId::of(&config.mesh), Membership::mesh);
+        network.membership = membership.clone();
         let (network, heard) = Box::pin(listen_again(network, &state)).await?;
         machine.observe(view(&network));
 
@@ -307,6 +325,7 @@ impl Node {
             config,
             me,
             network,
+            membership,
             blobs,
             state,
             executor,
@@ -335,6 +354,11 @@ impl Node {
     /// A ticket with which others join the mesh through this node.
     pub fn ticket(&self) -> Ticket {
         self.0.network.ticket()
+    }
+
+    /// The node's membership, if its mesh is private.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.0.membership.as_ref()
     }
 
     /// The connected peers.
@@ -369,6 +393,7 @@ impl Node {
             mesh: config.mesh.clone(),
             mesh_size: self.0.network.mesh_size(),
             peers: self.0.network.peers().len(),
+            mesh_key: self.0.membership.as_ref().map(Membership::key),
             contact: self.0.network.contact(),
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),

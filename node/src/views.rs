@@ -7,6 +7,8 @@ pub mod diff;
 
 pub mod job;
 
+pub mod mesh;
+
 pub mod replay;
 
 pub mod time;
@@ -23,6 +25,7 @@ use crate::network::PeerInfo;
 
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, PublishedView, ResultView};
+pub use mesh::{InvitationView, InviteRequest, InvitedView, MemberView, MeshView, RevokedView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
 pub use verification::{PartitionView, VerificationView};
 

@@ -77,7 +77,7 @@ pub(super) async fn session(global: &Global, flags: &JoinFlags, executor: &str) 
 }
 
 /// The node that was named or is running; none if none was named and none runs.
-async fn find(global: &Global) -> Result<Option<Client>> {
+pub(super) async fn find(global: &Global) -> Result<Option<Client>> {
     let dir = global.data_dir();
     if let Some(url) = &global.api {
         let named = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());

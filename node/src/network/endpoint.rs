@@ -8,25 +8,34 @@ use iroh::endpoint::{BindOpts, Builder, PortmapperConfig, QuicTransportConfig, p
 use iroh::{Endpoint, RelayMode, RelayUrl, Watcher};
 
 use super::book::Book;
+use super::gate::Gate;
 use super::identity::iroh_key;
 use super::{NetworkConfig, NetworkError};
 
 /// Silence after which a connection is given up. iroh pings every 5 seconds.
 const MAX_SILENCE: Duration = Duration::from_secs(12);
 /// Streams that a peer may have open on one connection. Each direct message is one.
-const MAX_STREAMS: u32 = 1_024;
+pub(super) const MAX_STREAMS: u32 = 1_024;
 /// What a peer may have sent on one connection without us reading it, in bytes.
-const RECEIVE_WINDOW: u32 = 8 << 20;
+pub(super) const RECEIVE_WINDOW: u32 = 8 << 20;
+/// The same before a peer of a private mesh has shown its certificate.
+const STRANGERS_WINDOW: u32 = 64 << 10;
+/// Streams that it may open until then, one way: those of the handshake.
+const STRANGERS_STREAMS: u32 = 2;
 /// How long to wait for the endpoint to know an address of its own.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Binds the socket. The endpoint looks up peers in `book`.
-pub(super) async fn bind(config: &NetworkConfig, book: &Book) -> Result<Endpoint, NetworkError> {
+/// Binds the socket. The endpoint looks up peers in `book`, and every connection passes the gate if there is one.
+pub(super) async fn bind(config: &NetworkConfig, book: &Book, gate: Option<&Gate>) -> Result<Endpoint, NetworkError> {
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(iroh_key(&config.key))
         .address_lookup(book.lookup())
         .relay_mode(relay_mode(config)?)
-        .transport_config(transport_config());
+        .transport_config(transport_config(gate.is_some()));
+    let builder = match gate {
+        Some(gate) => builder.hooks(gate.clone()),
+        None => builder,
+    };
     let builder = if config.loopback_only { builder.portmapper_config(PortmapperConfig::Disabled) } else { builder };
     let failed = |reason: String| NetworkError::Bind { listen: config.listen, reason };
     let builder = sockets(builder, config.listen).map_err(&failed)?;
@@ -53,14 +62,19 @@ fn relay_mode(config: &NetworkConfig) -> Result<RelayMode, NetworkError> {
     Ok(RelayMode::custom(config.relays.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
 }
 
-fn transport_config() -> QuicTransportConfig {
+/// Behind a gate, strangers cannot even open the streams that protocols use: the gate allows them later.
+fn transport_config(is_gated: bool) -> QuicTransportConfig {
     let silence = MAX_SILENCE.try_into().expect("twelve seconds are a QUIC duration");
-    QuicTransportConfig::builder()
-        .max_idle_timeout(Some(silence))
-        .default_path_max_idle_timeout(MAX_SILENCE)
-        .max_concurrent_bidi_streams(MAX_STREAMS.into())
-        .receive_window(RECEIVE_WINDOW.into())
-        .build()
+    let config =
+        QuicTransportConfig::builder().max_idle_timeout(Some(silence)).default_path_max_idle_timeout(MAX_SILENCE);
+    if is_gated {
+        return config
+            .max_concurrent_bidi_streams(0_u32.into())
+            .max_concurrent_uni_streams(STRANGERS_STREAMS.into())
+            .receive_window(STRANGERS_WINDOW.into())
+            .build();
+    }
+    config.max_concurrent_bidi_streams(MAX_STREAMS.into()).receive_window(RECEIVE_WINDOW.into()).build()
 }
 
 /// Interfaces are looked at in the background; a ticket made before that would lead nowhere.

@@ -135,7 +135,7 @@ impl Fetcher {
             links.add(peer_of_endpoint(connection.remote_id()), &connection);
             async { Ok(()) }
         });
-        let pool = ConnectionPool::new(shared.endpoint.clone(), iroh_blobs::ALPN, options);
+        let pool = ConnectionPool::new(shared.endpoint.clone(), &shared.blobs_alpn, options);
         let slots = Arc::new(Semaphore::new(MAX_FETCHES));
         Self {
             store: config.store.clone(),

@@ -46,6 +46,8 @@ const GOSSIP_HISTORY: usize = 10;
 const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
 /// What a message may weigh with libp2p's frame around it, in bytes.
 const MAX_GOSSIP_FRAME: usize = MAX_GOSSIP_BYTES + 256;
+/// What a revocation may weigh with libp2p's frame around it, in bytes.
+const MAX_REVOCATION_FRAME: usize = 512;
 /// Message ids in one offer, so that an offer stays below the control limit of the other side.
 const MAX_OFFERED: usize = 2_000;
 /// What gossip's own messages in one frame may weigh, in bytes.
@@ -81,11 +83,12 @@ pub(super) struct Behaviour {
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     mesh: String,
+    is_private: bool,
 }
 
 impl Names {
-    pub(super) fn new(mesh: MeshId) -> Self {
-        Self { mesh: mesh.short() }
+    pub(super) fn new(mesh: MeshId, is_private: bool) -> Self {
+        Self { mesh: mesh.short(), is_private }
     }
 
     /// What the connections of this mesh say in their handshake. Another mesh's fail there.
@@ -95,6 +98,21 @@ impl Names {
 
     pub(super) fn topic(&self) -> IdentTopic {
         IdentTopic::new(self.name("gossip/1"))
+    }
+
+    /// What connections for blobs say. In a private mesh they tell nobody else that there are any.
+    pub(super) fn blobs_alpn(&self) -> Vec<u8> {
+        if self.is_private { self.name("blobs/1").into_bytes() } else { iroh_blobs::ALPN.to_vec() }
+    }
+
+    /// What newcomers of a private mesh say.
+    pub(super) fn join_alpn(&self) -> Vec<u8> {
+        self.name("join/1").into_bytes()
+    }
+
+    /// Where revocations of a private mesh are spread.
+    pub(super) fn revocations(&self) -> Option<IdentTopic> {
+        self.is_private.then(|| IdentTopic::new(self.name("revoked/1")))
     }
 
     fn protocol(&self, what: &str) -> StreamProtocol {
@@ -142,9 +160,13 @@ fn connection_limits() -> ConnectionLimits {
 /// which the node checks before a message is forwarded; a second signature and a sequence number would make one
 /// message many, and cost a verification at each hop.
 fn gossip(names: &Names) -> gossipsub::Behaviour {
-    let topic = names.topic();
+    let (topic, revocations) = (names.topic(), names.revocations());
     let [low, degree, high] = GOSSIP_DEGREE;
-    let config = gossipsub::ConfigBuilder::default()
+    let mut config = gossipsub::ConfigBuilder::default();
+    if let Some(topic) = &revocations {
+        config.max_transmit_size_for_topic(MAX_REVOCATION_FRAME, topic.hash());
+    }
+    let config = config
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message| BlobHash::of(&message.data).0.to_vec().into())
@@ -169,15 +191,18 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .expect("the parameters above are consistent");
     let mut gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)
         .expect("anonymous messages match the anonymous validation mode");
-    let (parameters, thresholds) = scoring(&topic);
+    let topics: Vec<IdentTopic> = std::iter::once(topic).chain(revocations).collect();
+    let (parameters, thresholds) = scoring(&topics);
     gossip.with_peer_score(parameters, thresholds).expect("the score parameters are consistent");
-    gossip.subscribe(&topic).expect("every topic may be subscribed");
+    for topic in &topics {
+        gossip.subscribe(topic).expect("every topic may be subscribed");
+    }
     gossip
 }
 
 /// Rejected messages are what counts: five of them silence a peer, ten cut it off, and both are forgiven in minutes.
 /// Where peers sit does not count, because a home or a test bench has many behind one address.
-fn scoring(topic: &IdentTopic) -> (PeerScoreParams, PeerScoreThresholds) {
+fn scoring(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
     let messages = gossipsub::TopicScoreParams {
         topic_weight: 1.0,
         time_in_mesh_weight: 0.01,
@@ -193,7 +218,7 @@ fn scoring(topic: &IdentTopic) -> (PeerScoreParams, PeerScoreThresholds) {
         ..Default::default()
     };
     let parameters = PeerScoreParams {
-        topics: [(topic.hash(), messages)].into(),
+        topics: topics.iter().map(|topic| (topic.hash(), messages.clone())).collect(),
         ip_colocation_factor_weight: 0.0,
         behaviour_penalty_weight: -1.0,
         behaviour_penalty_threshold: 6.0,

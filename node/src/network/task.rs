@@ -6,6 +6,7 @@
 mod dht;
 mod direct;
 mod gossip;
+mod members;
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -28,6 +29,7 @@ use tokio::time::MissedTickBehavior;
 use self::dht::Query;
 use super::addresses;
 use super::codec::Answer;
+use super::gate::Gate;
 use super::identity::libp2p_id;
 use super::known::Known;
 use super::ledger::Ledger;
@@ -41,6 +43,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often records that have expired are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
+/// How often a node of a private mesh looks whether its certificate has to be renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(3_600);
+
 /// What a handle asks of the task.
 pub(super) enum Command {
     Gossip(Vec<u8>),
@@ -51,6 +56,7 @@ pub(super) enum Command {
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
     Block(PeerId, bool),
+    Revoked(Vec<u8>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -64,6 +70,8 @@ pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) router: Router,
     pub(super) topic: TopicHash,
+    /// Where revocations of a private mesh are spread.
+    pub(super) revocations: Option<TopicHash>,
     pub(super) shared: Arc<Shared>,
     pub(super) known: Known,
     pub(super) rates: RateLimits,
@@ -76,6 +84,7 @@ pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     router: Router,
     topic: TopicHash,
+    revocations: Option<TopicHash>,
     shared: Arc<Shared>,
     known: Known,
     events: mpsc::Sender<NetworkEvent>,
@@ -105,6 +114,7 @@ pub(super) struct Task {
     /// Records that are kept for others.
     ledger: Ledger,
     expire_at: Instant,
+    renew_at: Instant,
 }
 
 impl Task {
@@ -115,6 +125,7 @@ impl Task {
             swarm: parts.swarm,
             router: parts.router,
             topic: parts.topic,
+            revocations: parts.revocations,
             shared: parts.shared,
             known: parts.known,
             events: parts.events,
@@ -133,6 +144,7 @@ impl Task {
             record_rates: Buckets::new(parts.rates.records),
             ledger: Ledger::default(),
             expire_at: Instant::now(),
+            renew_at: Instant::now(),
         };
         let done = task.serve(&mut commands).await;
         task.close().await;
@@ -182,6 +194,7 @@ impl Task {
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
             Command::Block(peer, block) => self.block(peer, block),
+            Command::Revoked(bytes) => self.spread(bytes),
             Command::Shutdown(_) => unreachable!("the loop ends with this command"),
         }
     }
@@ -218,6 +231,11 @@ impl Task {
         if self.expire_at <= now {
             self.expire_at = now + EXPIRE_EVERY;
             self.expire_records(now);
+            self.shared.gate.iter().for_each(Gate::close_expired);
+        }
+        if self.renew_at <= now {
+            self.renew_at = now + RENEW_EVERY;
+            self.renew_certificate();
         }
     }
 

@@ -1,5 +1,7 @@
 //! Networks of real nodes on loopback.
 
+mod private;
+
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -355,7 +357,7 @@ async fn nodes_of_two_meshes_do_not_mix() {
     let asked = within(stranger.network.request(one.id(), b"hello?".to_vec())).await;
     assert_eq!(asked, Err(RequestError::Unreachable(one.id())));
     assert_eq!((one.network.peers(), stranger.network.peers()), (vec![], vec![]));
-    let error = Ticket { mesh: "other".into(), peers: vec![] }.for_mesh("test");
+    let error = Ticket::new("other", vec![]).for_mesh("test");
     assert!(matches!(error, Err(TicketError::OtherMesh { .. })));
 }
 
@@ -363,7 +365,7 @@ async fn nodes_of_two_meshes_do_not_mix() {
 async fn a_ticket_of_another_mesh_is_refused_at_the_start() {
     let store = MemStore::new();
     let mut config = NetworkConfig::new(SigningKey::from_bytes(&[1; 32]), "test", (*store).clone());
-    config.join.push(Ticket { mesh: "other".into(), peers: vec![] });
+    config.join.push(Ticket::new("other", vec![]));
     let Err(error) = Network::start(config).await else { panic!("the ticket is of another mesh") };
     assert!(error.to_string().contains("\"other\""), "{error}");
 }

@@ -39,6 +39,10 @@ impl Task {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 let Some(source) = peer_of_libp2p(&propagation_source) else { return };
                 let id = GossipId(message_id);
+                if self.revocations.as_ref() == Some(&message.topic) {
+                    let validity = self.on_revocation(&message.data);
+                    return self.validate(&id, source, validity);
+                }
                 if let Some(validity) = self.hand_over(id.clone(), source, message.data) {
                     self.validate(&id, source, validity);
                 }
