@@ -18,8 +18,11 @@ fn invitation(node: &Daemon, options: &[&str]) -> String {
     invited["Ticket"].as_str().unwrap().to_owned()
 }
 
+/// Joins with an invitation that a file holds, as a secret should be handed over.
 fn join(dir: &Path, invitation: &str) -> Daemon {
-    Daemon::start(dir, &["--join", invitation])
+    let file = dir.with_extension("ticket");
+    std::fs::write(&file, format!("# into home\n{invitation}\n")).unwrap();
+    Daemon::start(dir, &["--join", file.to_str().unwrap()])
 }
 
 #[test]
@@ -117,4 +120,22 @@ fn nothing_secret_is_shown_or_logged() {
     for shown in [first.log(), second.log(), config, first.json(&["mesh", "show"]).to_string()] {
         assert!(!shown.contains(key.trim()) && !shown.contains(secret), "{shown}");
     }
+}
+
+#[test]
+fn a_ticket_has_an_end_and_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Daemon::start(&dir.path().join("first"), &[]);
+    let shown = first.run(&["ticket", "--expires", "1s", "--qr"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let (code, ticket) = shown.trim_end().rsplit_once('\n').unwrap();
+    assert!(code.lines().count() > 20 && code.contains('█'), "{shown}");
+    let nothing = module(dir.path(), "nothing.wasm", "(module (func (export \"_start\")))");
+    until("the ticket has expired", || {
+        let joined = run(&dir.path().join("late"), &["wasm", "run", &nothing, "--join", ticket]);
+        String::from_utf8_lossy(&joined.stderr).contains("expired at").then_some(())
+    });
+    let address = first.json(&["node", "info"])["Multiaddrs"][0].as_str().unwrap().to_owned();
+    let second = Daemon::start(&dir.path().join("second"), &["--join", &address]);
+    second.connected(1);
 }

@@ -39,6 +39,8 @@ mod peer;
 
 mod mesh;
 
+mod qr;
+
 mod config;
 
 mod bench;

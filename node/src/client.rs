@@ -112,9 +112,10 @@ impl Client {
         self.get("/node").await
     }
 
-    /// The node's join ticket.
-    pub async fn ticket(&self) -> Result<TicketView, ClientError> {
-        self.get("/ticket").await
+    /// The node's join ticket, good for so many seconds; for ever for none.
+    pub async fn ticket(&self, seconds: Option<u64>) -> Result<TicketView, ClientError> {
+        let query = seconds.map(|seconds| format!("?seconds={seconds}")).unwrap_or_default();
+        self.get(&format!("/ticket{query}")).await
     }
 
     /// The private mesh that the node is in.

@@ -2,6 +2,8 @@
 //!
 //! What all nodes of a mesh must share is in `shoal_protocol::limits` instead.
 
+mod join;
+
 mod values;
 
 #[cfg(debug_assertions)]
@@ -14,12 +16,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shoal_executors::docker::HolderProgram;
 use shoal_executors::wasm::compiler::Compiler;
+use shoal_protocol::id::PeerId;
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
-use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
+use shoal_protocol::message::{Contact, ExecutorKind, Resources, SourceKind};
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
+use join::Joins;
 use values::{
     allow_list, amount, at_least_one, docker_address, flag, parse_executors, parse_labels, parse_networks,
     parse_sources, rate,
@@ -57,7 +61,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Meshes' tickets to join with.
     pub join: Vec<Ticket>,
-    /// The mesh's name. Nodes of different meshes do not talk.
+    /// Peers to join with.
+    pub join_peers: Vec<(PeerId, Contact)>,
+    /// The mesh's name. Nodes of different meshes do not talk. A private one is meant if the data directory belongs to
+    /// one of this name, or if a ticket invites into one.
     pub mesh: String,
     /// TCP address of the HTTP API; none for no API.
     pub api_listen: Option<SocketAddr>,
@@ -137,7 +144,7 @@ pub struct Retention {
 pub struct Settings {
     /// UDP address, `IP:PORT`.
     pub listen: Option<SocketAddr>,
-    /// Tickets.
+    /// Tickets, multiaddresses, and files with one of these a line.
     pub join: Option<Vec<String>>,
     /// The mesh's name.
     pub mesh: Option<String>,
@@ -236,6 +243,19 @@ pub enum ConfigError {
     /// A ticket is wrong.
     #[error("cannot join: {0}")]
     Ticket(#[from] TicketError),
+    /// A file of tickets cannot be used, or one of its lines.
+    #[error("cannot join: {path}{line}: {reason}", path = path.display(), line = line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    JoinFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: Option<usize>,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// What is to be joined is nothing that can be.
+    #[error("cannot join: {0}")]
+    Join(String),
 }
 
 impl Loaded {
@@ -258,7 +278,11 @@ impl Loaded {
         }
         let (listen, _) = setting!(listen, SocketAddr::from(([0, 0, 0, 0], 0)));
         let (join, _) = setting!(join, Vec::new());
-        let ticket_mesh = default_mesh(&join)?;
+        if let Some((_, shown, _)) = explanation.last_mut() {
+            *shown = display(&join.iter().map(|word| join::shown(word)).collect::<Vec<_>>());
+        }
+        let join = Joins::read(&join)?;
+        let ticket_mesh = join.mesh().unwrap_or(DEFAULT_MESH).to_owned();
         let (mesh, _) = setting!(mesh, ticket_mesh);
         let (api_listen, _) = setting!(api_listen, SocketAddr::from(([127, 0, 0, 1], 0)));
         let (executors, executors_from) = setting!(executors, vec!["wasm".to_owned()]);
@@ -312,11 +336,12 @@ impl Loaded {
         };
         let networks = parse_networks(&docker_networks, docker_networks_from)?;
         let docker = DockerSettings { host, allow_root: docker_allow_root, networks };
-        let tickets = join.iter().map(|word| word.parse::<Ticket>().and_then(|ticket| ticket.for_mesh(&mesh)));
+        let tickets = join.tickets.into_iter().map(|ticket| ticket.for_mesh(&mesh));
         let config = Config {
             data_dir: data_dir.to_owned(),
             listen,
             join: tickets.collect::<Result<_, _>>()?,
+            join_peers: join.peers,
             mesh,
             api_listen: Some(api_listen),
             executors,
@@ -356,14 +381,6 @@ impl Retention {
             _ => return Ok(self),
         };
         Err(ConfigError::Value { name: "retention", origin: origin.as_str(), reason })
-    }
-}
-
-/// Without a name, the mesh is that of the first ticket.
-fn default_mesh(join: &[String]) -> Result<String, ConfigError> {
-    match join.first() {
-        Some(word) => Ok(word.parse::<Ticket>()?.mesh),
-        None => Ok(DEFAULT_MESH.to_owned()),
     }
 }
 

@@ -270,6 +270,11 @@ pub enum NetworkEvent {
     PeerDown(PeerId),
 }
 
+/// The peer that a multiaddress leads to, and how.
+pub(crate) fn parse_multiaddr(text: &str) -> Option<(PeerId, Contact)> {
+    addresses::parse_text(text)
+}
+
 /// Names a gossip message until it has been judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GossipId(libp2p::gossipsub::MessageId);
@@ -406,6 +411,11 @@ impl Network {
     /// Where this node can be reached, as far as it knows now. Loopback addresses only when there are no others.
     pub fn contact(&self) -> Contact {
         addresses::contact_of(self.shared.endpoint.addr().addrs)
+    }
+
+    /// The same as multiaddresses, for `--join`.
+    pub fn multiaddrs(&self) -> Vec<String> {
+        addresses::multiaddrs(self.peer_id(), &self.contact()).iter().map(ToString::to_string).collect()
     }
 
     /// The UDP port that it listens on.

@@ -17,6 +17,7 @@ use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
 use shoal_protocol::record;
+use shoal_protocol::time::Millis;
 use shoal_store::blobs::{Blobs, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
 use shoal_store::identity::{self, IdentityError};
@@ -180,6 +181,8 @@ pub struct NodeInfo {
     pub mesh_key: Option<MeshKey>,
     /// Where it can be reached.
     pub contact: Contact,
+    /// The same, for `--join` of another node.
+    pub multiaddrs: Vec<String>,
     /// Executors and their profiles; `none` for one that is not there now.
     pub executors: BTreeMap<String, String>,
     /// The engine that runs containers, if the operator wants it used.
@@ -238,7 +241,7 @@ impl Node {
         let mut network = NetworkConfig {
             listen: config.listen,
             join: config.join.clone(),
-            known_peers: known_peers(&state)?,
+            known_peers: [known_peers(&state)?, config.join_peers.clone()].concat(),
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
@@ -356,6 +359,12 @@ impl Node {
         self.0.network.ticket()
     }
 
+    /// The same, good for so many milliseconds; for ever for none.
+    pub fn ticket_for(&self, good_for: Option<Millis>) -> Ticket {
+        let expires = good_for.map(|millis| Clock::start().now() + millis);
+        Ticket { expires, ..self.ticket() }
+    }
+
     /// The node's membership, if its mesh is private.
     pub fn membership(&self) -> Option<&Membership> {
         self.0.membership.as_ref()
@@ -395,6 +404,7 @@ impl Node {
             peers: self.0.network.peers().len(),
             mesh_key: self.0.membership.as_ref().map(Membership::key),
             contact: self.0.network.contact(),
+            multiaddrs: self.0.network.multiaddrs(),
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),
             docker_networks: containers.map(Containers::networks).unwrap_or_default(),

@@ -65,8 +65,8 @@ pub async fn run(scenario: &Scenario, setup: MeshSetup) -> Result<MeshReport, Me
     }
     let started = Instant::now();
     let plan = Plan::draw(scenario, setup);
-    let mut fleet = Fleet::start(setup.nodes, &plan.early).await?;
-    let played = play(&mut fleet, &plan).await;
+    let mut fleet = Box::pin(Fleet::start(setup.nodes, &plan.early)).await?;
+    let played = Box::pin(play(&mut fleet, &plan)).await;
     let ended = match &played {
         Ok(()) => fleet.ended(tokio::time::Instant::now() + PATIENCE).await,
         Err(_) => Ok(Vec::new()),

@@ -3,8 +3,11 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 
 use super::Api;
+use super::error::ApiError;
+use super::extract::Asked;
 use crate::NodeInfo;
 use crate::views::{PeerView, SettingView, TicketView};
 
@@ -20,8 +23,19 @@ async fn node(State(api): State<Api>) -> Json<NodeInfo> {
     Json(api.node().info())
 }
 
-async fn ticket(State(api): State<Api>) -> Json<TicketView> {
-    Json(TicketView { ticket: api.node().ticket().to_string() })
+/// For how long a ticket is good.
+#[derive(Debug, Default, Deserialize)]
+struct TicketQuery {
+    /// In seconds; none for a ticket without an end.
+    seconds: Option<u64>,
+}
+
+async fn ticket(State(api): State<Api>, Asked(query): Asked<TicketQuery>) -> Result<Json<TicketView>, ApiError> {
+    if query.seconds == Some(0) {
+        return Err(ApiError::malformed("a ticket that is good for no time lets nobody in"));
+    }
+    let good_for = query.seconds.map(|seconds| seconds.saturating_mul(1_000));
+    Ok(Json(TicketView { ticket: api.node().ticket_for(good_for).to_string() }))
 }
 
 async fn peers(State(api): State<Api>) -> Json<Vec<PeerView>> {

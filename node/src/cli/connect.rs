@@ -28,7 +28,7 @@ const JOIN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct JoinFlags {
     /// Join this mesh with a node of our own, for the length of the command, whatever node is running (repeatable)
-    #[arg(long, value_name = "TICKET")]
+    #[arg(long, value_name = "TICKET|ADDRESS|FILE")]
     join: Vec<String>,
 }
 
@@ -144,7 +144,7 @@ impl Own {
             ..Settings::default()
         };
         let mut loaded = Loaded::new(dir.path(), settings)?;
-        let alone = loaded.config.join.is_empty();
+        let alone = loaded.config.join.is_empty() && loaded.config.join_peers.is_empty();
         loaded.config.loopback_only = alone;
         if alone {
             loaded.config.listen = ([127, 0, 0, 1], 0).into();

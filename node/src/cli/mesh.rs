@@ -10,7 +10,7 @@ use shoal_protocol::id::{InvitationId, PeerId};
 use shoal_store::data_dir::DataDir;
 use shoal_store::{identity, meshes};
 
-use super::{Global, Status, connect, output};
+use super::{Global, Status, connect, output, qr};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::membership::{Membership, MembershipError};
@@ -53,6 +53,9 @@ struct Invite {
     /// How many nodes it lets in
     #[arg(long, value_name = "N", default_value_t = 1)]
     uses: u32,
+    /// Show it as a QR code too
+    #[arg(long)]
+    qr: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,9 +129,13 @@ impl Invite {
     async fn run(self, global: &Global) -> Result<()> {
         let request = InviteRequest { seconds: whole_seconds(self.expires), uses: self.uses };
         let invited = connect::running(global).await?.invite(&request).await?;
+        if self.qr {
+            qr::print(global.format, &invited.ticket)?;
+        }
         output::show(global.format, &invited, |invited| invited.ticket.clone())?;
         output::note(format_args!(
-            "{} lets {} in until {}, through this node, which must be running. Whoever has the ticket can use it.",
+            "{} lets {} in until {}, through this node, which must be running. Whoever has the ticket can use it: \
+             `shoal node --join FILE` reads it from a file.",
             invited.id,
             output::count(invited.uses.into(), "node"),
             invited.expires,
@@ -202,7 +209,7 @@ async fn at(global: &Global, name: Option<&str>) -> Result<At> {
 }
 
 /// Less than a second is still some time, and no time is none.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     if duration.is_zero() { 0 } else { duration.as_secs().max(1) }
 }
 

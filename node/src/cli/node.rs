@@ -35,10 +35,10 @@ pub(super) struct NodeFlags {
     /// UDP address; port 0 picks one
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
-    /// Join the mesh of this ticket (repeatable)
-    #[arg(long, value_name = "TICKET")]
+    /// Join the mesh of this ticket, the peer at this multiaddress, or those in this file, one a line (repeatable)
+    #[arg(long, value_name = "TICKET|ADDRESS|FILE")]
     join: Vec<String>,
-    /// Name of the mesh; nodes of different meshes do not talk
+    /// Name of the mesh, public or a private one of this data directory; nodes of different meshes do not talk
     #[arg(long, value_name = "NAME")]
     mesh: Option<String>,
     /// TCP address of the HTTP API

@@ -17,7 +17,7 @@ use shoal_protocol::id::PeerId;
 use shoal_protocol::limits::{MAX_ADDRESSES, MAX_TEXT_BYTES};
 use shoal_protocol::message::Contact;
 
-use super::identity::{endpoint_id, libp2p_id, peer_of_libp2p};
+use super::identity::{endpoint_id, libp2p_id, peer_of_endpoint, peer_of_libp2p};
 
 /// Most addresses that are read from one peer's own description of itself.
 const MAX_CLAIMED: usize = 16;
@@ -28,6 +28,24 @@ pub(crate) fn parse(address: &Multiaddr) -> Option<(EndpointId, Option<Transport
     let Some(Protocol::P2p(id)) = parts.pop() else { return None };
     let endpoint = endpoint_id(peer_of_libp2p(&id)?)?;
     if parts.is_empty() { Some((endpoint, None)) } else { Some((endpoint, Some(parse_way(&parts)?))) }
+}
+
+/// The peer that a multiaddress names and where it is. A name without a way does not do here.
+pub(crate) fn parse_text(text: &str) -> Option<(PeerId, Contact)> {
+    let (endpoint, way) = parse(&text.parse().ok()?)?;
+    let contact = match way? {
+        TransportAddr::Ip(socket) if leads_somewhere(socket) => Contact { addresses: vec![socket], relay: None },
+        TransportAddr::Relay(url) => Contact { addresses: Vec::new(), relay: Some(url.to_string()) },
+        _ => return None,
+    };
+    Some((peer_of_endpoint(endpoint), contact))
+}
+
+/// Every way to `peer`, as a multiaddress with its name.
+pub(crate) fn multiaddrs(peer: PeerId, contact: &Contact) -> Vec<Multiaddr> {
+    let (Some(id), Some(address)) = (libp2p_id(peer), endpoint_addr(peer, contact)) else { return Vec::new() };
+    let ways = address.addrs.iter().filter_map(|way| multiaddr(id, way));
+    ways.filter_map(|way| way.with_p2p(id).ok()).collect()
 }
 
 /// The way that a multiaddress without its peer describes.
@@ -153,6 +171,23 @@ mod tests {
         ] {
             let address = multiaddr(id, &way).unwrap().with_p2p(id).unwrap();
             assert_eq!(parse(&address), Some((endpoint, Some(way))), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_ways_of_a_contact_survive_as_text() {
+        let (peer, ..) = somebody();
+        let relay = Some("https://relay.example/".to_owned());
+        let contact = Contact { addresses: vec!["192.0.2.1:4001".parse().unwrap()], relay };
+        let texts: Vec<String> = multiaddrs(peer, &contact).iter().map(ToString::to_string).collect();
+        let read: Vec<_> = texts.iter().filter_map(|text| parse_text(text)).collect();
+        assert_eq!(read.len(), 2, "{texts:?}");
+        assert!(read.iter().all(|(of, _)| *of == peer));
+        assert!(read.iter().any(|(_, way)| way.addresses == contact.addresses));
+        assert!(read.iter().any(|(_, way)| way.relay == contact.relay));
+        let name = by_name(peer).unwrap().to_string();
+        for text in ["", "/ip4/192.0.2.1/udp/4001/quic-v1", "/ip4/1.2.3.4/tcp/4001", &name, "/ip4/999.1.1.1/udp/1"] {
+            assert_eq!(parse_text(text), None, "{text}");
         }
     }
 

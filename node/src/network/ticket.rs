@@ -20,7 +20,7 @@ use shoal_protocol::wire::{self, canonical};
 use crate::views::time::rfc3339;
 
 /// What every ticket begins with.
-const PREFIX: &str = "shoal1";
+pub(crate) const PREFIX: &str = "shoal1";
 /// Bytes of the checksum.
 const CHECKSUM: usize = 4;
 /// Peers in a ticket: enough that one of them is up, few enough to paste.
