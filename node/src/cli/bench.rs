@@ -1,5 +1,7 @@
 //! `shoal bench`: measures this machine.
 
+mod docker;
+
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -19,6 +21,8 @@ enum Command {
     /// Measure the WebAssembly engine: the cost of a job that does nothing, the determinism profile against plain
     /// wasmtime and (where there is a C compiler) native code, calls of the host, and the first run of a large module
     Wasm(Wasm),
+    /// Measure what a container that does nothing costs as a job, against `docker run` of the same
+    Docker(docker::Docker),
 }
 
 /// Flags of `shoal bench wasm`.
@@ -45,15 +49,23 @@ struct Row {
 
 impl Bench {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
-        let Command::Wasm(flags) = self.command;
-        let effort = Effort { trivial_runs: usize::try_from(flags.runs)?, large_mib: flags.large };
-        let compiler = compile_module::compiler()?;
-        let figures = bench::measure(Some(compiler), effort).await.context("cannot measure")?;
+        let (figures, output) = match self.command {
+            Command::Wasm(flags) => (flags.measure().await?, flags.output),
+            Command::Docker(flags) => (Box::pin(flags.measure()).await?, flags.output),
+        };
         let rows: Vec<Row> = figures.into_iter().map(Row::from).collect();
-        output::show(flags.output.format(global.format), &rows, |rows| {
+        output::show(output.format(global.format), &rows, |rows| {
             output::pairs(rows.iter().map(|row| (row.name.as_str(), format!("{:.2} {}", row.value, row.unit))))
         })?;
         Ok(Status::Done)
+    }
+}
+
+impl Wasm {
+    async fn measure(&self) -> Result<Vec<Figure>> {
+        let effort = Effort { trivial_runs: usize::try_from(self.runs)?, large_mib: self.large };
+        let compiler = compile_module::compiler()?;
+        bench::measure(Some(compiler), effort).await.context("cannot measure")
     }
 }
 
