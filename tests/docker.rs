@@ -1,7 +1,7 @@
 //! Containers as a user has them: real nodes beside a real engine. What programs can do is tested with the executor.
 
 #[path = "docker-engine/engine.rs"]
-pub(crate) mod engine;
+pub mod engine;
 
 use std::path::Path;
 
@@ -11,24 +11,22 @@ use crate::examples::files;
 use crate::support::{Daemon, example, executions, refused, run, text, until};
 use engine::{containers, docker, image};
 
-pub(crate) const DOCKER: [&str; 2] = ["--executors", "wasm,docker"];
+/// A node that runs containers.
+pub const DOCKER: [&str; 2] = ["--executors", "wasm,docker"];
 
 /// Nodes of one mesh, each with its own options.
-pub(crate) struct Nodes {
-    pub(crate) nodes: Vec<Daemon>,
-    dir: tempfile::TempDir,
+pub struct Nodes {
+    pub nodes: Vec<Daemon>,
+    pub dir: tempfile::TempDir,
 }
 
 impl Nodes {
-    pub(crate) fn start(options: &[&[&str]]) -> Self {
+    pub fn start(options: &[&[&str]]) -> Self {
         Self::start_with(options, |_| Vec::new())
     }
 
     /// The same, each with its own environment.
-    pub(crate) fn start_with(
-        options: &[&[&str]],
-        environment: impl Fn(usize) -> Vec<(&'static str, &'static str)>,
-    ) -> Self {
+    pub fn start_with(options: &[&[&str]], environment: impl Fn(usize) -> Vec<(&'static str, &'static str)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Daemon> = Vec::new();
         for (index, options) in options.iter().enumerate() {
@@ -51,18 +49,19 @@ impl Nodes {
 }
 
 /// The label of a node's containers.
-fn label(node: &Daemon) -> String {
+pub fn label(node: &Daemon) -> String {
     format!("shoal.node={}", node.id)
 }
 
 /// Submits a container and returns the job's id.
-fn detached(node: &Daemon, words: &[&str]) -> String {
+pub fn detached(node: &Daemon, words: &[&str]) -> String {
     let ran = node.run(&[&["docker", "run", "--detach", "--id-only"], words].concat());
     assert!(ran.status.success(), "{}", text(&ran));
     String::from_utf8_lossy(&ran.stdout).trim().to_owned()
 }
 
-fn has_no_containers(node: &Daemon) {
+/// Waits until nothing of a node is on the engine.
+pub fn has_no_containers(node: &Daemon) {
     until("its containers are gone", || containers(&label(node)).is_empty().then_some(()));
 }
 
@@ -158,29 +157,8 @@ fn a_job_that_is_stopped_takes_its_container_with_it() {
     assert_eq!(mesh.nodes[0].finished(&job)["State"], "Stopped");
 }
 
-#[test]
-fn a_node_that_was_killed_removes_its_containers_when_it_is_back_and_no_others() {
-    let Some(image) = image("busybox", &[]) else { return };
-    let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);
-    let another = format!("{}-another", label(&mesh.nodes[1]));
-    let foreign = docker(&["run", "-d", "--network=none", "--label", &another, &image, "sleep", "1000"]).unwrap();
-    detached(&mesh.nodes[0], &[&image, "sleep", "1000"]);
-    until("it runs", || (!containers(&label(&mesh.nodes[1])).is_empty()).then_some(()));
-    mesh.nodes[1].kill();
-    assert_eq!(containers(&label(&mesh.nodes[1])).len(), 1, "the engine goes on without its node");
-    let killed = mesh.nodes.remove(1);
-    let label = label(&killed);
-    // Nobody has the job run again there.
-    mesh.nodes.clear();
-    let back = killed.restart();
-    assert_eq!(containers(&label), Vec::<String>::new());
-    assert_eq!(work_of(&mesh.dir.path().join("1")), 0, "no folder stays");
-    assert_eq!(containers(&another).len(), 1);
-    docker(&["rm", "-f", &foreign]).unwrap();
-    drop(back);
-}
-
-fn work_of(dir: &Path) -> usize {
+/// How many folders of executions a node has.
+pub fn work_of(dir: &Path) -> usize {
     std::fs::read_dir(dir.join("work")).unwrap().count()
 }
 

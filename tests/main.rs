@@ -17,6 +17,7 @@ mod jobs;
 mod keeping;
 mod liars;
 mod mesh;
+mod outliving;
 mod private;
 mod resolve;
 mod results;

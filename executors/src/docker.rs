@@ -16,6 +16,8 @@ pub mod saved;
 
 mod run;
 
+mod resume;
+
 mod streams;
 
 pub mod network;
@@ -142,6 +144,12 @@ impl DockerExecutor {
         labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()
     }
 
+    /// Keeps the containers of these executions, which an earlier process of this node began, until each was
+    /// [taken up](Executor::resume). Said before the first [look](Self::look).
+    pub fn expect(&self, executions: impl IntoIterator<Item = String>) {
+        lock(&self.active).extend(executions);
+    }
+
     /// What `name` is on the engine.
     pub async fn image(&self, name: &str) -> Result<Found, ImageError> {
         let absent = || ImageError::Engine(name.into(), format!("no engine answers at {}", self.config.host));
@@ -261,6 +269,17 @@ impl Executor for DockerExecutor {
             return Err(RunError::Declined(Reason::NoNetwork(network).to_string()));
         }
         run::Run::new(self, engine, task, docker).perform(blobs, cancel).await
+    }
+
+    async fn resume(&self, task: Task, cancel: CancellationToken) -> Result<Finished, RunError> {
+        let Program::Docker(docker) = task.invocation.engine.clone() else { return Err(RunError::cut_off()) };
+        let Some(engine) = self.present() else {
+            // Should it come back, nobody waits for the container any more.
+            let execution = task.work_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            lock(&self.active).remove(&execution);
+            return Err(RunError::cut_off());
+        };
+        run::Run::new(self, engine, task, docker).resume(cancel).await
     }
 }
 

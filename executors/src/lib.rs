@@ -39,4 +39,10 @@ pub trait Executor: Send + Sync {
     /// Runs `task` until it ends, its timeout passes or `cancel` fires. Standard output and error are written to
     /// [`Task::stdout`] and [`Task::stderr`] while the program runs.
     async fn run(&self, task: Task, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError>;
+
+    /// Takes up the run of `task` that an earlier process of this node began in the same work folder, if it goes on, or
+    /// went on to its end. Its inputs need not be staged.
+    async fn resume(&self, _: Task, _: CancellationToken) -> Result<Finished, RunError> {
+        Err(RunError::cut_off())
+    }
 }

@@ -221,6 +221,11 @@ impl Task {
 }
 
 impl RunError {
+    /// A run that ended with its node.
+    pub(crate) fn cut_off() -> Self {
+        RunError::HostFailed("the node was restarted during the run".into())
+    }
+
     /// The failure as the protocol tells it, within its size limits.
     pub fn failure(&self) -> Failure {
         match self {

@@ -20,7 +20,7 @@ use shoal_store::state::{Change, State, StateError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::hands::{Again, Hands, Needed};
+use crate::hands::{Again, Hands, Needed, Resumed};
 use crate::network::Network;
 use crate::outbox::Outbox;
 use crate::publish::Leaving;
@@ -223,6 +223,10 @@ impl Driver {
             Output::Execute { execution, requester, invocation, timeout_ms } => {
                 self.hands.execute(execution, requester, invocation, timeout_ms);
             }
+            Output::Resume { execution, requester, invocation, timeout_ms, max_bytes } => {
+                let timeout = Duration::from_millis(timeout_ms);
+                self.hands.resume(execution, Resumed { requester, invocation, timeout, max_bytes });
+            }
             Output::Abort(execution) => self.hands.abort(execution),
             Output::Keep { execution, result, keep_ms } => self.hands.keep(execution, result, keep_ms),
             Output::Release(execution) => self.hands.release(execution),
@@ -287,6 +291,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Send(..)
         | Output::Fetch { .. }
         | Output::Execute { .. }
+        | Output::Resume { .. }
         | Output::Abort(_)
         | Output::Examine { .. }
         | Output::Collect { .. }

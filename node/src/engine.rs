@@ -32,6 +32,8 @@ pub(crate) type Seen = Result<Facts, String>;
 pub(crate) struct Containers {
     pub(crate) executor: Arc<DockerExecutor>,
     seen: watch::Sender<Seen>,
+    /// One look at a time, so that what is said last is what was seen last.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Containers {
@@ -40,7 +42,7 @@ impl Containers {
         let executor = Arc::new(executor);
         let first = look(&executor).await;
         tell(&first);
-        Self { executor, seen: watch::Sender::new(first) }
+        Self { executor, seen: watch::Sender::new(first), looking: Arc::default() }
     }
 
     /// The platform that it runs, while it can.
@@ -72,21 +74,27 @@ impl Containers {
         loop {
             let is_there = self.seen.borrow().is_ok();
             tokio::time::sleep(if is_there { LOOK_EVERY } else { absent }).await;
-            let seen = look(&self.executor).await;
-            absent = if seen.is_ok() { FIRST_PAUSE } else { (absent * 2).min(LONGEST_PAUSE) };
-            let before = self.seen.send_replace(seen.clone());
-            if before.is_ok() == seen.is_ok() && before.ok() == seen.as_ref().ok().cloned() {
-                continue;
-            }
+            let is_there = self.look(&inbox).await;
+            absent = if is_there { FIRST_PAUSE } else { (absent * 2).min(LONGEST_PAUSE) };
+        }
+    }
+
+    /// Looks whether the engine is there, and says so if that has changed.
+    pub(crate) async fn look(&self, inbox: &mpsc::Sender<Event>) -> bool {
+        let _turn = self.looking.lock().await;
+        let seen = look(&self.executor).await;
+        let before = self.seen.send_replace(seen.clone());
+        let is_there = seen.is_ok();
+        if before.is_ok() != is_there || before.ok() != seen.as_ref().ok().cloned() {
             tell(&seen);
             let networks = seen.as_ref().map(|facts| facts.networks.clone()).unwrap_or_default();
             let profile = seen.ok().map(|facts| facts.platform);
             for event in [Event::OfferNetworks(networks), Event::Offer(ExecutorKind::Docker, profile)] {
-                if inbox.send(event).await.is_err() {
-                    return;
-                }
+                // The driver is gone only when the node stops.
+                let _ = inbox.send(event).await;
             }
         }
+        is_there
     }
 }
 

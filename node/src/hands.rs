@@ -1,5 +1,7 @@
 //! Does what the protocol decides: fetches, runs, keeps and lets go. Each task reports back with one input.
 
+mod resume;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::comparing::Comparing;
 use crate::driver::Event;
+use crate::engine::Containers;
 use crate::history::History;
 use crate::kept::{Kept, Owner};
 use crate::network::{FetchError, Network};
@@ -29,6 +32,8 @@ use crate::publish::{Leaving, Publishing};
 use crate::reading::Reading;
 use crate::room;
 use crate::runner::{self, host, reason, remove};
+
+pub(crate) use resume::Resumed;
 
 /// What a program may leave beside what it wrote: names of files and the like, in bytes.
 const RESULT_SLACK_BYTES: u64 = 16 << 20;
@@ -45,6 +50,7 @@ pub(crate) struct Hands {
     pub(crate) blobs: Blobs,
     pub(crate) network: Network,
     pub(crate) executors: Executors,
+    pub(crate) containers: Option<Containers>,
     pub(crate) work_dir: PathBuf,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) runs: Runs,
@@ -149,13 +155,21 @@ impl Hands {
         let hands = self.clone();
         tokio::spawn(async move {
             let result = hands.run(execution, &run, invocation, Duration::from_millis(timeout)).await;
-            if run.over.is_cancelled() {
-                // What it wrote while it was being stopped came after its folder was removed.
-                return remove(run.dir).await;
-            }
-            run.over.cancel();
-            hands.tell(Input::Executed(execution, result)).await;
+            hands.ended(execution, run, result).await;
         });
+    }
+
+    async fn ended(&self, execution: ExecutionId, run: Run, result: Result<Finished, Failure>) {
+        if run.over.is_cancelled() {
+            // What it wrote while it was being stopped came after its folder was removed.
+            return remove(run.dir).await;
+        }
+        run.over.cancel();
+        if let (Err(Failure::HostFailed(_)), Some(containers)) = (&result, &self.containers) {
+            // Perhaps the engine is gone. Known before the failure is told, lest this node bid for the same job again.
+            containers.look(&self.inbox).await;
+        }
+        self.tell(Input::Executed(execution, result)).await;
     }
 
     /// Runs a program of the past once more, and notes what is asked for.
@@ -280,7 +294,8 @@ impl Hands {
         let executor = self.executor(&invocation)?;
         let invocation = self.diverge(invocation);
         let (trace, cancel) = (Some(request), run.over.clone());
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, stage: Default::default(), cancel };
+        let (stage, note) = Default::default();
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, stage, note, cancel };
         let ran = run.perform(executor.as_ref(), &self.blobs, |_| {}).await?;
         let runner::Ran { claim, account, trace, .. } = ran;
         Ok(Rerun { claim, account, trace: trace.unwrap_or_default() })
@@ -338,18 +353,22 @@ impl Hands {
         let executor = self.executor(&invocation)?;
         let mut invocation = self.diverge(invocation);
         invocation.inputs.extend(run.read.iter().cloned());
-        let read = run.read.iter().map(|mount| mount.content.hash).collect();
-        let requester = run.requester;
+        let (dir, note, cancel) = (run.dir.as_path(), resume::note(&run.read), run.over.clone());
         let (stage, stages) = watch::channel(Stage::default());
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace: None, stage, cancel: run.over.clone() };
-        let ran = run.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout));
+        let performed = runner::Run { dir, invocation, timeout, trace: None, stage, note, cancel };
+        let ran = performed.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout));
         let ran = tokio::select! {
             ran = ran => ran?,
             never = self.tell_stages(execution, stages) => match never {},
         };
+        self.finished(execution, run, ran).await
+    }
+
+    /// Makes a run's result durable, before anybody hears of it.
+    async fn finished(&self, execution: ExecutionId, run: &Run, ran: runner::Ran) -> Result<Finished, Failure> {
         let runner::Ran { claim, account, run_ms, result, .. } = ran;
-        let account = Account { inputs: read, ..account };
-        self.kept.keep_result(Owner::Execution(execution), result.guard, requester, &self.blobs).await;
+        let account = Account { inputs: run.read.iter().map(|mount| mount.content.hash).collect(), ..account };
+        self.kept.keep_result(Owner::Execution(execution), result.guard, run.requester, &self.blobs).await;
         // On disk before it is committed to.
         self.blobs.sync().await.map_err(host)?;
         Ok(Finished { claim, result_bytes: result.bytes, run_ms, account })

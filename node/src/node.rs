@@ -16,7 +16,7 @@ use shoal_protocol::id::{JobId, MeshId, MeshKey, PeerId};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::machine::{Machine, View};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
-use shoal_protocol::record;
+use shoal_protocol::record::{self, Record};
 use shoal_protocol::time::Millis;
 use shoal_store::blobs::{Blobs, StoreFailed};
 use shoal_store::data_dir::{DataDir, DataDirError, DataDirLock};
@@ -221,9 +221,10 @@ impl Node {
         let publishers = Publishers::new(blobs.clone(), trees.clone(), publishers).map_err(StartError::Publishers)?;
         let executor = WasmExecutor::new(wasm_config(&config, &dir));
         let executor = Arc::new(executor.map_err(|error| StartError::Executor(error.to_string()))?);
-        let containers = Box::pin(containers(&config, &dir, me)).await;
-
         let saved = records::load(&state)?;
+        let outlived = outlived(&saved);
+        let containers = Box::pin(containers(&config, &dir, me, &outlived)).await;
+        dir.clear_work(&lock, &outlived)?;
         let offers = Offers::default();
         let kept = Kept::restore(&blobs, &saved, &offers).await?;
         // Now that guards keep what is needed.
@@ -265,6 +266,7 @@ impl Node {
             blobs: blobs.clone(),
             network: network.clone(),
             executors: executors(&executor, containers.as_ref()),
+            containers: containers.clone(),
             work_dir: dir.work(),
             inbox: inbox.clone(),
             runs: runs.clone(),
@@ -459,6 +461,15 @@ impl Node {
             tracing::warn!(%error, "the blob store did not close");
         }
     }
+}
+
+/// Executions whose programs may have gone on while this node was away.
+fn outlived(saved: &[Record]) -> BTreeSet<String> {
+    let may_go_on = |record: &Record| match record {
+        Record::Held(held) if held.may_have_gone_on() => Some(held.execution.to_string()),
+        _ => None,
+    };
+    saved.iter().filter_map(may_go_on).collect()
 }
 
 /// A node that cannot save must not go on: it would say what it could forget.

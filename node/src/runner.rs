@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shoal_executors::{Executor, Stage, StagedInput, Task};
+use shoal_executors::{Executor, Finished, Stage, StagedInput, Task};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_FAILURE_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
@@ -13,6 +13,9 @@ use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
 use shoal_store::remove::remove_tree;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// The file in a run's folder that holds what must be known to take it up again.
+pub(crate) const NOTE: &str = "note";
 
 /// A run to perform.
 pub(crate) struct Run<'a> {
@@ -27,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) trace: Option<TraceRequest>,
     /// Where it says how far it is.
     pub(crate) stage: watch::Sender<Stage>,
+    /// What must be known to [`resume`](Run::resume) it, kept in the folder; often nothing.
+    pub(crate) note: Vec<u8>,
     /// Ends it before its time.
     pub(crate) cancel: CancellationToken,
 }
@@ -50,30 +55,27 @@ impl Run<'_> {
         blobs: &Blobs,
         alter: impl FnOnce(&mut ResultPart) + Send,
     ) -> Result<Ran, Failure> {
-        let work_dir = self.dir.to_owned();
-        make_anew(work_dir.clone()).await.map_err(host)?;
+        make_anew(self.dir.to_owned()).await.map_err(host)?;
+        if !self.note.is_empty() {
+            tokio::fs::write(self.dir.join(NOTE), &self.note).await.map_err(host)?;
+        }
         let inputs = self.stage(blobs).await?;
-        let Self { invocation, timeout, trace, stage, .. } = self;
-        let task = Task { invocation, inputs, work_dir, timeout, trace, stage };
         let modules = Modules(blobs.clone());
-        let finished = executor.run(task, &modules, self.cancel).await.map_err(|error| error.failure())?;
-        let mut stdout = printed(finished.outputs.stdout);
-        alter(&mut stdout);
-        let stderr = printed(finished.outputs.stderr);
-        let mut files = ResultFiles::new(finished.outcome.exit_code(), stdout, stderr);
-        finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
-        let result = blobs.collect(files).await.map_err(host)?;
-        let account = Account {
-            fuel: finished.fuel_used,
-            memory_bytes: finished.peak_memory_bytes,
-            calls: finished.calls.count,
-            calls_digest: finished.calls.digest,
-            inputs: Vec::new(),
-            backtrace: text::beginning(&finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES).to_owned(),
-        };
-        let claim = Claim { outcome: finished.outcome, result: result.content.hash };
-        let run_ms = u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX);
-        Ok(Ran { claim, account, run_ms, trace: finished.trace, result })
+        let (task, cancel) = self.task(inputs);
+        let finished = executor.run(task, &modules, cancel).await.map_err(|error| error.failure())?;
+        keep(finished, blobs, alter).await
+    }
+
+    /// Takes up what an earlier process began in the same folder.
+    pub(crate) async fn resume(self, executor: &dyn Executor, blobs: &Blobs) -> Result<Ran, Failure> {
+        let (task, cancel) = self.task(Vec::new());
+        let finished = executor.resume(task, cancel).await.map_err(|error| error.failure())?;
+        keep(finished, blobs, |_| {}).await
+    }
+
+    fn task(self, inputs: Vec<StagedInput>) -> (Task, CancellationToken) {
+        let Run { dir, invocation, timeout, trace, stage, cancel, .. } = self;
+        (Task { invocation, inputs, work_dir: dir.to_owned(), timeout, trace, stage }, cancel)
     }
 
     async fn stage(&self, blobs: &Blobs) -> Result<Vec<StagedInput>, Failure> {
@@ -87,6 +89,27 @@ impl Run<'_> {
         }
         Ok(inputs)
     }
+}
+
+/// Takes what a program left into the blob store. `alter` sees standard output before it is hashed.
+async fn keep(finished: Finished, blobs: &Blobs, alter: impl FnOnce(&mut ResultPart) + Send) -> Result<Ran, Failure> {
+    let mut stdout = printed(finished.outputs.stdout);
+    alter(&mut stdout);
+    let stderr = printed(finished.outputs.stderr);
+    let mut files = ResultFiles::new(finished.outcome.exit_code(), stdout, stderr);
+    finished.outputs.results.into_iter().for_each(|(name, path)| files.push(name, ResultPart::Path(path)));
+    let result = blobs.collect(files).await.map_err(host)?;
+    let account = Account {
+        fuel: finished.fuel_used,
+        memory_bytes: finished.peak_memory_bytes,
+        calls: finished.calls.count,
+        calls_digest: finished.calls.digest,
+        inputs: Vec::new(),
+        backtrace: text::beginning(&finished.backtrace.unwrap_or_default(), MAX_BACKTRACE_BYTES).to_owned(),
+    };
+    let claim = Claim { outcome: finished.outcome, result: result.content.hash };
+    let run_ms = u64::try_from(finished.run.as_millis()).unwrap_or(u64::MAX);
+    Ok(Ran { claim, account, run_ms, trace: finished.trace, result })
 }
 
 /// What a program printed to a stream, which has a file only if that is not nothing.

@@ -46,7 +46,7 @@ pub enum Input {
     Preparing(ExecutionId, Amount),
     /// The program of an execution has been started. Only containers need be told of: a module starts at once.
     Started(ExecutionId),
-    /// What [`Output::Execute`] came to.
+    /// What [`Output::Execute`] or [`Output::Resume`] came to.
     Executed(ExecutionId, Result<Finished, Failure>),
     /// What [`Output::Examine`] came to: what is compared of the result, as the hash of a folder with that alone.
     Examined(JobId, ExecutionId, Result<BlobHash, Unfit>),
@@ -122,6 +122,19 @@ pub enum Output {
         invocation: Invocation,
         /// Wall-clock limit, in milliseconds.
         timeout_ms: Millis,
+    },
+    /// Take up a program that may have gone on while the node was away, if it did; then say [`Input::Executed`].
+    Resume {
+        /// As which execution.
+        execution: ExecutionId,
+        /// For whom: the only peer that may read its logs.
+        requester: PeerId,
+        /// What was run.
+        invocation: Invocation,
+        /// Wall-clock limit, in milliseconds from the program's start.
+        timeout_ms: Millis,
+        /// What it may have on the disk, in bytes.
+        max_bytes: u64,
     },
     /// Stop fetching or running; nothing needs to be said.
     Abort(ExecutionId),

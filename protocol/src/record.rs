@@ -11,11 +11,11 @@ use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::{InputSource, Verification, VerificationKind};
 use crate::limits::{MAX_ORIGIN_BYTES, MAX_PUBLISHED_DETAILS, MAX_TEXT_BYTES, MAX_URI_BYTES};
-use crate::message::{Contact, Needs, Resources};
-use crate::task::{Account, Claim, Content, Failure};
-use crate::text;
+use crate::message::{Contact, ExecutorKind, Needs, Resources};
+use crate::task::{Account, Claim, Content, Failure, Work};
 use crate::time::{Millis, Time};
 use crate::verdict::Vote;
+use crate::{text, wire};
 
 /// Something to save; it replaces what was saved under the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,6 +357,15 @@ impl Record {
             Record::Publication(publication) => format!("{}/{}", publication.job, publication.partition),
             Record::Standing(peer, _) => peer.short(),
         }
+    }
+}
+
+impl HeldRecord {
+    /// Whether its program may have gone on while the node was away, or have ended by itself: a container outlives the
+    /// node that started it.
+    pub fn may_have_gone_on(&self) -> bool {
+        let work = wire::parse::<Work>(&self.work);
+        self.answer.is_none() && work.is_ok_and(|work| work.invocation.engine.kind() == ExecutorKind::Docker)
     }
 }
 

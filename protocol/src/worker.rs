@@ -116,11 +116,13 @@ impl Worker {
         }
     }
 
-    /// Takes up an execution again after a restart. One that had not ended is given up: its program may be what
+    /// Takes up an execution again after a restart. One whose program ended with the node is given up: it may be what
     /// stopped the node, and another worker can run it as well.
     pub(crate) fn restore(&mut self, ctx: &mut Context<'_>, record: HeldRecord) {
         let id = record.execution;
         if let Some(execution) = Execution::restore(ctx, record) {
+            self.used = self.used.plus(execution.occupies());
+            self.running += u16::from(execution.is_running());
             self.held.insert(id, execution);
             self.reschedule(id);
         }

@@ -3,6 +3,7 @@
 //! [`DataDir`] only knows names, so that a command can look for the running node's address;
 //! [`DataDir::lock`] is for the node itself.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -59,16 +60,28 @@ impl DataDir {
         Self { root: root.into() }
     }
 
-    /// Takes the directory for this process: makes what is missing (open to its owner only) and removes what
-    /// executions of an earlier process left in `work/`.
+    /// Takes the directory for this process: makes what is missing, open to its owner only.
     pub fn lock(&self) -> Result<DataDirLock, DataDirError> {
         self.make(&self.root)?;
         let lock = self.acquire()?;
         for folder in [self.blobs(), self.modules(), self.work()] {
             self.make(&folder)?;
         }
-        self.clear_work()?;
         Ok(lock)
+    }
+
+    /// Removes what executions of an earlier process left in `work/`, but not the folders of those that may go on. For
+    /// whoever holds the lock.
+    pub fn clear_work(&self, _: &DataDirLock, keep: &BTreeSet<String>) -> Result<(), DataDirError> {
+        let work = self.work();
+        let entries = fs::read_dir(&work).map_err(|source| DataDirError::Io { path: work.clone(), source })?;
+        for entry in entries {
+            let entry = entry.map_err(|source| DataDirError::Io { path: work.clone(), source })?;
+            if entry.file_name().to_str().is_none_or(|name| !keep.contains(name)) {
+                remove(&entry.path()).map_err(|source| DataDirError::Io { path: entry.path(), source })?;
+            }
+        }
+        Ok(())
     }
 
     /// The directory itself.
@@ -160,16 +173,6 @@ impl DataDir {
         builder.recursive(true).mode(0o700);
         builder.create(folder).map_err(|source| DataDirError::Io { path: folder.into(), source })
     }
-
-    fn clear_work(&self) -> Result<(), DataDirError> {
-        let work = self.work();
-        let entries = fs::read_dir(&work).map_err(|source| DataDirError::Io { path: work.clone(), source })?;
-        for entry in entries {
-            let entry = entry.map_err(|source| DataDirError::Io { path: work.clone(), source })?;
-            remove(&entry.path()).map_err(|source| DataDirError::Io { path: entry.path(), source })?;
-        }
-        Ok(())
-    }
 }
 
 fn holder(mut file: &File) -> String {
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_executions_are_removed_and_what_they_point_to_is_not() {
+    fn leftovers_of_executions_are_removed_and_neither_what_they_point_to_nor_what_goes_on() {
         let (parent, dir) = data_dir();
         drop(dir.lock().unwrap());
         let outside = parent.path().join("outside");
@@ -243,9 +246,12 @@ mod tests {
         fs::set_permissions(left.join("data"), fs::Permissions::from_mode(0o444)).unwrap();
         symlink(&outside, dir.work().join("link")).unwrap();
         fs::write(dir.work().join("stray"), "left").unwrap();
+        fs::create_dir(dir.work().join("e-2")).unwrap();
 
-        let _lock = dir.lock().unwrap();
-        assert_eq!(fs::read_dir(dir.work()).unwrap().count(), 0);
+        let lock = dir.lock().unwrap();
+        dir.clear_work(&lock, &BTreeSet::from(["e-2".to_owned()])).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.work()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["e-2"], "what goes on stays");
         assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "mine");
     }
 

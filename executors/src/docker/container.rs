@@ -9,7 +9,7 @@ use bollard::models::{
 };
 use shoal_protocol::task::{Docker, Limits};
 
-use super::engine::Facts;
+use super::engine::{Facts, LOG_DRIVER};
 
 /// Processes and threads of one container.
 const MAX_PROCESSES: i64 = 1_024;
@@ -23,6 +23,10 @@ const SHARED_BYTES: u64 = 64 << 20;
 const MIN_MEMORY_BYTES: u64 = 6 << 20;
 /// The least processor time that an engine lets a container have, in thousandths of a core.
 const MIN_CPU_MILLIS: u32 = 10;
+/// Files in which the engine keeps what a program prints; it drops the oldest when it needs another.
+const LOG_FILES: u64 = 2;
+/// The least that such a file may hold, in bytes.
+const MIN_LOG_BYTES: u64 = 64 << 10;
 /// Volumes that an image may declare.
 pub(super) const MAX_VOLUMES: usize = 32;
 /// Nobody, on every system: neither root nor a person.
@@ -98,10 +102,21 @@ impl Plan<'_> {
             tmpfs: Some(self.scratch(memory_bytes)),
             mounts: Some(self.mounts(memory_bytes)),
             init: Some(true),
-            log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+            log_config: Some(self.log_config()),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..HostConfig::default()
         }
+    }
+
+    /// What the program prints is read while it runs. Should the node be killed, the engine has it.
+    fn log_config(&self) -> HostConfigLogConfig {
+        if !self.facts.keeps_output {
+            return HostConfigLogConfig { typ: Some("none".into()), config: None };
+        }
+        let size = log_bytes(self.limits.output_bytes).to_string();
+        let options = [("max-size", size), ("max-file", LOG_FILES.to_string()), ("compress", "false".into())];
+        let options = options.map(|(name, value)| (name.to_owned(), value));
+        HostConfigLogConfig { typ: Some(LOG_DRIVER.into()), config: Some(options.into()) }
     }
 
     /// The kernel holds each file to what all files together may be: who fills the disk with one file gets no further.
@@ -162,6 +177,11 @@ impl Plan<'_> {
     }
 }
 
+/// How large a file with what a program prints may get, in bytes: together they hold no more than it may write.
+pub(super) fn log_bytes(output_bytes: u64) -> u64 {
+    (output_bytes / LOG_FILES).max(MIN_LOG_BYTES)
+}
+
 /// As whom the program runs.
 ///
 /// Names are not believed: an image may call root what it likes. Files that the program writes must be readable and
@@ -210,6 +230,7 @@ mod tests {
             cpu_millis: 2_000,
             is_rootless: false,
             networks: [].into(),
+            keeps_output: true,
         }
     }
 
@@ -248,6 +269,12 @@ mod tests {
         assert_eq!(host.pids_limit, Some(MAX_PROCESSES));
         let fsize = host.ulimits.unwrap().into_iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
         assert_eq!((fsize.soft, fsize.hard), (Some(1 << 20), Some(1 << 20)));
+        let log = host.log_config.unwrap();
+        let kept = log.config.unwrap();
+        assert_eq!(
+            (log.typ.as_deref(), kept["max-size"].as_str(), kept["max-file"].as_str()),
+            (Some("local"), "524288", "2")
+        );
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use bollard::errors::Error;
 use bollard::models::SystemInfo;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use shoal_protocol::job::spec::NetworkKind;
 
 /// Where the engine is unless `DOCKER_HOST` or the operator says otherwise.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// The only log driver that gives back the very bytes that were printed.
+pub(super) const LOG_DRIVER: &str = "local";
 /// How long the engine may take to answer a request, in seconds. Streams may last longer.
 const ANSWER_SECONDS: u64 = 120;
 
@@ -38,6 +40,7 @@ pub enum EngineError {
 /// An engine that answered, and can do what is needed.
 #[derive(Debug)]
 pub(super) struct Engine {
+    host: String,
     pub(super) client: Docker,
     pub(super) facts: Facts,
 }
@@ -55,6 +58,8 @@ pub struct Facts {
     pub is_rootless: bool,
     /// Networks that its containers are given, beside none.
     pub networks: BTreeSet<NetworkKind>,
+    /// Whether it can keep what a container prints, byte by byte and up to a bound.
+    pub keeps_output: bool,
 }
 
 impl Engine {
@@ -64,7 +69,12 @@ impl Engine {
         let client = connect(host).map_err(absent)?.negotiate_version().await.map_err(absent)?;
         let info = client.info().await.map_err(absent)?;
         let facts = facts(&info).map_err(|lack| EngineError::Unfit { host: host.into(), lack })?;
-        Ok(Self { client, facts })
+        Ok(Self { host: host.to_owned(), client, facts })
+    }
+
+    /// A connection of its own: an engine that is being stopped may still answer on old ones, and takes no new ones.
+    pub(super) fn anew(&self) -> Result<Docker, Error> {
+        connect_as(&self.host, &self.client.client_version())
     }
 
     /// Whether it still answers.
@@ -75,10 +85,14 @@ impl Engine {
 
 /// A connection, which is not made before it is used.
 pub(super) fn connect(host: &str) -> Result<Docker, Error> {
+    connect_as(host, API_DEFAULT_VERSION)
+}
+
+fn connect_as(host: &str, version: &ClientVersion) -> Result<Docker, Error> {
     if host.starts_with("unix://") {
-        Docker::connect_with_unix(host, ANSWER_SECONDS, API_DEFAULT_VERSION)
+        Docker::connect_with_unix(host, ANSWER_SECONDS, version)
     } else {
-        Docker::connect_with_http(host, ANSWER_SECONDS, API_DEFAULT_VERSION)
+        Docker::connect_with_http(host, ANSWER_SECONDS, version)
     }
 }
 
@@ -117,7 +131,12 @@ fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
         cpu_millis: processors.saturating_mul(1_000),
         is_rootless: has("name=rootless"),
         networks: BTreeSet::new(),
+        keeps_output: log_drivers(info).iter().any(|driver| driver == LOG_DRIVER),
     })
+}
+
+fn log_drivers(info: &SystemInfo) -> &[String] {
+    info.plugins.as_ref().and_then(|plugins| plugins.log.as_deref()).unwrap_or_default()
 }
 
 /// The name that images have for what the kernel calls its machine.

@@ -32,35 +32,49 @@ const KILL_WAIT: Duration = Duration::from_secs(30);
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at what the program has written.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The file in a run's folder that says that its results have been touched.
+pub(super) const COLLECTING: &str = "collecting";
 /// What engines answer when the program is not there or is no program.
 const NO_PROGRAM: [i64; 2] = [126, 127];
 
 /// A run in the making.
 pub(super) struct Run<'a> {
-    executor: &'a DockerExecutor,
-    engine: Arc<Engine>,
-    task: Task,
-    docker: Docker,
-    execution: String,
+    pub(super) executor: &'a DockerExecutor,
+    pub(super) engine: Arc<Engine>,
+    pub(super) task: Task,
+    pub(super) docker: Docker,
+    pub(super) execution: String,
 }
 
 /// Why a program was made to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stopped {
+pub(super) enum Stopped {
     Cancelled,
     TimedOut,
     WroteTooMuch,
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) stopped: Option<Stopped>,
+    pub(super) state: ContainerState,
+    pub(super) printed: Printed,
+    pub(super) run: Duration,
+}
+
+/// The files of standard output and error, where there are any.
+pub(super) type Streams = [Option<PathBuf>; 2];
+
 /// What streams are copied to.
-type Copying = JoinHandle<std::io::Result<[Option<PathBuf>; 2]>>;
+pub(super) type Copying = JoinHandle<std::io::Result<Streams>>;
 
 /// A container that goes when this does, and its network after it.
-struct Container {
-    engine: Arc<Engine>,
-    id: String,
-    gone: bool,
-    network: Option<Attached>,
+pub(super) struct Container {
+    pub(super) engine: Arc<Engine>,
+    pub(super) id: String,
+    pub(super) gone: bool,
+    pub(super) network: Option<Attached>,
 }
 
 impl<'a> Run<'a> {
@@ -170,15 +184,24 @@ impl<'a> Run<'a> {
             return self.not_started(container, &error).await;
         }
         self.task.stage.send_replace(Stage::Running);
-        let stopped = self.watch(container, cancel, printed).await?;
+        let stopped = self.watch(container, cancel, &printed, self.task.timeout).await?;
         let run = began.elapsed();
         let streams = drained(copying).await?;
-        let state = container.state().await?;
-        match stopped {
+        let state = container.end().await?;
+        self.judge(Ended { stopped, state, printed, run }, streams).await
+    }
+
+    /// What a run is that ended like this.
+    pub(super) async fn judge(&self, ended: Ended, streams: Streams) -> Result<Finished, RunError> {
+        let too_much = ended.printed.bytes() > self.task.invocation.limits.output_bytes;
+        match ended.stopped {
             Some(Stopped::Cancelled) => Err(RunError::Cancelled),
             Some(Stopped::TimedOut) => Err(RunError::TimedOut(self.task.timeout)),
-            Some(Stopped::WroteTooMuch) => self.finished(Outcome::Trapped(Trap::OutOfDisk), streams, run).await,
-            None => self.finished(outcome(&state), streams, run).await,
+            None if !too_much => self.finished(outcome(&ended.state), streams, ended.run).await,
+            // Perhaps it ended before anybody looked.
+            None | Some(Stopped::WroteTooMuch) => {
+                self.finished(Outcome::Trapped(Trap::OutOfDisk), streams, ended.run).await
+            }
         }
     }
 
@@ -189,21 +212,22 @@ impl<'a> Run<'a> {
         let attached = attached.map_err(|error| engine_failed("attach to the container", &error))?;
         let paths = [self.task.stdout(), self.task.stderr()];
         let max_bytes = self.task.invocation.limits.output_bytes;
-        Ok(tokio::spawn(streams::copy(attached, notes, paths, max_bytes, printed)))
+        Ok(tokio::spawn(streams::copy(attached.output, notes, paths, max_bytes, printed)))
     }
 
     /// Waits for the program's end, and brings it about if it must be.
-    async fn watch(
+    pub(super) async fn watch(
         &self,
         container: &Container,
         cancel: &CancellationToken,
-        printed: Printed,
+        printed: &Printed,
+        time_left: Duration,
     ) -> Result<Option<Stopped>, RunError> {
         let stopped = tokio::select! {
             ended = container.ended() => return ended.map(|()| None),
             () = cancel.cancelled() => Stopped::Cancelled,
-            () = tokio::time::sleep(self.task.timeout) => Stopped::TimedOut,
-            () = self.until_too_much(&printed) => Stopped::WroteTooMuch,
+            () = tokio::time::sleep(time_left) => Stopped::TimedOut,
+            () = self.until_too_much(printed) => Stopped::WroteTooMuch,
         };
         container.stop(stopped != Stopped::WroteTooMuch).await?;
         Ok(Some(stopped))
@@ -235,12 +259,7 @@ impl<'a> Run<'a> {
         self.finished(outcome, [None, Some(stderr)], Duration::ZERO).await
     }
 
-    async fn finished(
-        &self,
-        outcome: Outcome,
-        [stdout, stderr]: [Option<PathBuf>; 2],
-        run: Duration,
-    ) -> Result<Finished, RunError> {
+    async fn finished(&self, outcome: Outcome, [stdout, stderr]: Streams, run: Duration) -> Result<Finished, RunError> {
         let (outcome, results) = self.collect(outcome, [&stdout, &stderr]).await?;
         Ok(Finished {
             outcome,
@@ -264,6 +283,8 @@ impl<'a> Run<'a> {
         let (dir, max_bytes) = (self.results_dir(), self.task.invocation.limits.output_bytes);
         let paths = self.task.invocation.result_paths.clone();
         let collected = blocking(move || -> std::io::Result<_> {
+            // From here on the folders are not what the program left.
+            std::fs::write(dir.with_file_name(COLLECTING), "")?;
             let fits =
                 |measured| matches!(measured, Measured::Bytes(bytes) if bytes.saturating_add(printed) <= max_bytes);
             let results = paths.iter().enumerate().map(|(index, path)| (path, dir.join(index.to_string())));
@@ -334,7 +355,15 @@ impl Container {
         }
     }
 
-    async fn state(&self) -> Result<ContainerState, RunError> {
+    /// How it ended. An engine that is being stopped ends its containers, which says nothing about their programs; it
+    /// takes no new connections then.
+    pub(super) async fn end(&self) -> Result<ContainerState, RunError> {
+        let client = self.engine.anew().map_err(|error| engine_failed("look at the container", &error))?;
+        let seen = client.inspect_container(&self.id, None::<InspectContainerOptions>).await;
+        Ok(seen.map_err(|error| engine_failed("look at the container", &error))?.state.unwrap_or_default())
+    }
+
+    pub(super) async fn state(&self) -> Result<ContainerState, RunError> {
         let seen = self.engine.client.inspect_container(&self.id, None::<InspectContainerOptions>).await;
         Ok(seen.map_err(|error| engine_failed("look at the container", &error))?.state.unwrap_or_default())
     }
@@ -356,7 +385,7 @@ impl Drop for Container {
 }
 
 /// The files of what was printed, once the last of it has come.
-async fn drained(mut copying: Copying) -> Result<[Option<PathBuf>; 2], RunError> {
+pub(super) async fn drained(mut copying: Copying) -> Result<Streams, RunError> {
     match tokio::time::timeout(DRAIN_WAIT, &mut copying).await {
         Ok(copied) => copied.map_err(|error| host(&error))?.map_err(|error| host(&error)),
         Err(_) => {
@@ -374,7 +403,7 @@ fn host(error: &impl std::fmt::Display) -> RunError {
     RunError::HostFailed(error.to_string())
 }
 
-fn engine_failed(what: &str, error: &Error) -> RunError {
+pub(super) fn engine_failed(what: &str, error: &Error) -> RunError {
     RunError::HostFailed(format!("its docker engine cannot {what}: {}", plain(error)))
 }
 

@@ -64,8 +64,14 @@ pub(super) fn blobs_config(config: &Config, dir: &DataDir, clock: Clock) -> Blob
     }
 }
 
-/// The executor of containers, where the operator wants it, and how its engine is.
-pub(super) async fn containers(config: &Config, dir: &DataDir, me: PeerId) -> Option<Containers> {
+/// The executor of containers, where the operator wants it, and how its engine is. The containers of `outlived`
+/// executions stay.
+pub(super) async fn containers(
+    config: &Config,
+    dir: &DataDir,
+    me: PeerId,
+    outlived: &BTreeSet<String>,
+) -> Option<Containers> {
     if !config.executors.contains(&ExecutorKind::Docker) {
         return None;
     }
@@ -82,6 +88,7 @@ pub(super) async fn containers(config: &Config, dir: &DataDir, me: PeerId) -> Op
             holder: config.holder.clone(),
         },
     });
+    executor.expect(outlived.iter().cloned());
     Some(Containers::find(executor).await)
 }
 

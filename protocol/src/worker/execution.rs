@@ -106,19 +106,27 @@ impl Execution {
         Self { record, work, phase: Phase::Fetching { progress: ctx.now + FIRST_PROGRESS_MS } }
     }
 
-    /// Takes up what was saved. Only a sealed answer is worth keeping.
+    /// Takes up what was saved: a sealed answer, or a program that outlives its node.
     pub(super) fn restore(ctx: &mut Context<'_>, record: HeldRecord) -> Option<Self> {
-        let work = crate::wire::parse(&record.work).ok();
-        let (Some(work), Some(answer)) = (work, record.answer.clone()) else {
-            let failure = Failure::HostFailed("the node was restarted during the run".into());
-            ctx.send(record.requester, Message::Fail(Fail { job: record.job, execution: record.execution, failure }));
-            ctx.out(Output::Release(record.execution));
-            ctx.out(Output::Forget(Key::Held(record.execution)));
-            return None;
+        let goes_on = record.may_have_gone_on();
+        let (work, phase) = match (crate::wire::parse(&record.work).ok(), record.answer.clone()) {
+            (Some(work), Some(answer)) => {
+                let (resend, until) = (Resend::at_once(ctx.now), ctx.now + UNSETTLED_MS);
+                (work, Phase::Committed { answer, resend, until })
+            }
+            // What becomes of it is soon known, so the requester is told nothing yet.
+            (Some(work), None) if goes_on => (work, Phase::Running { progress: ctx.now + FIRST_PROGRESS_MS }),
+            _ => {
+                give_up(ctx, &record);
+                return None;
+            }
         };
         ctx.out(Output::Learn(record.requester, record.contact.clone()));
-        let (resend, until) = (Resend::at_once(ctx.now), ctx.now + UNSETTLED_MS);
-        Some(Self { record, work, phase: Phase::Committed { answer, resend, until } })
+        let restored = Self { record, work, phase };
+        if restored.is_running() {
+            restored.resume(ctx);
+        }
+        Some(restored)
     }
 
     /// Takes one step. This table is the worker's whole part after the award.
@@ -190,6 +198,16 @@ impl Execution {
             Engine::Wasm(_) => Phase::Running { progress },
             Engine::Docker(_) => Phase::Preparing { progress, amount: None },
         }
+    }
+
+    fn resume(&self, ctx: &mut Context<'_>) {
+        ctx.out(Output::Resume {
+            execution: self.record.execution,
+            requester: self.record.requester,
+            invocation: self.work.partition(self.record.partition),
+            timeout_ms: self.work.execution_timeout_ms,
+            max_bytes: self.record.resources.disk_bytes,
+        });
     }
 
     fn commit(&mut self, ctx: &mut Context<'_>, finished: Finished) -> Phase {
@@ -299,4 +317,13 @@ impl Execution {
         };
         ctx.send(self.record.requester, Message::Reveal(reveal));
     }
+}
+
+/// A run that was cut off by the end of its node.
+fn give_up(ctx: &mut Context<'_>, record: &HeldRecord) {
+    let (job, execution) = (record.job, record.execution);
+    let failure = Failure::HostFailed("the node was restarted during the run".into());
+    ctx.send(record.requester, Message::Fail(Fail { job, execution, failure }));
+    ctx.out(Output::Release(execution));
+    ctx.out(Output::Forget(Key::Held(execution)));
 }

@@ -1,6 +1,7 @@
 //! Inputs and the outputs that they must cause, at a worker.
 
 mod containers;
+mod restart;
 
 use std::collections::BTreeMap;
 
@@ -151,6 +152,10 @@ fn settle_as(ending: Ending) -> Input {
 /// The names of what a machine wants done after an input.
 fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
     machine.handle(Time(now), input);
+    waiting(machine)
+}
+
+fn waiting(machine: &mut Machine) -> String {
     let name = |output| match output {
         Output::Save(_) => "save".to_owned(),
         Output::Forget(_) => "forget".to_owned(),
@@ -162,6 +167,7 @@ fn outputs(machine: &mut Machine, now: u64, input: Input) -> String {
         Output::Gossip(message) | Output::Send(_, message) => message.name().to_owned(),
         Output::Fetch { .. } => "fetch-blobs".to_owned(),
         Output::Execute { .. } => "execute".to_owned(),
+        Output::Resume { .. } => "resume".to_owned(),
         Output::Keep { keep_ms, .. } => format!("keep-{keep_ms}"),
         Output::Release(_) => "release".to_owned(),
         Output::Learn(..) => "learn".to_owned(),

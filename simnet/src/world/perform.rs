@@ -42,6 +42,10 @@ impl World {
                 let place = self.place(node);
                 self.checks.never(place, || format!("{execution} is looked into, and nobody here asks for that"));
             }
+            Output::Resume { execution, .. } => {
+                let place = self.place(node);
+                self.checks.never(place, || format!("{execution} is taken up, and nothing here outlives its node"));
+            }
         }
     }
 
