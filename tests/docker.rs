@@ -147,6 +147,29 @@ fn where_nobody_has_docker_the_reasons_are_counted() {
 }
 
 #[test]
+fn where_nobody_has_a_gpu_the_reasons_are_counted() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let mesh = Nodes::start(&[&DOCKER, &["--executors", "docker", "--gpus", "none"]]);
+    let ran = mesh.nodes[0].run(&["--format", "json", "docker", "run", "--gpu", "1", &image, "true"]);
+    let described: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", text(&ran)));
+    assert_eq!(described["State"], "Failed");
+    assert!(described["StateReason"].as_str().unwrap().contains("1 peer: GPU 1 > 0"), "{described:#}");
+}
+
+#[test]
+fn containers_are_run_by_what_the_operator_chose_and_by_nothing_else() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let chosen = |name| ["--executors", "docker", "--docker-runtime", name];
+    let mesh = Nodes::start(&[&DOCKER, &chosen("runc"), &chosen("no-such-runtime")]);
+    let engine = |index: usize| mesh.nodes[index].json(&["node", "info"])["DockerEngine"].as_str().unwrap().to_owned();
+    assert!(engine(1).contains("runtime runc"), "{}", engine(1));
+    let lacks = engine(2);
+    assert!(lacks.contains("away") && lacks.contains("no-such-runtime") && lacks.contains("runc"), "{lacks}");
+    let ran = mesh.nodes[0].run(&["docker", "run", &image, "echo", "ran"]);
+    assert!(ran.status.success() && String::from_utf8_lossy(&ran.stdout).contains("ran\n"), "{}", text(&ran));
+}
+
+#[test]
 fn a_job_that_is_stopped_takes_its_container_with_it() {
     let Some(image) = image("busybox", &[]) else { return };
     let mesh = Nodes::start(&[&DOCKER, &DOCKER]);

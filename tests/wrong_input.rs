@@ -96,7 +96,7 @@ fn options_that_make_no_sense() {
     alone.refuses(&["wasm", "run", &good, "-i", "missing.txt:/in"], &["missing.txt"]);
     alone.refuses(&["wasm", "run", &good, "--nonsense"], &["--nonsense"]);
     alone.refuses(&["docker", "run", "busybox"], &["busybox", "--executors docker", "push-image"]);
-    alone.refuses(&["docker", "run", "--gpu", "1", "busybox"], &["GPU"]);
+    alone.refuses(&["wasm", "run", &good, "--gpu", "1"], &["GPU", "container"]);
 }
 
 #[test]

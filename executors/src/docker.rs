@@ -8,6 +8,8 @@ mod engine;
 
 mod container;
 
+mod gpus;
+
 mod images;
 
 mod listed;
@@ -39,13 +41,15 @@ use shoal_protocol::task::Engine as Program;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Blobs, CheckError, Executor, Finished, RunError, Task};
-use container::{DATA_DIR_LABEL, EXECUTION_LABEL, NODE_LABEL};
+use container::{DATA_DIR_LABEL, EXECUTION_LABEL, GPUS_LABEL, NODE_LABEL};
 use engine::{Engine, is_missing, plain};
+use gpus::Gpus;
 use images::Images;
 use listed::Listed;
 use network::{Attached, Networks};
 
 pub use engine::{DEFAULT_HOST, EngineError, Facts};
+pub use gpus::{Allowed as AllowedGpus, Gpu, NvidiaBy, Vendor, find as find_gpus};
 pub use images::{Found, ImageError, look_through, save};
 pub use network::{HolderProgram, NetworkConfig};
 
@@ -71,6 +75,10 @@ pub struct DockerConfig {
     pub work_dir: PathBuf,
     /// Whom containers may reach.
     pub network: NetworkConfig,
+    /// What runs containers, for example `runsc`; none for the engine's own choice.
+    pub runtime: Option<String>,
+    /// GPUs that containers may have.
+    pub gpus: Vec<Gpu>,
 }
 
 /// Runs containers.
@@ -78,6 +86,7 @@ pub struct DockerConfig {
 pub struct DockerExecutor {
     config: DockerConfig,
     images: Images,
+    gpus: Gpus,
     listed: Listed,
     networks: Networks,
     /// The engine, once and as long as it answers.
@@ -93,9 +102,11 @@ impl DockerExecutor {
     pub fn new(config: DockerConfig) -> Self {
         let images = Images::new(&config.node, config.max_image_bytes);
         let networks = Networks::new(config.network.clone());
+        let gpus = Gpus::new(config.gpus.clone());
         Self {
             config,
             images,
+            gpus,
             listed: Listed::default(),
             networks,
             engine: Mutex::default(),
@@ -115,12 +126,17 @@ impl DockerExecutor {
             return Ok(engine.facts.clone());
         }
         *lock(&self.engine) = None;
-        let mut engine = Engine::find(&self.config.host).await?;
+        let mut engine = Engine::find(&self.config.host, self.config.runtime.as_deref()).await?;
         self.sweep(&engine).await;
         engine.facts.networks = self.try_networks(&engine).await;
         let facts = engine.facts.clone();
         *lock(&self.engine) = Some(Arc::new(engine));
         Ok(facts)
+    }
+
+    /// The GPUs that containers can be given on an engine like this.
+    pub fn gpus(&self, engine: &Facts) -> Vec<Gpu> {
+        self.gpus.usable(engine.nvidia).cloned().collect()
     }
 
     /// Whether the engine has an image, as far as was seen lately.
@@ -207,8 +223,9 @@ impl DockerExecutor {
             }
         };
         for container in found {
-            let execution = container.labels.as_ref().and_then(|labels| labels.get(EXECUTION_LABEL));
-            let is_active = execution.is_some_and(|execution| lock(&self.active).contains(execution));
+            let label = |name: &str| container.labels.as_ref()?.get(name);
+            let execution = label(EXECUTION_LABEL);
+            let is_active = execution.is_some_and(|execution| self.goes_on(execution, label(GPUS_LABEL)));
             if let Some(id) = container.id.filter(|_| !is_active) {
                 tracing::info!(container = &id[..id.len().min(12)], execution, "removing a container of before");
                 self.remove(engine, &id).await;
@@ -221,6 +238,16 @@ impl DockerExecutor {
         if !network.remove().await {
             self.untidy.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether an execution goes on; then the GPUs that its container has stay its own.
+    fn goes_on(&self, execution: &str, gpus: Option<&String>) -> bool {
+        let active = lock(&self.active);
+        let goes_on = active.contains(execution);
+        if let Some(gpus) = gpus.filter(|_| goes_on) {
+            self.gpus.retake(gpus, execution);
+        }
+        goes_on
     }
 
     /// Removes a container, now or when the engine is asked next.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shoal_executors::docker::HolderProgram;
+use shoal_executors::docker::{AllowedGpus, HolderProgram};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::job::spec::NetworkKind;
@@ -25,8 +25,8 @@ use shoal_store::sources::{AllowList, IpfsConfig};
 
 use join::Joins;
 use values::{
-    allow_list, amount, at_least_one, docker_address, flag, parse_executors, parse_labels, parse_networks,
-    parse_sources, rate,
+    allow_list, allowed_gpus, amount, at_least_one, docker_address, docker_runtime_name, flag, parse_executors,
+    parse_labels, parse_networks, parse_sources, rate,
 };
 
 use crate::network::Bandwidth;
@@ -114,6 +114,10 @@ pub struct DockerSettings {
     pub allow_root: bool,
     /// Networks that programs may have, beside none.
     pub networks: BTreeSet<NetworkKind>,
+    /// What runs containers, for example `runsc`; none for the engine's own choice.
+    pub runtime: Option<String>,
+    /// GPUs that containers may have.
+    pub gpus: AllowedGpus,
 }
 
 /// Where published results are, and how others reach them.
@@ -176,6 +180,10 @@ pub struct Settings {
     pub docker_allow_root: Option<bool>,
     /// Networks that containers may have: `http`, `bridge`, `host`.
     pub docker_networks: Option<Vec<String>>,
+    /// What runs containers, for example `runsc`; empty for the engine's own choice.
+    pub docker_runtime: Option<String>,
+    /// GPUs that containers may have: `all`, `none`, or their ids.
+    pub gpus: Option<Vec<String>>,
     /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
@@ -299,6 +307,8 @@ impl Loaded {
         let (docker_host, docker_host_from) = setting!(docker_host, String::new());
         let (docker_allow_root, _) = setting!(docker_allow_root, false);
         let (docker_networks, docker_networks_from) = setting!(docker_networks, Vec::new());
+        let (docker_runtime, docker_runtime_from) = setting!(docker_runtime, String::new());
+        let (gpus, gpus_from) = setting!(gpus, vec!["all".to_owned()]);
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -334,8 +344,13 @@ impl Loaded {
             // Other tools' variable may hold what only they understand.
             false => None,
         };
-        let networks = parse_networks(&docker_networks, docker_networks_from)?;
-        let docker = DockerSettings { host, allow_root: docker_allow_root, networks };
+        let docker = DockerSettings {
+            host,
+            allow_root: docker_allow_root,
+            networks: parse_networks(&docker_networks, docker_networks_from)?,
+            runtime: docker_runtime_name(docker_runtime, docker_runtime_from)?,
+            gpus: allowed_gpus(gpus, gpus_from)?,
+        };
         let tickets = join.tickets.into_iter().map(|ticket| ticket.for_mesh(&mesh));
         let config = Config {
             data_dir: data_dir.to_owned(),
@@ -435,6 +450,8 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         docker_host: get("SHOAL_DOCKER_HOST").or_else(|| get("DOCKER_HOST")),
         docker_allow_root: switch("SHOAL_DOCKER_ALLOW_ROOT")?,
         docker_networks: words("SHOAL_DOCKER_NETWORKS"),
+        docker_runtime: get("SHOAL_DOCKER_RUNTIME"),
+        gpus: words("SHOAL_GPUS"),
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
         allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),
@@ -542,6 +559,8 @@ mod tests {
             (merged("max_memory = 'lots'", &[], Settings::default()), "config.toml max_memory"),
             (merged("", &[("SHOAL_LISTEN", "here")], Settings::default()), "environment SHOAL_LISTEN"),
             (merged("executors = ['docker']\ndocker_host = 'ssh://there'", &[], Settings::default()), "unix:///PATH"),
+            (merged("docker_runtime = 'run sc'", &[], Settings::default()), "config.toml docker_runtime: \"run sc\""),
+            (merged("", &[("SHOAL_GPUS", "all,GPU-1")], Settings::default()), "environment gpus: all and none"),
             (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
             (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),

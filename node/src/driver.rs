@@ -52,6 +52,8 @@ pub(crate) enum Event {
     Offer(ExecutorKind, Option<String>),
     /// The networks that containers get have changed.
     OfferNetworks(BTreeSet<NetworkKind>),
+    /// So many GPUs are there.
+    Gpus(u16),
     /// Ends the driver.
     Shutdown,
 }
@@ -137,6 +139,7 @@ impl Driver {
             Event::View(view) => self.machine.observe(view),
             Event::Offer(kind, profile) => self.machine.offer(kind, profile),
             Event::OfferNetworks(networks) => self.machine.offer_networks(networks),
+            Event::Gpus(count) => self.machine.offer_gpus(count),
             Event::Submit(submission, answer) => {
                 if self.machine.open_jobs() >= MAX_OPEN_JOBS {
                     return answers.submitted.push((answer, Err(TooManyJobs)));

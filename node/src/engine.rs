@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_executors::DockerExecutor;
-use shoal_executors::docker::Facts;
+use shoal_executors::docker::{Facts, Gpu};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{ExecutorKind, ImageSource, NeededImage};
 use tokio::sync::{mpsc, watch};
@@ -50,6 +50,17 @@ impl Containers {
         Some(self.seen.borrow().as_ref().ok()?.platform.clone())
     }
 
+    /// The GPUs that it can give, for people.
+    pub(crate) fn gpus(&self) -> Vec<String> {
+        let gpus = self.seen.borrow().as_ref().map(|facts| self.executor.gpus(facts)).unwrap_or_default();
+        gpus.iter().map(Gpu::to_string).collect()
+    }
+
+    /// How many GPUs it can give.
+    pub(crate) fn gpu_count(&self) -> u16 {
+        u16::try_from(self.gpus().len()).unwrap_or(u16::MAX)
+    }
+
     /// Whether a container could be made of an image here: the engine has it, or it comes with the job.
     pub(crate) async fn has_image(&self, image: NeededImage) -> bool {
         image.source == ImageSource::Peers || self.executor.has_image(image.id).await
@@ -63,7 +74,10 @@ impl Containers {
     /// How the engine is, for people.
     pub(crate) fn in_words(&self) -> String {
         match &*self.seen.borrow() {
-            Ok(facts) => format!("version {}, {}", facts.version, facts.platform),
+            Ok(facts) => {
+                let runtime = facts.runtime.iter().map(|name| format!(", runtime {name}"));
+                format!("version {}, {}{}", facts.version, facts.platform, runtime.collect::<String>())
+            }
             Err(why) => format!("away: {why}"),
         }
     }
@@ -89,7 +103,8 @@ impl Containers {
             tell(&seen);
             let networks = seen.as_ref().map(|facts| facts.networks.clone()).unwrap_or_default();
             let profile = seen.ok().map(|facts| facts.platform);
-            for event in [Event::OfferNetworks(networks), Event::Offer(ExecutorKind::Docker, profile)] {
+            let offered = [Event::OfferNetworks(networks), Event::Gpus(self.gpu_count())];
+            for event in offered.into_iter().chain([Event::Offer(ExecutorKind::Docker, profile)]) {
                 // The driver is gone only when the node stops.
                 let _ = inbox.send(event).await;
             }

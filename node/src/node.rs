@@ -191,6 +191,9 @@ pub struct NodeInfo {
     /// Networks that its containers get, beside none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub docker_networks: BTreeSet<NetworkKind>,
+    /// GPUs that containers can have.
+    #[serde(rename = "GPUs", skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// What its executions may use together.
     pub capacity: Resources,
     /// Labels.
@@ -410,7 +413,8 @@ impl Node {
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),
             docker_networks: containers.map(Containers::networks).unwrap_or_default(),
-            capacity: config.capacity,
+            gpus: containers.map(Containers::gpus).unwrap_or_default(),
+            capacity: Resources { gpus: containers.map_or(0, Containers::gpu_count), ..config.capacity },
             labels: config.labels.clone(),
             operator: config.operator.clone(),
             data_dir: config.data_dir.display().to_string(),

@@ -357,6 +357,11 @@ impl Machine {
         self.worker.offer_networks(networks);
     }
 
+    /// Tells the node how many GPUs its executions can have now.
+    pub fn offer_gpus(&mut self, gpus: u16) {
+        self.worker.offer_gpus(gpus);
+    }
+
     /// Takes one step.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {

@@ -102,6 +102,11 @@ impl Worker {
         self.offering.networks = networks;
     }
 
+    /// How many GPUs there are now.
+    pub(crate) fn offer_gpus(&mut self, gpus: u16) {
+        self.offering.capacity.gpus = gpus;
+    }
+
     /// Executions that have not been settled yet.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
@@ -361,6 +366,9 @@ impl Worker {
         if offer.is_some_and(Offer::take_slot) {
             return Ok(());
         }
+        if auction::slots(&award.resources, &self.offering.capacity) == 0 {
+            return Err("it needs more than this worker has");
+        }
         if !self.has_room(&award.resources) {
             return Err("busy");
         }
@@ -406,11 +414,12 @@ impl Worker {
 /// Whether a run could use up more than is set aside for it.
 fn exceed(invocation: &Invocation, resources: &Resources) -> bool {
     let Limits { memory_bytes, output_bytes, .. } = invocation.limits;
-    let cpu_millis = match &invocation.engine {
-        Engine::Wasm(_) => 0,
-        Engine::Docker(docker) => docker.cpu_millis,
+    let (cpu_millis, gpus) = match &invocation.engine {
+        Engine::Wasm(_) => (0, 0),
+        Engine::Docker(docker) => (docker.cpu_millis, docker.gpus),
     };
-    memory_bytes > resources.memory_bytes || output_bytes > resources.disk_bytes || cpu_millis > resources.cpu_millis
+    let bounded = memory_bytes <= resources.memory_bytes && output_bytes <= resources.disk_bytes;
+    !bounded || cpu_millis > resources.cpu_millis || gpus > resources.gpus
 }
 
 fn refuse(ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reason) {

@@ -10,6 +10,7 @@ use bollard::models::{
 use shoal_protocol::task::{Docker, Limits};
 
 use super::engine::{Facts, LOG_DRIVER};
+use super::gpus::Given;
 
 /// Processes and threads of one container.
 const MAX_PROCESSES: i64 = 1_024;
@@ -40,6 +41,8 @@ pub(super) const NODE_LABEL: &str = "shoal.node";
 pub(super) const EXECUTION_LABEL: &str = "shoal.execution";
 /// Label of the data directory of the node.
 pub(super) const DATA_DIR_LABEL: &str = "shoal.data-dir";
+/// Label of the GPUs that a container has.
+pub(super) const GPUS_LABEL: &str = "shoal.gpus";
 
 /// Everything that a container is made from.
 pub(super) struct Plan<'a> {
@@ -58,12 +61,17 @@ pub(super) struct Plan<'a> {
     pub(super) inputs: Vec<(PathBuf, String)>,
     /// What it may write.
     pub(super) results: Vec<(PathBuf, String)>,
+    pub(super) gpus: Given,
+}
+
+/// Engines tell nothing from an empty list.
+fn words<T: Clone>(words: &[T]) -> Option<Vec<T>> {
+    (!words.is_empty()).then(|| words.to_vec())
 }
 
 impl Plan<'_> {
     /// The container as the engine is told.
     pub(super) fn body(self) -> ContainerCreateBody {
-        let words = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
         ContainerCreateBody {
             image: Some(self.image.clone()),
             user: Some(self.user.clone()),
@@ -103,6 +111,10 @@ impl Plan<'_> {
             mounts: Some(self.mounts(memory_bytes)),
             init: Some(true),
             log_config: Some(self.log_config()),
+            runtime: self.facts.runtime.clone(),
+            device_requests: words(&self.gpus.requests),
+            devices: words(&self.gpus.devices),
+            group_add: words(&self.gpus.groups),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..HostConfig::default()
         }
@@ -206,6 +218,7 @@ fn signed(amount: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::{DeviceMapping, DeviceRequest};
     use shoal_protocol::id::ImageId;
     use shoal_protocol::task::{Image, ImageOrigin, Network};
 
@@ -220,6 +233,7 @@ mod tests {
             working_directory: None,
             network: Network::None,
             cpu_millis: 500_000,
+            gpus: 0,
         }
     }
 
@@ -231,26 +245,31 @@ mod tests {
             is_rootless: false,
             networks: [].into(),
             keeps_output: true,
+            nvidia: None,
+            runtime: None,
         }
     }
 
     fn body(image_config: &ImageConfig) -> ContainerCreateBody {
         let (docker, facts) = (docker(), facts());
-        let limits = Limits { memory_bytes: 100 << 20, fuel: 0, output_bytes: 1 << 20 };
-        let plan = Plan {
-            docker: &docker,
-            limits,
+        plan(&docker, &facts, image_config).body()
+    }
+
+    fn plan<'a>(docker: &'a Docker, facts: &'a Facts, image_config: &'a ImageConfig) -> Plan<'a> {
+        Plan {
+            docker,
+            limits: Limits { memory_bytes: 100 << 20, fuel: 0, output_bytes: 1 << 20 },
             environment: vec!["A=b".into()],
             image: "sha256:1".into(),
             image_config,
-            facts: &facts,
+            facts,
             user: "65534:65534".into(),
             labels: HashMap::new(),
             network: "none",
             inputs: vec![("/w/inputs/0".into(), "/in".into())],
             results: vec![("/w/results/0".into(), "/out".into())],
-        };
-        plan.body()
+            gpus: Given::default(),
+        }
     }
 
     #[test]
@@ -258,7 +277,7 @@ mod tests {
         let host = body(&ImageConfig::default()).host_config.unwrap();
         assert_eq!(host.cap_drop, Some(vec!["ALL".into()]));
         assert_eq!(host.cap_add, None);
-        assert_eq!(host.devices, None);
+        assert_eq!((host.devices, host.device_requests, host.group_add, host.runtime), (None, None, None, None));
         assert_eq!(host.binds, None);
         assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".into()]));
         assert_eq!((host.privileged, host.readonly_rootfs), (Some(false), Some(true)));
@@ -275,6 +294,19 @@ mod tests {
             (log.typ.as_deref(), kept["max-size"].as_str(), kept["max-file"].as_str()),
             (Some("local"), "524288", "2")
         );
+    }
+
+    #[test]
+    fn a_container_has_the_gpus_that_are_given_and_the_runtime_that_is_chosen() {
+        let request = DeviceRequest { driver: Some("nvidia".into()), ..DeviceRequest::default() };
+        let device = DeviceMapping { path_on_host: Some("/dev/kfd".into()), ..DeviceMapping::default() };
+        let (docker, config) = (docker(), ImageConfig::default());
+        let facts = Facts { runtime: Some("runsc".into()), ..facts() };
+        let gpus = Given { requests: vec![request.clone()], devices: vec![device.clone()], groups: vec!["44".into()] };
+        let host = Plan { gpus, ..plan(&docker, &facts, &config) }.body().host_config.unwrap();
+        assert_eq!((host.device_requests, host.devices), (Some(vec![request]), Some(vec![device])));
+        assert_eq!((host.group_add, host.runtime.as_deref()), (Some(vec!["44".into()]), Some("runsc")));
+        assert_eq!((host.cap_add, host.privileged), (None, Some(false)));
     }
 
     #[test]

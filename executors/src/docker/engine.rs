@@ -7,6 +7,8 @@ use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use shoal_protocol::job::spec::NetworkKind;
 
+use super::gpus::NvidiaBy;
+
 /// Where the engine is unless `DOCKER_HOST` or the operator says otherwise.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// The only log driver that gives back the very bytes that were printed.
@@ -33,7 +35,7 @@ pub enum EngineError {
         /// Where it is.
         host: String,
         /// What it lacks.
-        lack: &'static str,
+        lack: String,
     },
 }
 
@@ -60,15 +62,19 @@ pub struct Facts {
     pub networks: BTreeSet<NetworkKind>,
     /// Whether it can keep what a container prints, byte by byte and up to a bound.
     pub keeps_output: bool,
+    /// How it gives NVIDIA's GPUs to containers, if it does.
+    pub nvidia: Option<NvidiaBy>,
+    /// What runs containers, if that is not the engine's own choice.
+    pub runtime: Option<String>,
 }
 
 impl Engine {
-    /// Asks the engine at `host` what it can do.
-    pub(super) async fn find(host: &str) -> Result<Self, EngineError> {
+    /// Asks the engine at `host` what it can do. It must have `runtime`, if one is named.
+    pub(super) async fn find(host: &str, runtime: Option<&str>) -> Result<Self, EngineError> {
         let absent = |error: Error| EngineError::Absent { host: host.into(), reason: plain(&error) };
         let client = connect(host).map_err(absent)?.negotiate_version().await.map_err(absent)?;
         let info = client.info().await.map_err(absent)?;
-        let facts = facts(&info).map_err(|lack| EngineError::Unfit { host: host.into(), lack })?;
+        let facts = facts(&info, runtime).map_err(|lack| EngineError::Unfit { host: host.into(), lack })?;
         Ok(Self { host: host.to_owned(), client, facts })
     }
 
@@ -111,7 +117,7 @@ pub(super) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
+fn facts(info: &SystemInfo, runtime: Option<&str>) -> Result<Facts, String> {
     let security = info.security_options.as_deref().unwrap_or_default();
     let has = |name: &str| security.iter().any(|option| option.split(',').any(|word| word == name));
     let needed = [
@@ -122,7 +128,10 @@ fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
         (has("name=seccomp"), "does not filter system calls (seccomp)"),
     ];
     if let Some((_, lack)) = needed.iter().find(|(is_there, _)| !is_there) {
-        return Err(lack);
+        return Err((*lack).to_owned());
+    }
+    if let Some(name) = runtime {
+        has_runtime(info, name)?;
     }
     let processors = u32::try_from(info.ncpu.unwrap_or(1)).unwrap_or(1).max(1);
     Ok(Facts {
@@ -132,7 +141,19 @@ fn facts(info: &SystemInfo) -> Result<Facts, &'static str> {
         is_rootless: has("name=rootless"),
         networks: BTreeSet::new(),
         keeps_output: log_drivers(info).iter().any(|driver| driver == LOG_DRIVER),
+        nvidia: NvidiaBy::of(info),
+        runtime: runtime.map(str::to_owned),
     })
+}
+
+/// Whether the engine knows a runtime. Those that are programs of its containerd it finds without being told.
+fn has_runtime(info: &SystemInfo, name: &str) -> Result<(), String> {
+    let mut known: Vec<&str> = info.runtimes.iter().flatten().map(|(known, _)| known.as_str()).collect();
+    if known.contains(&name) || name.starts_with("io.containerd.") {
+        return Ok(());
+    }
+    known.sort_unstable();
+    Err(format!("has no runtime {name:?} (it has {})", known.join(", ")))
 }
 
 fn log_drivers(info: &SystemInfo) -> &[String] {
@@ -168,13 +189,13 @@ mod tests {
 
     #[test]
     fn an_engine_that_can_bound_its_containers_is_fit() {
-        let found = facts(&info()).unwrap();
+        let found = facts(&info(), None).unwrap();
         assert_eq!((found.platform.as_str(), found.cpu_millis, found.is_rootless), ("linux/amd64", 2_000, false));
         let rootless = SystemInfo {
             security_options: Some(vec!["name=seccomp,profile=default".into(), "name=rootless".into()]),
             ..info()
         };
-        assert!(facts(&rootless).unwrap().is_rootless);
+        assert!(facts(&rootless, None).unwrap().is_rootless);
     }
 
     #[test]
@@ -187,7 +208,18 @@ mod tests {
             (SystemInfo { security_options: None, ..info() }, "seccomp"),
         ];
         for (info, word) in table {
-            assert!(facts(&info).unwrap_err().contains(word), "{word}");
+            assert!(facts(&info, None).unwrap_err().contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_the_engine_lacks_is_named_beside_those_that_it_has() {
+        let runtimes = ["runc", "runsc"].map(|name| (name.to_owned(), bollard::models::Runtime::default()));
+        let info = SystemInfo { runtimes: Some(runtimes.into()), ..info() };
+        let lack = facts(&info, Some("kata")).unwrap_err();
+        assert!(lack.contains("\"kata\"") && lack.contains("runc, runsc"), "{lack}");
+        for name in ["runsc", "io.containerd.kata.v2"] {
+            assert_eq!(facts(&info, Some(name)).unwrap().runtime.as_deref(), Some(name));
         }
     }
 }

@@ -28,6 +28,8 @@ const PIECE_BYTES: u64 = (16 << 10) + PIECE_OVERHEAD;
 impl Run<'_> {
     /// Takes up what an earlier process of this node began.
     pub(super) async fn resume(self, cancel: CancellationToken) -> Result<Finished, RunError> {
+        // Noted when the container was found.
+        let _gpus = self.executor.gpus.retaken(&self.execution);
         let ended = self.take_up(&cancel).await;
         lock(&self.executor.active).remove(&self.execution);
         ended

@@ -15,8 +15,9 @@ use shoal_protocol::task::{Docker, Outcome, Trap};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{self, MAX_VOLUMES, Plan};
+use super::container::{self, GPUS_LABEL, MAX_VOLUMES, Plan};
 use super::engine::{Engine, plain};
+use super::gpus::Taken;
 use super::images::Ready;
 use super::network::{Attached, Lines, Whom};
 use super::streams::{self, Printed};
@@ -89,15 +90,24 @@ impl<'a> Run<'a> {
 
     pub(super) async fn perform(self, blobs: &dyn Blobs, cancel: CancellationToken) -> Result<Finished, RunError> {
         lock(&self.executor.active).insert(self.execution.clone());
-        let ended = self.to_the_end(blobs, &cancel).await;
+        let gpus = self.executor.gpus.take(self.docker.gpus, self.engine.facts.nvidia, &self.execution);
+        let ended = match &gpus {
+            Some(gpus) => self.to_the_end(blobs, &cancel, gpus).await,
+            None => Err(RunError::Declined(format!("it has no {} free GPUs of one vendor", self.docker.gpus))),
+        };
         lock(&self.executor.active).remove(&self.execution);
         ended
     }
 
-    async fn to_the_end(&self, blobs: &dyn Blobs, cancel: &CancellationToken) -> Result<Finished, RunError> {
+    async fn to_the_end(
+        &self,
+        blobs: &dyn Blobs,
+        cancel: &CancellationToken,
+        gpus: &Taken<'_>,
+    ) -> Result<Finished, RunError> {
         let ready = self.executor.images.ready(&self.engine, &self.docker.image, blobs);
         let ready = cancel.run_until_cancelled(ready).await.ok_or(RunError::Cancelled)??;
-        let mut container = self.make(ready).await?;
+        let mut container = self.make(ready, gpus).await?;
         let ended = self.run(&mut container, cancel).await;
         self.executor.remove(&self.engine, &container.id).await;
         container.gone = true;
@@ -108,7 +118,7 @@ impl<'a> Run<'a> {
     }
 
     /// Makes the container. Not to be given up halfway, when the engine may have made it without our knowing.
-    async fn make(&self, ready: Ready<'_>) -> Result<Container, RunError> {
+    async fn make(&self, ready: Ready<'_>, gpus: &Taken<'_>) -> Result<Container, RunError> {
         let (dir, count) = (self.results_dir(), self.task.invocation.result_paths.len());
         let results = blocking(move || tree::make(&dir, count)).await?.map_err(|error| host(&error))?;
         let image_config = ready.image.config.clone().unwrap_or_default();
@@ -117,7 +127,7 @@ impl<'a> Run<'a> {
         }
         let image = ready.image.id.clone().unwrap_or_default();
         let network = self.attached().await?;
-        let body = self.plan(image, &image_config, results, &network).body();
+        let body = self.plan(image, &image_config, results, &network, gpus).body();
         let made = self.engine.client.create_container(None::<CreateContainerOptions>, body).await;
         let made = made.map_err(|error| engine_failed("make the container", &error))?;
         Ok(Container { engine: Arc::clone(&self.engine), id: made.id, gone: false, network: Some(network) })
@@ -140,11 +150,14 @@ impl<'a> Run<'a> {
         image_config: &'p bollard::models::ImageConfig,
         results: Vec<PathBuf>,
         network: &'p Attached,
+        gpus: &Taken<'_>,
     ) -> Plan<'p> {
         let config = &self.executor.config;
         let invocation = &self.task.invocation;
         let user = image_config.user.as_deref().unwrap_or_default();
         let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let mut labels = self.executor.labels(&self.execution);
+        labels.extend((!gpus.mine.is_empty()).then(|| (GPUS_LABEL.to_owned(), gpus.ids())));
         let inputs = self.task.inputs.iter().map(|input| (input.path.clone(), input.target.clone()));
         let paths = invocation.result_paths.iter().map(|result| result.path.clone());
         Plan {
@@ -155,10 +168,11 @@ impl<'a> Run<'a> {
             image_config,
             facts: &self.engine.facts,
             user: container::user(user, &self.engine.facts, node, config.allow_root),
-            labels: self.executor.labels(&self.execution),
+            labels,
             network: &network.mode,
             inputs: inputs.collect(),
             results: results.into_iter().zip(paths).collect(),
+            gpus: gpus.given(self.engine.facts.nvidia),
         }
     }
 

@@ -114,6 +114,7 @@ impl Bench {
             working_directory: Some("/tmp".into()),
             network: self.network.clone(),
             cpu_millis: 1_000,
+            gpus: 0,
         };
         let invocation = Invocation {
             engine: Engine::Docker(docker),
@@ -145,6 +146,8 @@ pub fn config() -> DockerConfig {
         max_image_bytes: 1 << 30,
         work_dir: std::env::temp_dir(),
         network: NetworkConfig::default(),
+        runtime: None,
+        gpus: Vec::new(),
     }
 }
 

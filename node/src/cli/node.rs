@@ -83,6 +83,12 @@ pub(super) struct NodeFlags {
     /// Networks that containers may have if their job asks for one [possible: http, bridge, host; default: none]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     docker_networks: Vec<String>,
+    /// What runs containers, for example runsc or kata [default: the engine's own choice]
+    #[arg(long, value_name = "NAME")]
+    docker_runtime: Option<String>,
+    /// GPUs that containers may have: all, none, or ids as `shoal node info` shows them [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    gpus: Vec<String>,
     /// Kubo node that gives content of IPFS and takes what is published there, for example http://127.0.0.1:5001
     #[arg(long, value_name = "URL")]
     ipfs_api: Option<String>,
@@ -158,6 +164,8 @@ impl From<NodeFlags> for Settings {
             docker_host: flags.docker_host,
             docker_allow_root: flags.docker_allow_root.then_some(true),
             docker_networks: Some(flags.docker_networks).filter(|networks| !networks.is_empty()),
+            docker_runtime: flags.docker_runtime,
+            gpus: Some(flags.gpus).filter(|gpus| !gpus.is_empty()),
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
             allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
+use shoal_executors::docker::AllowedGpus;
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::Bytes;
 use shoal_protocol::message::{ExecutorKind, SourceKind};
@@ -52,6 +53,29 @@ pub(super) fn docker_address(text: String, origin: Origin) -> Result<Option<Stri
             origin: origin.as_str(),
             reason: format!("{text:?} is no address of an engine; write unix:///PATH or tcp://HOST:PORT"),
         }),
+    }
+}
+
+/// What runs containers.
+pub(super) fn docker_runtime_name(text: String, origin: Origin) -> Result<Option<String>, ConfigError> {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if !is_name {
+        let reason = format!("{text:?} is no name of a runtime; write one that `docker info` lists, for example runsc");
+        return Err(ConfigError::Value { name: "docker_runtime", origin: origin.as_str(), reason });
+    }
+    Ok(Some(text).filter(|name| !name.is_empty()))
+}
+
+/// Which GPUs containers may have.
+pub(super) fn allowed_gpus(words: Vec<String>, origin: Origin) -> Result<AllowedGpus, ConfigError> {
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["all"] => Ok(AllowedGpus::All),
+        ["none" | ""] | [] => Ok(AllowedGpus::Only(Vec::new())),
+        _ if words.iter().any(|word| word.is_empty() || word == "all" || word == "none") => {
+            let reason = "all and none stand alone; write one of them, or ids as `shoal node info` shows them".into();
+            Err(ConfigError::Value { name: "gpus", origin: origin.as_str(), reason })
+        }
+        _ => Ok(AllowedGpus::Only(words)),
     }
 }
 

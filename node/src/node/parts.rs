@@ -1,14 +1,15 @@
 //! What the parts of a node are told of its configuration.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
-use shoal_executors::docker::{DEFAULT_HOST, NetworkConfig};
+use shoal_executors::docker::{DEFAULT_HOST, Gpu, NetworkConfig, find_gpus};
 use shoal_executors::wasm::compiler::Compiler;
 use shoal_executors::{DockerConfig, DockerExecutor, Executor, PROFILE, WasmConfig, WasmExecutor};
 use shoal_protocol::auction::Offering;
 use shoal_protocol::id::PeerId;
-use shoal_protocol::message::{ExecutorKind, SourceKind};
+use shoal_protocol::message::{ExecutorKind, Resources, SourceKind};
 use shoal_store::blobs::{self, BlobsConfig};
 use shoal_store::data_dir::DataDir;
 use shoal_store::publishers::PublishersConfig;
@@ -87,9 +88,17 @@ pub(super) async fn containers(
             private_addresses: config.private_addresses,
             holder: config.holder.clone(),
         },
+        runtime: config.docker.runtime.clone(),
+        gpus: gpus(config),
     });
     executor.expect(outlived.iter().cloned());
     Some(Containers::find(executor).await)
+}
+
+/// GPUs of this machine that containers may have. An engine elsewhere has others, of which nobody here knows.
+fn gpus(config: &Config) -> Vec<Gpu> {
+    let is_here = config.docker.host.as_deref().is_none_or(|host| host.starts_with("unix://"));
+    if is_here { config.docker.gpus.of(find_gpus(Path::new("/"))) } else { Vec::new() }
 }
 
 /// What an executor offers, if it is there.
@@ -105,7 +114,7 @@ pub(super) fn offering(config: &Config, containers: Option<&Containers>) -> Offe
     let offered = config.executors.iter().filter_map(|kind| Some((*kind, profile(*kind, containers)?)));
     Offering {
         executors: offered.collect(),
-        capacity: config.capacity,
+        capacity: Resources { gpus: containers.map_or(0, Containers::gpu_count), ..config.capacity },
         labels: config.labels.clone(),
         operator: config.operator.clone(),
         sources: open_sources(config),

@@ -188,6 +188,7 @@ impl Program {
             working_directory: docker.working_directory.clone(),
             network: task::Network::of(&task.network),
             cpu_millis: task.resources.cpu.0,
+            gpus: task.resources.gpu.0,
         });
         Ok(Self { engine, blobs, image: Some(needed) })
     }

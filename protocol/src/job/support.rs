@@ -16,12 +16,9 @@ pub fn check(job: &Job) -> Result<(), Problems> {
         problems.push("Job.Tasks[0].Publisher.Type", reason, "use s3 with a bucket of your own, or blob");
     }
     network(&job.task, &mut problems);
-    if job.task.resources.gpu.0 > 0 {
-        let reason = match job.task.engine {
-            Engine::Docker(_) => "asks for a GPU, which this build gives to no container yet",
-            Engine::Wasm(_) | Engine::Noop => "asks for a GPU, which WASM programs cannot use",
-        };
-        problems.push("Job.Tasks[0].Resources.GPU", reason, "leave it out");
+    if job.task.resources.gpu.0 > 0 && !matches!(job.task.engine, Engine::Docker(_)) {
+        let reason = "asks for a GPU, which WASM programs cannot use";
+        problems.push("Job.Tasks[0].Resources.GPU", reason, "leave it out, or use a container");
     }
     problems.into_result()
 }
@@ -90,9 +87,15 @@ mod tests {
         assert!(refused(|job| job.task.network.kind = NetworkKind::Http).contains("WASM programs do not get"));
         assert!(refused(|job| job.task.resources.gpu.0 = 1).contains("cannot use"));
         let container = |job: &mut Job| job.task.engine = Engine::Docker(crate::job::spec::Docker::default());
-        assert!(refused(|job| (container(job), job.task.resources.gpu.0 = 1).1).contains("to no container yet"));
         let port = |job: &mut Job| job.task.network.ports.push(crate::job::spec::Port::default());
         assert!(refused(|job| (container(job), port(job)).1).contains("names ports, which this build opens"));
+    }
+
+    #[test]
+    fn a_container_may_have_a_gpu() {
+        let mut job = Job::new(crate::job::spec::Task::new(Engine::Docker(crate::job::spec::Docker::default())));
+        job.task.resources.gpu.0 = 1;
+        assert_eq!(check(&job), Ok(()));
     }
 
     #[test]

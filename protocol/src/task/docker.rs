@@ -29,6 +29,8 @@ pub struct Docker {
     pub network: Network,
     /// Processor time, in thousandths of a core.
     pub cpu_millis: u32,
+    /// GPUs, which nobody else has meanwhile.
+    pub gpus: u16,
 }
 
 /// An image. Its id says what it holds, its origin only where to get it.
@@ -117,6 +119,7 @@ mod tests {
             working_directory: Some("/work".into()),
             network: Network::None,
             cpu_millis: 500,
+            gpus: 0,
         }
     }
 

@@ -310,6 +310,7 @@ fn a_container_compiles_to_its_image_and_asks_for_its_platform() {
         working_directory: Some("/w".into()),
         network: task::Network::None,
         cpu_millis: 500,
+        gpus: 0,
     };
     assert_eq!(work.invocation.engine, task::Engine::Docker(expected));
     assert_eq!(work.invocation.environment["A"], "b=c");

@@ -18,6 +18,7 @@ fn container() -> Vec<u8> {
         working_directory: None,
         network: Network::None,
         cpu_millis: 500,
+        gpus: 0,
     };
     let mut work: Work = crate::wire::parse(&work()).unwrap();
     work.invocation.engine = Engine::Docker(docker);

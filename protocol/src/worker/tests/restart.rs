@@ -15,6 +15,7 @@ fn container_work() -> Vec<u8> {
         working_directory: None,
         network: Network::None,
         cpu_millis: 500,
+        gpus: 0,
     });
     canonical(&work)
 }
