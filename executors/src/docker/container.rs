@@ -18,8 +18,6 @@ const MAX_PROCESSES: i64 = 1_024;
 const MAX_OPEN_FILES: i64 = 16_384;
 /// Files and folders that may lie in a folder that is in memory.
 const MAX_MEMORY_FILES: u32 = 65_536;
-/// Shared memory, in bytes: what Docker gives unless told otherwise.
-const SHARED_BYTES: u64 = 64 << 20;
 /// The least memory that an engine lets a container have, in bytes.
 const MIN_MEMORY_BYTES: u64 = 6 << 20;
 /// The least processor time that an engine lets a container have, in thousandths of a core.
@@ -105,7 +103,8 @@ impl Plan<'_> {
             // With what is swapped out: nothing.
             memory_swap: Some(signed(memory_bytes)),
             nano_cpus: Some(i64::from(cpu_millis) * 1_000_000),
-            shm_size: Some(signed(SHARED_BYTES.min(memory_bytes / 2))),
+            // A part of the memory, as all that is in memory: Docker's usual 64 MiB are too little for many programs.
+            shm_size: Some(signed(memory_bytes / 2)),
             ulimits: Some(self.ulimits()),
             tmpfs: Some(self.scratch(memory_bytes)),
             mounts: Some(self.mounts(memory_bytes)),
@@ -285,7 +284,7 @@ mod tests {
         assert_eq!((host.pid_mode, host.uts_mode, host.userns_mode), (None, None, None));
         assert_eq!((host.memory, host.memory_swap), (Some(100 << 20), Some(100 << 20)));
         assert_eq!(host.nano_cpus, Some(2_000_000_000), "no more than there is");
-        assert_eq!(host.pids_limit, Some(MAX_PROCESSES));
+        assert_eq!((host.pids_limit, host.shm_size), (Some(MAX_PROCESSES), Some(50 << 20)));
         let fsize = host.ulimits.unwrap().into_iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
         assert_eq!((fsize.soft, fsize.hard), (Some(1 << 20), Some(1 << 20)));
         let log = host.log_config.unwrap();
