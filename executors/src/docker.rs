@@ -20,6 +20,8 @@ mod run;
 
 mod resume;
 
+mod owner;
+
 mod streams;
 
 pub mod network;
@@ -30,9 +32,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bollard::errors::Error;
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use shoal_protocol::id::ImageId;
 use shoal_protocol::job::spec::NetworkKind;
@@ -47,6 +51,7 @@ use gpus::Gpus;
 use images::Images;
 use listed::Listed;
 use network::{Attached, Networks};
+use owner::{OWNER_LABEL, Owner};
 
 pub use engine::{DEFAULT_HOST, EngineError, Facts};
 pub use gpus::{Allowed as AllowedGpus, Gpu, NvidiaBy, Vendor, find as find_gpus};
@@ -55,6 +60,8 @@ pub use network::{HolderProgram, NetworkConfig};
 
 /// How long containers may take to go when the node stops.
 const LAST_WAIT: Duration = Duration::from_secs(20);
+/// Pause between two looks for containers that are nobody's.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Pause between two looks whether they are gone.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
@@ -67,6 +74,8 @@ pub struct DockerConfig {
     pub node: String,
     /// The node's data directory, for people who look at containers.
     pub data_dir: String,
+    /// Whether it is never started again, so that others have to remove what it leaves.
+    pub passing: bool,
     /// Whether programs run as the user that their image names, root among them.
     pub allow_root: bool,
     /// What images that came as blobs may take on the engine's disk, in bytes.
@@ -95,6 +104,8 @@ pub struct DockerExecutor {
     active: Mutex<BTreeSet<String>>,
     /// Whether a container may be left that should have gone.
     untidy: AtomicBool,
+    /// When it was last looked whether others left something.
+    swept: Mutex<Option<Instant>>,
 }
 
 impl DockerExecutor {
@@ -112,6 +123,7 @@ impl DockerExecutor {
             engine: Mutex::default(),
             active: Mutex::default(),
             untidy: AtomicBool::new(false),
+            swept: Mutex::default(),
         }
     }
 
@@ -120,7 +132,7 @@ impl DockerExecutor {
         if let Some(engine) = self.present()
             && engine.answers().await
         {
-            if self.untidy.swap(false, Ordering::Relaxed) {
+            if self.untidy.swap(false, Ordering::Relaxed) || self.is_long_ago() {
                 self.sweep(&engine).await;
             }
             return Ok(engine.facts.clone());
@@ -157,7 +169,9 @@ impl DockerExecutor {
     fn labels(&self, execution: &str) -> HashMap<String, String> {
         let DockerConfig { node, data_dir, .. } = &self.config;
         let labels = [(NODE_LABEL, node.as_str()), (EXECUTION_LABEL, execution), (DATA_DIR_LABEL, data_dir)];
-        labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        let owner = self.config.passing.then(Owner::this).flatten();
+        labels.into_iter().chain(owner.map(|owner| (OWNER_LABEL.to_owned(), owner.to_string()))).collect()
     }
 
     /// Keeps the containers of these executions, which an earlier process of this node began, until each was
@@ -186,14 +200,43 @@ impl DockerExecutor {
         }
     }
 
+    /// Whether it is time to look again for what others left.
+    fn is_long_ago(&self) -> bool {
+        lock(&self.swept).is_none_or(|swept| swept.elapsed() > SWEEP_EVERY)
+    }
+
     fn present(&self) -> Option<Arc<Engine>> {
         lock(&self.engine).clone()
     }
 
-    /// Removes this node's containers that belong to no run, with their volumes, and then such networks.
+    /// Removes this node's containers that belong to no run, with their volumes, and then such networks. So for nodes
+    /// that will never do it.
     async fn sweep(&self, engine: &Engine) {
         self.sweep_containers(engine).await;
         self.sweep_networks(engine).await;
+        self.sweep_orphans(engine).await;
+    }
+
+    /// Removes what nodes left that were there for one command. What fails is tried again with the next sweep.
+    async fn sweep_orphans(&self, engine: &Engine) {
+        *lock(&self.swept) = Some(Instant::now());
+        let found = labelled(engine, OWNER_LABEL.to_owned()).await.unwrap_or_default();
+        for container in found {
+            let label = |name: &str| container.labels.as_ref()?.get(name);
+            let owner = label(OWNER_LABEL).and_then(|owner| owner.parse::<Owner>().ok());
+            let (Some(node), Some(id)) = (label(NODE_LABEL), &container.id) else { continue };
+            if owner.is_some_and(|owner| owner.is_gone()) {
+                tracing::info!(
+                    container = &id[..id.len().min(12)],
+                    node,
+                    "removing a container of a node that is gone"
+                );
+                remove(engine, id).await;
+                for (network, _) in network::of_node(engine, node).await.unwrap_or_default() {
+                    network::remove(engine, &network).await;
+                }
+            }
+        }
     }
 
     async fn sweep_networks(&self, engine: &Engine) {
@@ -213,9 +256,7 @@ impl DockerExecutor {
     }
 
     async fn sweep_containers(&self, engine: &Engine) {
-        let filter = HashMap::from([("label".to_owned(), vec![format!("{NODE_LABEL}={}", self.config.node)])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
-        let found = match engine.client.list_containers(Some(options)).await {
+        let found = match labelled(engine, format!("{NODE_LABEL}={}", self.config.node)).await {
             Ok(found) => found,
             Err(error) => {
                 self.untidy.store(true, Ordering::Relaxed);
@@ -256,6 +297,13 @@ impl DockerExecutor {
             self.untidy.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// The containers that carry a label, or have it with that value.
+async fn labelled(engine: &Engine, label: String) -> Result<Vec<ContainerSummary>, Error> {
+    let filter = HashMap::from([("label".to_owned(), vec![label])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
+    engine.client.list_containers(Some(options)).await
 }
 
 /// Kills and removes a container with its volumes; returns whether it is gone.

@@ -94,6 +94,8 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How long results are kept.
     pub retention: Retention,
+    /// Whether the node is there for one command, and its data directory goes with it.
+    pub passing: bool,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
     /// The program that compiles modules within limits; none to compile them in this process.
@@ -376,6 +378,7 @@ impl Loaded {
             },
             retention: retention.checked(usual_from)?,
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
+            passing: false,
             loopback_only: false,
             compiler: None,
             holder: None,

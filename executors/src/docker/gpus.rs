@@ -217,7 +217,7 @@ impl Taken<'_> {
 
     /// What a container is told.
     pub(super) fn given(&self, nvidia: Option<NvidiaBy>) -> Given {
-        let devices = self.mine.iter().flat_map(|gpu| &gpu.devices).map(|path| path.as_path());
+        let devices = self.mine.iter().flat_map(|gpu| &gpu.devices).map(PathBuf::as_path);
         let mut devices: Vec<&Path> = devices.collect();
         devices.sort_unstable();
         devices.dedup();

@@ -142,6 +142,7 @@ pub fn config() -> DockerConfig {
         host: std::env::var("DOCKER_HOST").unwrap_or_else(|_| DEFAULT_HOST.into()),
         node: String::new(),
         data_dir: "/of/a/test".into(),
+        passing: false,
         allow_root: false,
         max_image_bytes: 1 << 30,
         work_dir: std::env::temp_dir(),

@@ -146,6 +146,7 @@ impl Own {
         let mut loaded = Loaded::new(dir.path(), settings)?;
         let alone = loaded.config.join.is_empty() && loaded.config.join_peers.is_empty();
         loaded.config.loopback_only = alone;
+        loaded.config.passing = true;
         if alone {
             loaded.config.listen = ([127, 0, 0, 1], 0).into();
         } else {

@@ -80,6 +80,7 @@ pub(super) async fn containers(
         host: config.docker.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned()),
         node: me.to_string(),
         data_dir: config.data_dir.display().to_string(),
+        passing: config.passing,
         allow_root: config.docker.allow_root,
         max_image_bytes: config.capacity.disk_bytes,
         work_dir: dir.work(),

@@ -144,7 +144,7 @@ fn config(folder: &Path) -> Result<Config> {
         executors: Some(vec!["docker".into()]),
         ..Settings::default()
     };
-    Ok(Config { loopback_only: true, ..Loaded::new(folder, settings)?.config })
+    Ok(Config { loopback_only: true, passing: true, ..Loaded::new(folder, settings)?.config })
 }
 
 fn figure(name: &str, value: f64, unit: &'static str) -> Figure {
