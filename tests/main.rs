@@ -15,6 +15,7 @@ mod inspect;
 mod ipfs;
 mod jobs;
 mod keeping;
+mod leaks;
 mod liars;
 mod mesh;
 mod outliving;

@@ -5,12 +5,13 @@
 mod private;
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::docker::engine::{containers, docker, image};
 use crate::docker::{DOCKER, Nodes, detached, has_no_containers, label, work_of};
-use crate::support::{Daemon, executions, text, until};
+use crate::support::{Daemon, command, executions, text, until};
 use private::Engine;
 
 /// Prints for six seconds.
@@ -116,6 +117,82 @@ fn time_goes_on_while_a_node_is_away() {
     leaves_nothing(&mesh);
 }
 
+#[test]
+fn what_a_command_leaves_that_was_killed_with_its_own_node_is_removed_by_the_next_node() {
+    let Some(image) = image("of-killed", &["LABEL of=killed"]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut shoal = command(&dir.path().join("none"));
+    let mut killed = shoal.args(["docker", "run", &image, "sleep", "1000"]).stdout(Stdio::null()).spawn().unwrap();
+    let ancestor = format!("ancestor={image}");
+    let left = |status: &str| docker(&["ps", "-aq", "--filter", &ancestor, "--filter", status]).unwrap();
+    until("its container runs", || (!left("status=running").is_empty()).then_some(()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!left("status=running").is_empty(), "nobody has ended it");
+    let next = Daemon::start(&dir.path().join("next"), &DOCKER);
+    until("it is gone", || left("name=").is_empty().then_some(()));
+    drop(next);
+}
+
+/// Kills the worker of a job as soon as `is_time`, and starts it again: the job completes, and nothing is left.
+fn survives(worker: &[&str], words: &[&str], is_time: impl Fn(&Nodes) -> bool) {
+    let mut mesh = Nodes::start(&[&DOCKER, &[&DOCKER, worker].concat()]);
+    let job = detached(&mesh.nodes[0], &[&["--queue-timeout", "60"], words].concat());
+    until("it is time", || is_time(&mesh).then_some(()));
+    restart(&mut mesh);
+    let described = mesh.nodes[0].finished(&job);
+    assert_eq!(described["State"], "Completed", "{described:#}");
+    leaves_nothing(&mesh);
+}
+
+#[test]
+fn a_node_killed_while_it_fetches_starts_over() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("input");
+    std::fs::write(&input, vec![7; 16 << 20]).unwrap();
+    let input = format!("{}:/in", input.display());
+    survives(&["--max-download", "4MB"], &["-i", &input, &image, "true"], |mesh| {
+        let blobs = std::fs::read_dir(mesh.dir.path().join("1/blobs/data"));
+        blobs.is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| file.metadata().is_ok_and(|file| file.len() > 1 << 20)))
+        })
+    });
+}
+
+#[test]
+fn a_node_killed_before_its_container_is_started_leaves_none() {
+    let Some(image) = image("busybox", &[]) else { return };
+    survives(&[], &[&image, "true"], |mesh| !containers(&label(&mesh.nodes[1])).is_empty());
+}
+
+#[test]
+fn a_node_killed_while_it_collects_does_not_take_half_for_the_whole() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i >/out/$i; done";
+    survives(&[], &["-o", "out:/out", &image, "sh", "-c", script], |mesh| {
+        let mut work = std::fs::read_dir(mesh.dir.path().join("1/work")).unwrap();
+        work.any(|folder| folder.is_ok_and(|folder| folder.path().join("collecting").exists()))
+    });
+}
+
+/// A release build cannot be told when to die.
+#[cfg(debug_assertions)]
+#[test]
+fn an_answer_that_is_sealed_outlives_the_nodes_on_both_sides() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let dies = |index| if index == 0 { vec![("SHOAL_TEST_MISBEHAVE", "die-after-Commit")] } else { Vec::new() };
+    let mut mesh = Nodes::start_with(&[&DOCKER, &DOCKER], dies);
+    let job = detached(&mesh.nodes[0], &[&image, "true"]);
+    mesh.nodes[0].wait_for_death();
+    restart(&mut mesh);
+    let requester = mesh.nodes.remove(0).restart();
+    let described = requester.finished(&job);
+    assert_eq!((described["State"].as_str(), executions(&described).len()), (Some("Completed"), 1), "{described:#}");
+    mesh.nodes.insert(0, requester);
+    leaves_nothing(&mesh);
+}
+
 /// A requester, and a worker with an engine of its own.
 fn beside(engine: &Engine) -> Nodes {
     let host = engine.host();
@@ -185,10 +262,12 @@ fn another_nodes_container_is_untouched_whatever_becomes_of_a_node() {
     let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);
     let other = format!("{}-another", label(&mesh.nodes[1]));
     let foreign = docker(&["run", "-d", "--network=none", "--label", &other, &image, "sleep", "1000"]).unwrap();
-    detached(&mesh.nodes[0], &["-o", "out:/out", &image, "sh", "-c", WAITS]);
+    let job = detached(&mesh.nodes[0], &["-o", "out:/out", &image, "sh", "-c", WAITS]);
     folder(&mesh);
     restart(&mut mesh);
     assert_eq!(containers(&label(&mesh.nodes[1])).len(), 1, "it goes on");
+    mesh.nodes[0].json(&["job", "stop", &job]);
+    has_no_containers(&mesh.nodes[1]);
     assert_eq!(containers(&other).len(), 1);
     docker(&["rm", "-f", &foreign]).unwrap();
 }

@@ -82,6 +82,11 @@ impl Daemon {
         until("the node dies", || self.child.try_wait().expect("it can be waited for"));
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs a command against this node.
     pub fn run(&self, arguments: &[&str]) -> Output {
         run(&self.dir, arguments)
