@@ -14,7 +14,7 @@ mod proxy;
 mod bridge;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ impl Networks {
         let mode = format!("container:{}", held.id);
         let mut attached = Attached::made(engine, &mode, Made::Holder(held.id));
         let (notes, lines) = notes();
-        let may_reach: fn(IpAddr) -> bool = if self.config.private_addresses { |_| true } else { is_public };
+        let may_reach = if self.config.private_addresses { |_| true } else { is_elsewhere };
         let proxy = Proxy::new(domains, Arc::clone(&self.names), may_reach, whom.max_bytes, notes);
         attached.variables = variables();
         attached.notes = Some(lines);
@@ -208,6 +208,14 @@ impl Made {
             Made::Holder(id) => super::remove(engine, &id).await,
         }
     }
+}
+
+/// Whether an address is a public one of another machine. What listens on this one is meant for whom its firewall
+/// lets in, and a connection that begins here passes none.
+fn is_elsewhere(address: IpAddr) -> bool {
+    // Only to an address of its own can a machine bind.
+    let is_own = || UdpSocket::bind((address, 0)).is_ok();
+    is_public(address) && !is_own()
 }
 
 /// What tells programs where the node is: most look for one of these.

@@ -91,7 +91,7 @@ enum Refusal {
     NotListed,
     #[error("port {0} is neither 80, 443 nor above 1023")]
     Port(u16),
-    #[error("it is {0}, which is not a public address")]
+    #[error("it is {0}, which is no public address of another machine")]
     NotPublic(IpAddr),
     #[error("the TLS within asks for {0}")]
     OtherName(String),
