@@ -18,6 +18,7 @@ mod keeping;
 mod leaks;
 mod liars;
 mod mesh;
+mod networks;
 mod outliving;
 mod private;
 mod resolve;

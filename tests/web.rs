@@ -14,13 +14,13 @@ use crate::examples::runs_as_expected_with;
 use crate::support::{Daemon, Mesh, example, refused, skipped, text};
 
 /// Python's web server for a folder.
-struct Python {
+pub struct Python {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Python {
-    fn serve(folder: &str) -> Option<Self> {
+    pub fn serve(folder: &str) -> Option<Self> {
         let mut command = Command::new("python3");
         command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "0"]);
         let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
