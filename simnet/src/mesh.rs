@@ -68,11 +68,11 @@ pub async fn run(scenario: &Scenario, setup: MeshSetup) -> Result<MeshReport, Me
     let mut fleet = Box::pin(Fleet::start(setup.nodes, &plan.early)).await?;
     let played = Box::pin(play(&mut fleet, &plan)).await;
     let ended = match &played {
-        Ok(()) => fleet.ended(tokio::time::Instant::now() + PATIENCE).await,
+        Ok(()) => Box::pin(fleet.ended(tokio::time::Instant::now() + PATIENCE)).await,
         Err(_) => Ok(Vec::new()),
     };
     let restarts = fleet.restarts();
-    fleet.shutdown().await;
+    Box::pin(fleet.shutdown()).await;
     played?;
     Ok(MeshReport::of(scenario, setup, &ended?, restarts, started.elapsed()))
 }
