@@ -11,6 +11,7 @@ mod inline;
 mod ipfs;
 mod local;
 mod reach;
+mod registry;
 mod s3;
 mod unpack;
 mod url;
@@ -18,6 +19,7 @@ mod url;
 use std::fmt;
 use std::sync::Arc;
 
+use shoal_protocol::image::ImageName;
 use shoal_protocol::job::spec::Source;
 
 pub(crate) use reach::{NotPublic, literal};
@@ -26,6 +28,7 @@ pub use cache::{Cache, Known, Slot};
 pub use ipfs::IpfsConfig;
 pub(crate) use ipfs::Kubo;
 pub use local::{AllowList, AllowListError};
+pub use registry::{FetchedImage, ImageError, ImageRequest, ResolvedImage};
 
 use crate::blobs::{Blobs, Imported};
 use crate::state::{State, StateError};
@@ -107,6 +110,7 @@ struct Inner {
     s3: s3::Reader,
     ipfs: ipfs::Reader,
     local: local::Reader,
+    registry: registry::Reader,
 }
 
 impl Sources {
@@ -121,6 +125,7 @@ impl Sources {
             s3: s3::Reader::new(config.private_addresses),
             ipfs: ipfs::Reader::new(Trees::new(blobs.clone(), state), &config.ipfs)?,
             local: local::Reader::new(config.local),
+            registry: registry::Reader::new(config.private_addresses),
             blobs,
             cache,
         })))
@@ -128,7 +133,7 @@ impl Sources {
 
     /// Reads a source. Blobs are not read here: they come from peers.
     pub async fn obtain(&self, request: &Request<'_>) -> Result<Obtained, DataError> {
-        let Inner { blobs, cache, url, s3, ipfs, local } = &*self.0;
+        let Inner { blobs, cache, url, s3, ipfs, local, .. } = &*self.0;
         match request.source {
             Source::Inline(source) => inline::obtain(blobs, source, request).await,
             Source::UrlDownload(source) => url.obtain(blobs, cache, source, request).await,
@@ -139,6 +144,19 @@ impl Sources {
                 Err(DataError::new("a blob", "is not a source outside of the mesh", "fetch it from peers"))
             }
         }
+    }
+}
+
+impl Sources {
+    /// Asks a registry what a name stands for on a platform (`OS/ARCHITECTURE`), with the operator's login if it wants
+    /// one.
+    pub async fn resolve_image(&self, name: &ImageName, platform: &str) -> Result<ResolvedImage, DataError> {
+        self.0.registry.resolve(name, platform).await
+    }
+
+    /// Fetches what is not here of an image of a registry. What has come stays if this is given up.
+    pub async fn fetch_image(&self, request: &ImageRequest<'_>) -> Result<FetchedImage, ImageError> {
+        self.0.registry.fetch(&self.0.blobs, &self.0.cache, request).await
     }
 }
 

@@ -4,10 +4,10 @@
 //! says that it is still the same.
 
 mod name;
-mod transfer;
+pub(super) mod transfer;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use reqwest::header::{
     CONTENT_DISPOSITION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
@@ -16,7 +16,7 @@ use reqwest::{Response, Url};
 use shoal_protocol::job::spec::UrlSource;
 
 use self::name::file_name;
-use self::transfer::{Answer, Limits, Transfer};
+use self::transfer::{Answer, Bounds, Limits, Transfer};
 use super::reach::{Clients, Reach};
 use super::{Asker, Cache, DataError, Obtained, Request};
 use crate::blobs::{Blobs, Imported};
@@ -65,7 +65,8 @@ impl Reader {
             Asker::Peer => Reach::Public,
         };
         let thing = shown(&url);
-        let mut transfer = Transfer::new(&self.clients, self.limits, url.clone(), reach, request);
+        let bounds = Bounds { max_bytes: request.max_bytes, progress: request.progress };
+        let mut transfer = Transfer::new(&self.clients, self.limits, url.clone(), reach, bounds);
         let condition = known.as_ref().map(|known| condition(&known.validator)).unwrap_or_default();
         let (answer, known) = match (transfer.ask(&condition).await?, known) {
             (Answer::Unchanged, Some(known)) => {

@@ -1,7 +1,7 @@
 //! Against a server that does whatever a test wants. `127.0.0.1` plays the internet here, and `127.0.0.2` an address
 //! that only this machine can reach.
 
-mod server;
+pub(in crate::sources) mod server;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -12,7 +12,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::super::reach::{Clients, NotPublic, Reach};
-use super::super::{DataError, Progress, Request};
+use super::super::{DataError, Progress};
 use super::{FAULTY, TOO_SLOW, shown};
 use crate::blobs::{Blobs, Imported};
 
@@ -35,21 +35,21 @@ const LEAST_BYTES: u64 = 60 << 10;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(in crate::sources) struct Limits {
     /// From a question to the first line of its answer, with the connection.
-    pub(super) answer: Duration,
+    pub(in crate::sources) answer: Duration,
     /// Between two pieces of a file.
-    pub(super) stall: Duration,
+    pub(in crate::sources) stall: Duration,
     /// A time in which some progress must be made: 1 KiB a second.
-    pub(super) slow: Duration,
+    pub(in crate::sources) slow: Duration,
     /// The first pause before a retry; each is twice as long as the one before.
-    pub(super) pause: Duration,
+    pub(in crate::sources) pause: Duration,
     /// The longest pause that a server may ask for.
-    pub(super) longest_pause: Duration,
+    pub(in crate::sources) longest_pause: Duration,
     /// Retries in a row.
-    pub(super) retries: usize,
+    pub(in crate::sources) retries: usize,
     /// All of it.
-    pub(super) total: Duration,
+    pub(in crate::sources) total: Duration,
 }
 
 impl Default for Limits {
@@ -82,14 +82,25 @@ enum Fault {
     Lasting { reason: String, remedy: &'static str },
 }
 
+/// How much may come, and who hears how much has.
+#[derive(Clone, Copy)]
+pub(in crate::sources) struct Bounds<'a> {
+    /// The most, in bytes.
+    pub(in crate::sources) max_bytes: u64,
+    /// Hears how much was read, often.
+    pub(in crate::sources) progress: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
 /// The reading of one URL.
-pub(super) struct Transfer<'a> {
+pub(in crate::sources) struct Transfer<'a> {
     clients: &'a Clients,
     limits: Limits,
     url: Url,
     /// Where to it may lead; once it was seen to be outside, inside is closed.
     reach: Reach,
-    request: &'a Request<'a>,
+    bounds: Bounds<'a>,
+    /// What shows the URL's own server who asks; no other gets it.
+    authorization: Option<HeaderValue>,
     pauses: ExponentialBackoff,
     /// Of the file as far as it was handed on.
     sha256: Sha256,
@@ -100,10 +111,41 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(clients: &'a Clients, limits: Limits, url: Url, reach: Reach, request: &'a Request<'a>) -> Self {
+    pub(in crate::sources) fn new(
+        clients: &'a Clients,
+        limits: Limits,
+        url: Url,
+        reach: Reach,
+        bounds: Bounds<'a>,
+    ) -> Self {
         let pauses = pauses(limits);
         let sha256 = Sha256::new();
-        Self { clients, limits, url, reach, request, pauses, sha256, received: 0, retried_at: 0, total: None }
+        let (authorization, total) = (None, None);
+        Self { clients, limits, url, reach, bounds, authorization, pauses, sha256, received: 0, retried_at: 0, total }
+    }
+
+    /// Shows the server who asks.
+    pub(in crate::sources) fn authorized(self, authorization: Option<HeaderValue>) -> Self {
+        Self { authorization, ..self }
+    }
+
+    /// Where to it may still lead.
+    pub(in crate::sources) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Asks, with `headers`, until there is an answer that will not be better in a moment.
+    pub(in crate::sources) async fn respond(&mut self, headers: &HeaderMap) -> Result<Response, DataError> {
+        loop {
+            let answer = match self.ask_once(headers).await {
+                Ok(answer) if is_passing(answer.status()) => busy(&answer),
+                other => other,
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => self.pause(fault).await?,
+            }
+        }
     }
 
     /// Asks for the file, with `condition` among the headers, until there is a lasting answer.
@@ -117,7 +159,11 @@ impl<'a> Transfer<'a> {
     }
 
     /// Makes a blob of the file that `answer` brings, and tells its SHA-256.
-    pub(super) async fn import(&mut self, answer: Response, blobs: &Blobs) -> Result<(Imported, [u8; 32]), DataError> {
+    pub(in crate::sources) async fn import(
+        &mut self,
+        answer: Response,
+        blobs: &Blobs,
+    ) -> Result<(Imported, [u8; 32]), DataError> {
         let mut answer = answer;
         loop {
             match self.import_once(answer, blobs).await {
@@ -146,7 +192,7 @@ impl<'a> Transfer<'a> {
         (self.sha256, self.received, self.retried_at) = (Sha256::new(), 0, 0);
         self.total = answer.content_length();
         match self.total {
-            Some(total) if total > self.request.max_bytes => Err(self.too_large()),
+            Some(total) if total > self.bounds.max_bytes => Err(self.too_large()),
             _ => Ok(()),
         }
     }
@@ -183,7 +229,7 @@ impl<'a> Transfer<'a> {
             let piece = timeout(self.limits.stall, answer.chunk()).await.map_err(stalled)?;
             let Some(piece) = piece.map_err(|error| broken(&error))? else { return Ok(()) };
             self.received += piece.len() as u64;
-            if self.received > self.request.max_bytes {
+            if self.received > self.bounds.max_bytes {
                 return Err(self.too_large());
             }
             if since.elapsed() > self.limits.slow {
@@ -195,7 +241,7 @@ impl<'a> Transfer<'a> {
             self.sha256.update(&piece);
             let gone = |_| lasting("was not stored".into(), "see that the node's blob store works");
             pieces.send(Ok(piece)).await.map_err(gone)?;
-            (self.request.progress)(Progress { bytes: self.received, total: self.total });
+            (self.bounds.progress)(Progress { bytes: self.received, total: self.total });
         }
     }
 
@@ -240,6 +286,10 @@ impl<'a> Transfer<'a> {
     async fn send(&self, url: &Url, reach: Reach, headers: &HeaderMap) -> Result<Response, Fault> {
         let client = self.clients.get(url, reach).map_err(|error| not_public(&error))?;
         let question = client.get(url.clone()).headers(headers.clone()).header(ACCEPT_ENCODING, "identity");
+        let question = match &self.authorization {
+            Some(shown) if url.origin() == self.url.origin() => question.header(AUTHORIZATION, shown),
+            _ => question,
+        };
         let late = |_| passing(format!("did not answer within {:?}", self.limits.answer), "see that its server is up");
         timeout(self.limits.answer, question.send()).await.map_err(late)?.map_err(|error| unanswered(&error))
     }
@@ -269,7 +319,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn too_large(&self) -> Fault {
-        let most = self.request.max_bytes;
+        let most = self.bounds.max_bytes;
         let reason = match self.total {
             Some(total) if total > most => format!("has {total} bytes, more than the {most} that an input may have"),
             _ => format!("has more than the {most} bytes that an input may have"),
@@ -307,17 +357,22 @@ fn understood(answer: Response) -> Result<Answer, Fault> {
     match status {
         StatusCode::OK => Ok(Answer::Content(answer)),
         StatusCode::NOT_MODIFIED => Ok(Answer::Unchanged),
-        StatusCode::TOO_MANY_REQUESTS => busy(reason, &answer),
+        status if is_passing(status) => busy(&answer),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             Err(lasting(reason, "write USER:PASSWORD@ before the host, or download it and submit the file"))
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(lasting(reason, "check the address")),
-        status if status.is_server_error() => busy(reason, &answer),
         _ => Err(lasting(reason, "check that the address is that of a file")),
     }
 }
 
-fn busy<T>(reason: String, answer: &Response) -> Result<T, Fault> {
+/// Whether an answer may be another one in a moment.
+fn is_passing(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}
+
+fn busy<T>(answer: &Response) -> Result<T, Fault> {
+    let reason = format!("answers {}", answer.status());
     let after = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
     Err(Fault::Passing { reason, remedy: "try again later", after })
 }

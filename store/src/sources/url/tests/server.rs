@@ -16,7 +16,7 @@ const TLS_HANDSHAKE: u8 = 22;
 
 /// What is sent, and what happens then.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(in crate::sources) struct Answer {
     bytes: Vec<u8>,
     end: End,
 }
@@ -29,33 +29,33 @@ enum End {
 }
 
 /// The first lines of an answer.
-pub(super) fn head(status: u16, header: &str, length: usize) -> String {
+pub(in crate::sources) fn head(status: u16, header: &str, length: usize) -> String {
     format!("HTTP/1.1 {status} Said\r\n{header}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
 }
 
 /// A file as a good server sends it.
-pub(super) fn file(header: &str, bytes: &[u8]) -> Answer {
+pub(in crate::sources) fn file(header: &str, bytes: &[u8]) -> Answer {
     Answer::of(head(200, header, bytes.len())).and(bytes)
 }
 
 impl Answer {
-    pub(super) fn of(text: impl Into<String>) -> Self {
+    pub(in crate::sources) fn of(text: impl Into<String>) -> Self {
         Self { bytes: text.into().into_bytes(), end: End::Close }
     }
 
-    pub(super) fn and(mut self, bytes: &[u8]) -> Self {
+    pub(in crate::sources) fn and(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
     /// Sends only so much of a body of `whole` bytes.
-    pub(super) fn cut(mut self, at: usize, whole: usize) -> Self {
+    pub(in crate::sources) fn cut(mut self, at: usize, whole: usize) -> Self {
         self.bytes.truncate(self.bytes.len() - whole + at);
         self
     }
 
     /// Then says nothing more.
-    pub(super) fn hanging(self) -> Self {
+    pub(in crate::sources) fn hanging(self) -> Self {
         Self { end: End::Hang, ..self }
     }
 
@@ -83,7 +83,7 @@ impl Answer {
 }
 
 /// A running server, until dropped.
-pub(super) struct Server {
+pub(in crate::sources) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
@@ -91,7 +91,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts one; `answer` gets the number of a request and its text.
-    pub(super) async fn start(address: IpAddr, answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static) -> Self {
+    pub(in crate::sources) async fn start(
+        address: IpAddr,
+        answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         Self::start_on(SocketAddr::new(address, 0), answer).await
     }
 
@@ -120,7 +123,7 @@ impl Server {
         Self { address, requests, task }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(in crate::sources) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
@@ -129,16 +132,16 @@ impl Server {
         format!("http://{host}:{}{path}", self.address.port())
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(in crate::sources) fn port(&self) -> u16 {
         self.address.port()
     }
 
     /// How often it was asked.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::sources) fn count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 
-    pub(super) fn request(&self, number: usize) -> String {
+    pub(in crate::sources) fn request(&self, number: usize) -> String {
         self.requests.lock().unwrap()[number].clone()
     }
 
