@@ -21,6 +21,7 @@ mod mesh;
 mod networks;
 mod outliving;
 mod private;
+mod registry;
 mod resolve;
 mod results;
 mod retention;

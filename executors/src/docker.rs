@@ -1,8 +1,9 @@
 //! Containers, through any engine that speaks the Docker API.
 //!
 //! What a container may do is in `container`, whom it reaches in [`network`]; what it leaves is never trusted (`tree`),
-//! and neither is the archive that its image may come in ([`saved`]). The engine may come and go:
-//! [`DockerExecutor::look`] says whether it is there, and removes what earlier runs of this node left on it.
+//! and neither is the archive that its image may come in ([`saved`]), nor its layers of a registry (`layers`). The
+//! engine may come and go: [`DockerExecutor::look`] says whether it is there, and removes what earlier runs of this
+//! node left on it.
 
 mod engine;
 
@@ -11,6 +12,8 @@ mod container;
 mod gpus;
 
 mod images;
+
+mod layers;
 
 mod listed;
 
@@ -53,7 +56,7 @@ use listed::Listed;
 use network::{Attached, Networks};
 use owner::{OWNER_LABEL, Owner};
 
-pub use engine::{DEFAULT_HOST, EngineError, Facts};
+pub use engine::{DEFAULT_HOST, EngineError, Facts, platform_here};
 pub use gpus::{Allowed as AllowedGpus, Gpu, NvidiaBy, Vendor, find as find_gpus};
 pub use images::{Found, ImageError, look_through, save};
 pub use network::{HolderProgram, NetworkConfig};
@@ -78,7 +81,7 @@ pub struct DockerConfig {
     pub passing: bool,
     /// Whether programs run as the user that their image names, root among them.
     pub allow_root: bool,
-    /// What images that came as blobs may take on the engine's disk, in bytes.
+    /// What images that were loaded may take on the engine's disk, in bytes.
     pub max_image_bytes: u64,
     /// A folder for what is made for a moment; the engine sees it as well.
     pub work_dir: PathBuf,

@@ -22,7 +22,7 @@ use shoal_protocol::task::Engine;
 use tokio_util::sync::CancellationToken;
 
 pub use docker::{DockerConfig, DockerExecutor};
-pub use task::{Blobs, CheckError, Finished, Outputs, RunError, Stage, StagedInput, Task};
+pub use task::{Blobs, CheckError, Finished, Outputs, PullRequest, Pulled, RunError, Stage, StagedInput, Task};
 pub use wasi::calls::HostCalls;
 pub use wasm::{PROFILE, WasmConfig, WasmExecutor};
 

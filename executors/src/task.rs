@@ -1,11 +1,13 @@
 //! What an executor is given and what it gives back.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use shoal_protocol::id::BlobHash;
+use shoal_protocol::id::{BlobHash, ImageId, ManifestDigest};
+use shoal_protocol::image::Repository;
 use shoal_protocol::limits::MAX_FAILURE_BYTES;
 use shoal_protocol::message::{Amount, ExecutorKind};
 use shoal_protocol::task::{Failure, Invocation, Outcome};
@@ -22,10 +24,42 @@ pub trait Blobs: Send + Sync {
     /// The content of `hash`. A blob of more than `max_bytes` is an error, and so is one that is not there.
     async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<Bytes>;
 
+    /// The parts of an image of a registry, fetched if they are not here. Whoever has no registry has no image.
+    async fn pull(&self, image: &PullRequest<'_>) -> Result<Pulled, RunError> {
+        Err(RunError::InputMissing(format!("image {}: no registry is asked here", image.repository)))
+    }
+
     /// The content of `hash` piece by piece, each checked before it is passed on.
     async fn open(&self, hash: BlobHash) -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
         Ok(Box::new(std::io::Cursor::new(self.read(hash, u64::MAX).await?)))
     }
+}
+
+/// An image of a registry.
+#[derive(Clone, Copy)]
+pub struct PullRequest<'a> {
+    /// Where it is.
+    pub repository: &'a Repository,
+    /// What it is called there.
+    pub digest: ManifestDigest,
+    /// What it must be.
+    pub id: ImageId,
+    /// What it must run on: `OS/ARCHITECTURE`.
+    pub platform: &'a str,
+    /// The most that may be transferred, in bytes.
+    pub max_bytes: u64,
+    /// Hears how much was transferred, often.
+    pub told: &'a (dyn Fn(Amount) + Send + Sync),
+}
+
+/// An image of a registry whose parts are here, checked against their digests.
+pub struct Pulled {
+    /// Its configuration, whose hash is its id.
+    pub config: Bytes,
+    /// Its layers as they were transferred, from the bottom up, for [`Blobs::open`].
+    pub layers: Vec<BlobHash>,
+    /// Keeps them until it is dropped.
+    pub guard: Box<dyn Any + Send + Sync>,
 }
 
 /// One run of an invocation.

@@ -26,11 +26,12 @@ use shoal_store::sources::{AllowList, IpfsConfig};
 use join::Joins;
 use values::{
     allow_list, allowed_gpus, amount, at_least_one, docker_address, docker_runtime_name, flag, parse_executors,
-    parse_labels, parse_networks, parse_sources, rate,
+    parse_labels, parse_login_scopes, parse_networks, parse_pull, parse_sources, rate,
 };
 
 use crate::network::Bandwidth;
 use crate::network::ticket::{Ticket, TicketError};
+pub use crate::pulling::LoginScope;
 
 #[cfg(debug_assertions)]
 pub use misbehaviour::Misbehaviour;
@@ -120,6 +121,10 @@ pub struct DockerSettings {
     pub runtime: Option<String>,
     /// GPUs that containers may have.
     pub gpus: AllowedGpus,
+    /// Whether images of registries are pulled.
+    pub pulls: bool,
+    /// Where the operator's login is shown for jobs of others.
+    pub shared_logins: Vec<LoginScope>,
 }
 
 /// Where published results are, and how others reach them.
@@ -186,6 +191,10 @@ pub struct Settings {
     pub docker_runtime: Option<String>,
     /// GPUs that containers may have: `all`, `none`, or their ids.
     pub gpus: Option<Vec<String>>,
+    /// Which images of registries are pulled: `missing`, `never`.
+    pub docker_pull: Option<String>,
+    /// Where docker's login is shown for jobs of others, `REGISTRY[/REPOSITORY]`.
+    pub docker_share_login: Option<Vec<String>>,
     /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
@@ -311,6 +320,8 @@ impl Loaded {
         let (docker_networks, docker_networks_from) = setting!(docker_networks, Vec::new());
         let (docker_runtime, docker_runtime_from) = setting!(docker_runtime, String::new());
         let (gpus, gpus_from) = setting!(gpus, vec!["all".to_owned()]);
+        let (docker_pull, docker_pull_from) = setting!(docker_pull, "missing".to_owned());
+        let (docker_share_login, share_login_from) = setting!(docker_share_login, Vec::new());
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -352,6 +363,8 @@ impl Loaded {
             networks: parse_networks(&docker_networks, docker_networks_from)?,
             runtime: docker_runtime_name(docker_runtime, docker_runtime_from)?,
             gpus: allowed_gpus(gpus, gpus_from)?,
+            pulls: parse_pull(&docker_pull, docker_pull_from)?,
+            shared_logins: parse_login_scopes(&docker_share_login, share_login_from)?,
         };
         let tickets = join.tickets.into_iter().map(|ticket| ticket.for_mesh(&mesh));
         let config = Config {
@@ -455,6 +468,8 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         docker_networks: words("SHOAL_DOCKER_NETWORKS"),
         docker_runtime: get("SHOAL_DOCKER_RUNTIME"),
         gpus: words("SHOAL_GPUS"),
+        docker_pull: get("SHOAL_DOCKER_PULL"),
+        docker_share_login: words("SHOAL_DOCKER_SHARE_LOGIN"),
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
         allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),

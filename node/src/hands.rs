@@ -29,6 +29,7 @@ use crate::kept::{Kept, Owner};
 use crate::network::{FetchError, Network};
 use crate::pins;
 use crate::publish::{Leaving, Publishing};
+use crate::pulling::Pulling;
 use crate::reading::Reading;
 use crate::room;
 use crate::runner::{self, host, reason, remove};
@@ -60,6 +61,7 @@ pub(crate) struct Hands {
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
+    pub(crate) pulling: Pulling,
     pub(crate) history: History,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
@@ -295,7 +297,7 @@ impl Hands {
         let invocation = self.diverge(invocation);
         let (trace, cancel) = (Some(request), run.over.clone());
         let (stage, note) = Default::default();
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, stage, note, cancel };
+        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, images: None, stage, note, cancel };
         let ran = run.perform(executor.as_ref(), &self.blobs, |_| {}).await?;
         let runner::Ran { claim, account, trace, .. } = ran;
         Ok(Rerun { claim, account, trace: trace.unwrap_or_default() })
@@ -355,7 +357,8 @@ impl Hands {
         invocation.inputs.extend(run.read.iter().cloned());
         let (dir, note, cancel) = (run.dir.as_path(), resume::note(&run.read), run.over.clone());
         let (stage, stages) = watch::channel(Stage::default());
-        let performed = runner::Run { dir, invocation, timeout, trace: None, stage, note, cancel };
+        let images = Some((run.requester == self.network.peer_id(), self.pulling.clone()));
+        let performed = runner::Run { dir, invocation, timeout, trace: None, images, stage, note, cancel };
         let ran = performed.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout));
         let ran = tokio::select! {
             ran = ran => ran?,

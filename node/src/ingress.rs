@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::machine::{self, Input, Means, Opinion};
-use shoal_protocol::message::{Announce, Message};
+use shoal_protocol::message::{Announce, ImageSource, Message};
 use shoal_protocol::wire::{self, OpenError, Sealed};
 use shoal_store::blobs::{Blobs, Status};
 use tokio::sync::{Semaphore, mpsc};
@@ -30,6 +30,8 @@ pub(crate) struct Ingress {
     pub(crate) network: Network,
     pub(crate) blobs: Blobs,
     pub(crate) containers: Option<Containers>,
+    /// Whether images of registries are pulled.
+    pub(crate) pulls: bool,
     pub(crate) runs: Runs,
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) pricing: Arc<Semaphore>,
@@ -80,12 +82,17 @@ impl Ingress {
     fn price(&self, sealed: Sealed) {
         let Ok(slot) = Arc::clone(&self.pricing).try_acquire_owned() else { return };
         let (blobs, containers, inbox) = (self.blobs.clone(), self.containers.clone(), self.inbox.clone());
+        let pulls = self.pulls;
         tokio::spawn(async move {
             let Message::Announce(announce) = sealed.message() else { return };
+            let is_here = has_image(containers.as_ref(), announce).await;
+            // What is pulled goes to the disk beside all else.
+            let image_bytes = announce.needs.image.filter(|_| !is_here).map_or(0, |image| image.bytes);
+            let disk_bytes = announce.needs.resources.disk_bytes.saturating_add(image_bytes);
             let means = Means {
-                missing_bytes: missing_bytes(&blobs, announce).await,
-                disk_bytes: blobs.room_for(announce.needs.resources.disk_bytes).await.unwrap_or(0),
-                has_image: has_image(containers.as_ref(), announce).await,
+                missing_bytes: missing_bytes(&blobs, announce).await.saturating_add(image_bytes),
+                disk_bytes: blobs.room_for(disk_bytes).await.unwrap_or(0).saturating_sub(image_bytes),
+                has_image: is_here || pulls && comes_from_registry(announce),
             };
             let _ = inbox.send(Event::Input(Input::Announced(sealed, means))).await;
             drop(slot);
@@ -136,7 +143,11 @@ impl Ingress {
     }
 }
 
-/// Whether this node has the image of a job's containers, gets it, or needs none.
+fn comes_from_registry(announce: &Announce) -> bool {
+    announce.needs.image.is_some_and(|image| image.source == ImageSource::Registry)
+}
+
+/// Whether this node has the image of a job's containers, gets it from peers, or needs none.
 async fn has_image(containers: Option<&Containers>, announce: &Announce) -> bool {
     match (announce.needs.image, containers) {
         (None, _) => true,

@@ -30,6 +30,8 @@ mod gateway;
 
 mod reading;
 
+mod pulling;
+
 mod outbox;
 
 mod runner;

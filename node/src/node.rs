@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use parts::{
-    blobs_config, containers, executors, offering, open_sources, profile, publishers_config, sources_config,
+    blobs_config, containers, executors, offering, open_sources, profile, publishers_config, pulling, sources_config,
     wasm_config,
 };
 use remembered::{known_peers, listen_again, save_peers};
@@ -265,6 +265,7 @@ impl Node {
         let runs = Runs::default();
         let announcer = Announcer::new(blobs.clone(), network.clone(), offers.clone());
         let publishing = Publishing::new(publishers, Arc::clone(&state));
+        let pulling = pulling(&config, &sources);
         let hands = Hands {
             blobs: blobs.clone(),
             network: network.clone(),
@@ -279,6 +280,7 @@ impl Node {
             announcer: announcer.clone(),
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },
+            pulling: pulling.clone(),
             history: history.clone(),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
@@ -306,6 +308,7 @@ impl Node {
             network: net,
             blobs: blob,
             containers: containers.clone(),
+            pulls: pulling.is_open,
             runs: run,
             inbox: inb,
             pricing,

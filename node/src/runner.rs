@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shoal_executors::{Executor, Finished, Stage, StagedInput, Task};
+use shoal_executors::{Executor, Finished, PullRequest, Pulled, RunError, Stage, StagedInput, Task};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::limits::{MAX_BACKTRACE_BYTES, MAX_FAILURE_BYTES};
 use shoal_protocol::task::{Account, Claim, Failure, Invocation};
@@ -13,6 +13,8 @@ use shoal_store::blobs::{Blobs, Imported, ResultFiles, ResultPart};
 use shoal_store::remove::remove_tree;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::pulling::Pulling;
 
 /// The file in a run's folder that holds what must be known to take it up again.
 pub(crate) const NOTE: &str = "note";
@@ -28,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) timeout: Duration,
     /// What it is to note of itself; nothing in an ordinary run.
     pub(crate) trace: Option<TraceRequest>,
+    /// Whether it is for a job of this node's, and where images come from; none for what is no container.
+    pub(crate) images: Option<(bool, Pulling)>,
     /// Where it says how far it is.
     pub(crate) stage: watch::Sender<Stage>,
     /// What must be known to [`resume`](Run::resume) it, kept in the folder; often nothing.
@@ -50,7 +54,7 @@ pub(crate) struct Ran {
 impl Run<'_> {
     /// Performs it. `alter` sees standard output before it is hashed.
     pub(crate) async fn perform(
-        self,
+        mut self,
         executor: &dyn Executor,
         blobs: &Blobs,
         alter: impl FnOnce(&mut ResultPart) + Send,
@@ -60,7 +64,7 @@ impl Run<'_> {
             tokio::fs::write(self.dir.join(NOTE), &self.note).await.map_err(host)?;
         }
         let inputs = self.stage(blobs).await?;
-        let modules = Modules(blobs.clone());
+        let modules = Modules { images: self.images.take(), ..Modules::new(blobs) };
         let (task, cancel) = self.task(inputs);
         let finished = executor.run(task, &modules, cancel).await.map_err(|error| error.failure())?;
         keep(finished, blobs, alter).await
@@ -117,17 +121,35 @@ fn printed(path: Option<PathBuf>) -> ResultPart {
     path.map_or_else(|| ResultPart::Bytes(bytes::Bytes::new()), ResultPart::Path)
 }
 
-/// Modules for an executor, from the blob store.
-pub(crate) struct Modules(pub(crate) Blobs);
+/// Modules for an executor, from the blob store, and images.
+pub(crate) struct Modules {
+    blobs: Blobs,
+    /// Whether it is for a job of this node's, and where images come from; none for what is no container.
+    images: Option<(bool, Pulling)>,
+}
+
+impl Modules {
+    /// Modules alone.
+    pub(crate) fn new(blobs: &Blobs) -> Self {
+        Self { blobs: blobs.clone(), images: None }
+    }
+}
 
 #[async_trait::async_trait]
 impl shoal_executors::Blobs for Modules {
     async fn read(&self, hash: BlobHash, max_bytes: u64) -> std::io::Result<bytes::Bytes> {
-        self.0.read(hash, max_bytes).await.map_err(std::io::Error::other)
+        self.blobs.read(hash, max_bytes).await.map_err(std::io::Error::other)
     }
 
     async fn open(&self, hash: BlobHash) -> std::io::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
-        Ok(Box::new(self.0.reader(hash)))
+        Ok(Box::new(self.blobs.reader(hash)))
+    }
+
+    async fn pull(&self, image: &PullRequest<'_>) -> Result<Pulled, RunError> {
+        match &self.images {
+            Some((own, pulling)) => pulling.pull(*own, image).await,
+            None => Err(RunError::InputMissing(format!("image {}: no registry is asked here", image.repository))),
+        }
     }
 }
 

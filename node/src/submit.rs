@@ -125,7 +125,7 @@ impl Node {
             guards.push(self.blobs().protect(content).await.map_err(store)?);
         }
         if let Engine::Wasm(_) = &work.invocation.engine {
-            self.0.executor.check(&work.invocation.engine, &Modules(self.blobs().clone())).await?;
+            self.0.executor.check(&work.invocation.engine, &Modules::new(self.blobs())).await?;
         }
         Ok(Ready { work, needs, inputs: records, guards })
     }

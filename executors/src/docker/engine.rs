@@ -160,12 +160,18 @@ fn log_drivers(info: &SystemInfo) -> &[String] {
     info.plugins.as_ref().and_then(|plugins| plugins.log.as_deref()).unwrap_or_default()
 }
 
+/// What this machine runs, as images have it: `linux/ARCHITECTURE`.
+pub fn platform_here() -> String {
+    format!("linux/{}", architecture(std::env::consts::ARCH))
+}
+
 /// The name that images have for what the kernel calls its machine.
 fn architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "armv7l" => "arm",
+        "x86" => "386",
         other => other,
     }
 }

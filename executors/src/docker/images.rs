@@ -1,4 +1,4 @@
-//! Images: those that the engine has, and those that come as blobs and are loaded once.
+//! Images: those that the engine has, and those that come as blobs or from a registry and are loaded once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,16 +9,18 @@ use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuil
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use shoal_protocol::id::{BlobHash, ImageId};
-use shoal_protocol::task::{Image, ImageOrigin};
-use tokio::io::AsyncRead;
+use shoal_protocol::message::Amount;
+use shoal_protocol::task::{Docker as Program, Image, ImageOrigin};
+use tokio::io::{AsyncRead, DuplexStream};
 use tokio::sync::RwLockReadGuard;
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use super::engine::{self, Engine, is_missing, plain};
+use super::layers;
 use super::saved::{self, Saved, SavedError};
-use crate::{Blobs, RunError};
+use crate::{Blobs, PullRequest, Pulled, RunError};
 
-/// Images that were loaded from blobs and stay for the next run; the one that was used the longest time ago goes first.
+/// Images that were loaded and stay for the next run; the one that was used the longest time ago goes first.
 const MAX_LOADED: usize = 16;
 /// What is on its way to the engine at once, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
@@ -26,9 +28,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The images that this node has loaded.
 #[derive(Debug)]
 pub(super) struct Images {
-    /// The name of all of them; the blob is the tag.
+    /// The name of all of them; what they are is the tag.
     name: String,
-    /// At most so many bytes of them stay, beside those that are in use.
+    /// At most so many bytes of them stay, beside those that are in use; no image may be larger.
     max_bytes: u64,
     /// One at a time: each is as large as it likes.
     loading: tokio::sync::Mutex<()>,
@@ -37,6 +39,9 @@ pub(super) struct Images {
     /// The order of use, the latest last.
     used: Mutex<Vec<String>>,
 }
+
+/// A layer that is being read.
+type Opened = SyncIoBridge<Box<dyn AsyncRead + Send + Unpin>>;
 
 /// An image that stays as long as this lives.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub(super) struct Ready<'a> {
 pub struct Found {
     /// Its id.
     pub id: ImageId,
+    /// What registries call it, as the engine remembers from pulling or pushing it: `NAME@DIGEST` each.
+    pub digests: Vec<String>,
     /// `OS/ARCHITECTURE` that it runs on.
     pub platform: String,
 }
@@ -75,18 +82,33 @@ impl Images {
         Self { name, max_bytes, loading: Default::default(), resting: Default::default(), used: Default::default() }
     }
 
-    /// The image on the engine, loaded if it came as a blob and is not there yet.
-    pub(super) async fn ready(&self, engine: &Engine, image: &Image, blobs: &dyn Blobs) -> Result<Ready<'_>, RunError> {
+    /// The image on the engine, loaded if it is not there yet and comes from somewhere. `told` hears how far it is.
+    pub(super) async fn ready(
+        &self,
+        engine: &Engine,
+        docker: &Program,
+        blobs: &dyn Blobs,
+        told: &(dyn Fn(Amount) + Send + Sync),
+    ) -> Result<Ready<'_>, RunError> {
+        let image = &docker.image;
         let rests = self.resting.read().await;
         if let Some(image) = self.present(engine, image).await? {
             return Ok(Ready { image, _rests: rests });
         }
         drop(rests);
-        let ImageOrigin::Blob(hash) = image.origin else {
-            let why = format!("image {}: push it as a blob with `shoal docker push-image`", image.id.short());
-            return Err(RunError::InputMissing(why));
-        };
-        self.load(engine, image, hash, blobs).await?;
+        match &image.origin {
+            ImageOrigin::Engine => {
+                let why = format!("image {}: push it as a blob with `shoal docker push-image`", image.id.short());
+                return Err(RunError::InputMissing(why));
+            }
+            ImageOrigin::Blob(hash) => self.load_saved(engine, image, *hash, blobs).await?,
+            ImageOrigin::Registry(repository, digest) => {
+                let (id, platform, max_bytes) = (image.id, docker.platform.as_str(), self.max_bytes);
+                let pull = PullRequest { repository, digest: *digest, id, platform, max_bytes, told };
+                let pulled = blobs.pull(&pull).await?;
+                self.load_layers(engine, image, pulled, blobs).await?;
+            }
+        }
         let rests = self.resting.read().await;
         let loaded =
             self.present(engine, image).await?.ok_or_else(|| host("the engine does not have what it loaded"))?;
@@ -94,9 +116,9 @@ impl Images {
     }
 
     async fn present(&self, engine: &Engine, image: &Image) -> Result<Option<ImageInspect>, RunError> {
-        let tag = image.blob().map(|hash| self.tag(hash));
-        tag.iter().for_each(|tag| self.touch(tag));
-        for name in std::iter::once(image.id.to_string()).chain(tag) {
+        let tag = self.tag(image);
+        self.touch(&tag);
+        for name in [image.id.to_string(), tag] {
             match engine.client.inspect_image(&name).await {
                 Ok(found) => return Ok(Some(found)),
                 Err(error) if is_missing(&error) => {}
@@ -106,7 +128,13 @@ impl Images {
         Ok(None)
     }
 
-    async fn load(&self, engine: &Engine, image: &Image, hash: BlobHash, blobs: &dyn Blobs) -> Result<(), RunError> {
+    async fn load_saved(
+        &self,
+        engine: &Engine,
+        image: &Image,
+        hash: BlobHash,
+        blobs: &dyn Blobs,
+    ) -> Result<(), RunError> {
         let _turn = self.loading.lock().await;
         // Whoever was before may have loaded it.
         if self.present(engine, image).await?.is_some() {
@@ -120,10 +148,29 @@ impl Images {
             return Err(declined(format!("it has {} bytes, and this worker keeps {}", saved.bytes, self.max_bytes)));
         }
         self.make_room(engine, saved.bytes).await?;
-        let archive = renamed(saved, self.tag(hash), blobs.open(hash).await.map_err(missing)?);
-        let options = ImportImageOptionsBuilder::default().quiet(true).build();
-        let told = engine.client.import_image_stream(options, archive, None).try_collect::<Vec<_>>().await;
-        told.map(drop).map_err(|error| host(format!("cannot load image {}: {}", image.id.short(), plain(&error))))
+        let (tag, saved_archive) = (self.tag(image), SyncIoBridge::new(blobs.open(hash).await.map_err(missing)?));
+        load(engine, image, written(move |to| saved::write_as(&saved, &tag, saved_archive, to))).await
+    }
+
+    async fn load_layers(
+        &self,
+        engine: &Engine,
+        image: &Image,
+        pulled: Pulled,
+        blobs: &dyn Blobs,
+    ) -> Result<(), RunError> {
+        let _turn = self.loading.lock().await;
+        if self.present(engine, image).await?.is_some() {
+            return Ok(());
+        }
+        let (layers, config, max_bytes) = (opened(&pulled, blobs).await?, pulled.config.clone(), self.max_bytes);
+        let look = tokio::task::spawn_blocking(move || layers::look_through(&config, layers, max_bytes));
+        let measured = look.await.map_err(|error| host(error.to_string()))?.map_err(declined)?;
+        self.make_room(engine, measured.bytes()).await?;
+        let (layers, config, tag) = (opened(&pulled, blobs).await?, pulled.config.clone(), self.tag(image));
+        let id = image.id;
+        let archive = written(move |to| layers::write_as((id, &config), layers, &measured, &tag, to));
+        load(engine, image, archive).await
     }
 
     /// Removes images that were used the longest time ago, until one more of `bytes` fits.
@@ -160,8 +207,10 @@ impl Images {
         Ok(loaded)
     }
 
-    fn tag(&self, hash: BlobHash) -> String {
-        format!("{}:{hash}", self.name)
+    /// The name that an image has from us: that of its blob, else its own.
+    fn tag(&self, image: &Image) -> String {
+        let name = image.blob().map_or_else(|| image.id.to_string(), |hash| hash.to_string());
+        format!("{}:{}", self.name, name.trim_start_matches("sha256:"))
     }
 
     fn touch(&self, tag: &str) {
@@ -182,7 +231,7 @@ pub(super) async fn find(client: &Docker, name: &str) -> Result<Found, ImageErro
     let id = image.id.as_deref().and_then(|id| id.parse().ok());
     let platform = image.os.zip(image.architecture).map(|(os, architecture)| format!("{os}/{architecture}"));
     let (id, platform) = id.zip(platform).ok_or_else(|| ImageError::Nameless(name.into()))?;
-    Ok(Found { id, platform })
+    Ok(Found { id, digests: image.repo_digests.unwrap_or_default(), platform })
 }
 
 /// The image `name` of the engine at `host`, as `docker save` writes it, without a name.
@@ -203,17 +252,35 @@ pub async fn look_through(archive: impl AsyncRead + Send + Unpin + 'static) -> R
     look.await.map_err(std::io::Error::other)?
 }
 
-/// The archive under our name. Should it break off, the engine finds it incomplete.
-fn renamed(
-    saved: Saved,
-    tag: String,
-    archive: impl AsyncRead + Send + Unpin + 'static,
+/// The layers of an image, for threads that may block.
+async fn opened(pulled: &Pulled, blobs: &dyn Blobs) -> Result<Vec<Opened>, RunError> {
+    let mut layers = Vec::new();
+    for layer in &pulled.layers {
+        layers.push(SyncIoBridge::new(blobs.open(*layer).await.map_err(missing)?));
+    }
+    Ok(layers)
+}
+
+/// Gives an archive with one image to the engine.
+async fn load(
+    engine: &Engine,
+    image: &Image,
+    archive: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+) -> Result<(), RunError> {
+    let options = ImportImageOptionsBuilder::default().quiet(true).build();
+    let told = engine.client.import_image_stream(options, archive, None).try_collect::<Vec<_>>().await;
+    told.map(drop).map_err(|error| host(format!("cannot load image {}: {}", image.id.short(), plain(&error))))
+}
+
+/// What `write` writes, while it does. Should it break off, the engine finds the archive incomplete.
+fn written(
+    write: impl FnOnce(SyncIoBridge<DuplexStream>) -> Result<(), SavedError> + Send + 'static,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-    let (read, write) = tokio::io::duplex(PIECE_BYTES);
-    let (archive, write) = (SyncIoBridge::new(archive), SyncIoBridge::new(write));
+    let (read, to) = tokio::io::duplex(PIECE_BYTES);
+    let to = SyncIoBridge::new(to);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = saved::write_as(&saved, &tag, archive, write) {
-            tracing::warn!(%error, tag, "an image was not written to the engine");
+        if let Err(error) = write(to) {
+            tracing::warn!(%error, "an image was not written to the engine");
         }
     });
     ReaderStream::with_capacity(read, PIECE_BYTES)

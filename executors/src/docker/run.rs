@@ -105,7 +105,8 @@ impl<'a> Run<'a> {
         cancel: &CancellationToken,
         gpus: &Taken<'_>,
     ) -> Result<Finished, RunError> {
-        let ready = self.executor.images.ready(&self.engine, &self.docker.image, blobs);
+        let told = |amount| _ = self.task.stage.send_replace(Stage::Preparing(amount));
+        let ready = self.executor.images.ready(&self.engine, &self.docker, blobs, &told);
         let ready = cancel.run_until_cancelled(ready).await.ok_or(RunError::Cancelled)??;
         let mut container = self.make(ready, gpus).await?;
         let ended = self.run(&mut container, cancel).await;

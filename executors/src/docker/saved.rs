@@ -12,7 +12,7 @@ use shoal_protocol::id::ImageId;
 use tar::{Archive, Builder, Entry, EntryType, Header};
 
 /// The list of images.
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 /// Other lists of images and names, which the engine would believe rather than ours.
 const OTHER_LISTS: [&str; 3] = ["index.json", "oci-layout", "repositories"];
 /// A file that describes something, in bytes.
@@ -42,6 +42,12 @@ pub enum SavedError {
     /// A layer could take any room on the disk.
     #[error("{0} is {1}, so nobody knows how large it becomes: save the image again, with an engine that does not")]
     Unbounded(String, &'static str),
+    /// Its layers, or what is said of them, are not what they should be.
+    #[error("{0}: build it again, and push it")]
+    Unsound(&'static str),
+    /// Its layers unpack to more than may be kept.
+    #[error("its layers take more than {0} bytes, which this worker keeps")]
+    TooLarge(u64),
 }
 
 /// What a saved image is.
@@ -58,11 +64,11 @@ pub struct Saved {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Manifest {
-    config: String,
+pub(super) struct Manifest {
+    pub(super) config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
+    pub(super) repo_tags: Option<Vec<String>>,
+    pub(super) layers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +162,7 @@ fn each_entry<R: Read>(
 }
 
 /// A layer is an archive itself, whose files are counted. Every byte that it becomes must be in it: no file may have holes.
-fn check_layer(name: &str, layer: impl Read, files: &mut usize) -> Result<(), SavedError> {
+pub(super) fn check_layer(name: &str, layer: impl Read, files: &mut usize) -> Result<(), SavedError> {
     let sparse = || SavedError::Unbounded(name.to_owned(), "a layer with sparse files");
     let mut layer = Archive::new(layer);
     for entry in layer.entries()?.raw(true) {

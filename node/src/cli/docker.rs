@@ -32,7 +32,7 @@ enum Command {
 /// Flags of `shoal docker run`.
 #[derive(Debug, Args)]
 struct Run {
-    /// An image that the node's engine has, or blob://HASH of one that was pushed
+    /// An image of the node's engine or of a registry, or blob://HASH of one that was pushed
     #[arg(value_name = "IMAGE")]
     image: String,
     /// The command and its arguments

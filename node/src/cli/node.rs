@@ -89,6 +89,12 @@ pub(super) struct NodeFlags {
     /// GPUs that containers may have: all, none, or ids as `shoal node info` shows them [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     gpus: Vec<String>,
+    /// Which images of registries are pulled for containers: `missing`, `never` [default: missing]
+    #[arg(long, value_name = "WHEN")]
+    docker_pull: Option<String>,
+    /// Pull images from there for jobs of others with this machine's docker login (repeatable)
+    #[arg(long, value_name = "REGISTRY[/REPOSITORY]")]
+    docker_share_login: Vec<String>,
     /// Kubo node that gives content of IPFS and takes what is published there, for example http://127.0.0.1:5001
     #[arg(long, value_name = "URL")]
     ipfs_api: Option<String>,
@@ -166,6 +172,8 @@ impl From<NodeFlags> for Settings {
             docker_networks: Some(flags.docker_networks).filter(|networks| !networks.is_empty()),
             docker_runtime: flags.docker_runtime,
             gpus: Some(flags.gpus).filter(|gpus| !gpus.is_empty()),
+            docker_pull: flags.docker_pull,
+            docker_share_login: Some(flags.docker_share_login).filter(|scopes| !scopes.is_empty()),
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
             allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),

@@ -10,7 +10,7 @@ use shoal_protocol::job::units::Bytes;
 use shoal_protocol::message::{ExecutorKind, SourceKind};
 use shoal_store::sources::AllowList;
 
-use super::{ConfigError, Origin};
+use super::{ConfigError, LoginScope, Origin};
 
 pub(super) fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
     let pair = |word: &str| {
@@ -77,6 +77,25 @@ pub(super) fn allowed_gpus(words: Vec<String>, origin: Origin) -> Result<Allowed
         }
         _ => Ok(AllowedGpus::Only(words)),
     }
+}
+
+/// Whether images of registries are pulled.
+pub(super) fn parse_pull(text: &str, origin: Origin) -> Result<bool, ConfigError> {
+    match text {
+        "missing" => Ok(true),
+        "never" => Ok(false),
+        other => Err(ConfigError::Value {
+            name: "docker_pull",
+            origin: origin.as_str(),
+            reason: format!("{other:?} is neither missing nor never"),
+        }),
+    }
+}
+
+pub(super) fn parse_login_scopes(words: &[String], origin: Origin) -> Result<Vec<LoginScope>, ConfigError> {
+    let scopes = words.iter().filter(|word| !word.is_empty()).map(|word| LoginScope::parse(word));
+    let value = |reason| ConfigError::Value { name: "docker_share_login", origin: origin.as_str(), reason };
+    scopes.collect::<Result<_, String>>().map_err(value)
 }
 
 /// A switch in the environment.

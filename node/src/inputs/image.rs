@@ -4,8 +4,9 @@
 //! another platform do not bid.
 
 use shoal_executors::PROFILE;
-use shoal_executors::docker::look_through;
+use shoal_executors::docker::{ImageError, look_through, platform_here};
 use shoal_protocol::id::BlobHash;
+use shoal_protocol::image::{ImageName, ImageNameError, Repository};
 use shoal_protocol::job::spec::{BlobSource, Engine, Job};
 use shoal_protocol::task::{Content, ContentKind, Image, ImageOrigin};
 use shoal_store::blobs::Guard;
@@ -17,11 +18,14 @@ use crate::submit::SubmitError;
 /// How an image that is a blob is named.
 const BLOB_PREFIX: &str = "blob://";
 
+/// How an image's id is written.
+const ID_PREFIX: &str = "sha256:";
+
 /// What is to be run.
 pub(crate) struct Program {
     /// What its executor must be.
     pub(crate) profile: String,
-    /// The image, and its size in bytes if it is a blob.
+    /// The image, and its size in bytes where it comes from, as far as is known.
     pub(crate) image: Option<(Image, u64)>,
     /// They keep that blob.
     pub(crate) guards: Vec<Guard>,
@@ -33,7 +37,7 @@ impl Node {
         match &job.task.engine {
             Engine::Docker(docker) => match docker.image.strip_prefix(BLOB_PREFIX) {
                 Some(hash) => self.image_of_blob(&docker.image, hash, job.task.input_sources.len(), watch).await,
-                None => self.image_of_engine(&docker.image).await,
+                None => self.image_of_name(&docker.image).await,
             },
             Engine::Wasm(_) | Engine::Noop => {
                 Ok(Program { profile: PROFILE.to_owned(), image: None, guards: Vec::new() })
@@ -41,15 +45,35 @@ impl Node {
         }
     }
 
-    async fn image_of_engine(&self, name: &str) -> Result<Program, SubmitError> {
-        let no_engine = || {
-            let why = "this node has no docker engine to look it up: start it with `--executors docker`, or push the \
-                       image with `shoal docker push-image` and name it blob://HASH";
-            SubmitError::Image(name.to_owned(), why.to_owned())
+    /// An image that this node's engine has, as `docker run` would take it, else one of a registry.
+    async fn image_of_name(&self, name: &str) -> Result<Program, SubmitError> {
+        let wrong = |error: ImageNameError| SubmitError::Image(name.to_owned(), error.to_string());
+        let named: ImageName = name.parse().map_err(wrong)?;
+        let Some(containers) = &self.0.containers else {
+            return self.image_of_registry(name, named, &platform_here()).await;
         };
-        let found = self.0.containers.as_ref().ok_or_else(no_engine)?.executor.image(name).await?;
-        let image = Image { id: found.id, origin: ImageOrigin::Engine };
-        Ok(Program { profile: found.platform, image: Some((image, 0)), guards: Vec::new() })
+        match containers.executor.image(name).await {
+            Ok(found) => {
+                let origin = origin(named.repository, &found.digests);
+                let image = Image { id: found.id, origin };
+                Ok(Program { profile: found.platform, image: Some((image, 0)), guards: Vec::new() })
+            }
+            Err(ImageError::Missing(_)) if !name.starts_with(ID_PREFIX) => {
+                self.image_of_registry(name, named, &containers.platform().unwrap_or_else(platform_here)).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn image_of_registry(&self, text: &str, name: ImageName, platform: &str) -> Result<Program, SubmitError> {
+        let wrong = |why: String| SubmitError::Image(text.to_owned(), why);
+        if text.starts_with(ID_PREFIX) {
+            let why = "an id says not where the image is: write its name, or push it with `shoal docker push-image`";
+            return Err(wrong(why.to_owned()));
+        }
+        let found = self.0.sources.resolve_image(&name, platform).await.map_err(|error| wrong(error.to_string()))?;
+        let image = Image { id: found.id, origin: ImageOrigin::Registry(name.repository, found.digest) };
+        Ok(Program { profile: platform.to_owned(), image: Some((image, found.bytes)), guards: Vec::new() })
     }
 
     async fn image_of_blob(
@@ -67,5 +91,32 @@ impl Node {
         let saved = look_through(self.blobs().reader(hash)).await.map_err(|error| wrong(error.to_string()))?;
         let image = Image { id: saved.id, origin: ImageOrigin::Blob(hash) };
         Ok(Program { profile: saved.platform, image: Some((image, obtained.bytes())), guards: obtained.guards })
+    }
+}
+
+/// Where workers get an image that this node's engine has: from the registry that the engine remembers for its name.
+fn origin(repository: Repository, digests: &[String]) -> ImageOrigin {
+    let known = digests.iter().filter_map(|digest| digest.parse::<ImageName>().ok());
+    let mut known = known.filter(|known| known.repository == repository).filter_map(|known| known.digest);
+    known.next().map_or(ImageOrigin::Engine, |digest| ImageOrigin::Registry(repository, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_get_a_local_image_where_its_name_came_from() {
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let digests = [format!("other@{}", digest("a")), format!("busybox@{}", digest("b"))];
+        let registry = ImageOrigin::Registry("busybox".parse().unwrap(), digest("b").parse().unwrap());
+        let origin = |name: &str, digests| super::origin(name.parse::<ImageName>().unwrap().repository, digests);
+        for name in ["busybox", "busybox:1.37", "docker.io/library/busybox"] {
+            assert_eq!(origin(name, &digests), registry, "{name}");
+        }
+        for name in ["busybox2", &digest("c"), "quay.io/busybox", "0a1b2c"] {
+            assert_eq!(origin(name, &digests), ImageOrigin::Engine, "{name}");
+        }
+        assert_eq!(origin("busybox", &[]), ImageOrigin::Engine);
     }
 }

@@ -14,7 +14,7 @@ use shoal_store::blobs::{self, BlobsConfig};
 use shoal_store::data_dir::DataDir;
 use shoal_store::publishers::PublishersConfig;
 use shoal_store::reserve::Reserve;
-use shoal_store::sources::SourcesConfig;
+use shoal_store::sources::{Sources, SourcesConfig};
 
 use super::GC_INTERVAL;
 use crate::clock::Clock;
@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::engine::Containers;
 use crate::hands::Executors;
 use crate::published::Published;
+use crate::pulling::Pulling;
 
 /// What a compilation may always use, in bytes: less would not do for an ordinary program.
 const MIN_COMPILER_BYTES: u64 = 512 << 20;
@@ -100,6 +101,12 @@ pub(super) async fn containers(
 fn gpus(config: &Config) -> Vec<Gpu> {
     let is_here = config.docker.host.as_deref().is_none_or(|host| host.starts_with("unix://"));
     if is_here { config.docker.gpus.of(find_gpus(Path::new("/"))) } else { Vec::new() }
+}
+
+/// Where containers get images of registries from.
+pub(super) fn pulling(config: &Config, sources: &Sources) -> Pulling {
+    let (is_open, shared_logins) = (config.docker.pulls, config.docker.shared_logins.clone());
+    Pulling { sources: sources.clone(), is_open, shared_logins }
 }
 
 /// What an executor offers, if it is there.

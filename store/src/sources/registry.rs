@@ -165,7 +165,7 @@ impl Reader {
         let room = blobs.reserve_blobs(total).await.map_err(|error| ImageError::Store(error.to_string()))?;
         let config = config(&mut session, &manifest, request.platform).await.map_err(ImageError::Missing)?;
         let counters = Counters::new(&manifest, request.progress);
-        let layers = stream::iter(manifest.layers.iter().enumerate());
+        let layers = stream::iter(manifest.layers.clone().into_iter().enumerate());
         let layers = layers.map(|(index, layer)| self.layer(blobs, cache, request, layer, counters.of(index)));
         let layers = layers.buffered(LAYERS_AT_ONCE).try_collect().await?;
         Ok(FetchedImage { config, layers, _room: room })
@@ -177,7 +177,7 @@ impl Reader {
         blobs: &Blobs,
         cache: &Cache,
         request: &ImageRequest<'_>,
-        layer: &Layer,
+        layer: Layer,
         told: impl Fn(Progress) + Send + Sync,
     ) -> Result<Imported, ImageError> {
         let digest = ManifestDigest(layer.sha256);
