@@ -3,6 +3,8 @@
 //! The grammar is that of <https://github.com/distribution/reference>, with SHA-256 as the only digest. What passes
 //! it cannot be anything but a name: no scheme, no password, no path that leads elsewhere.
 
+mod pattern;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -11,6 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::id::ManifestDigest;
 
+pub use pattern::{ImagePattern, PatternError};
+
+/// What an image that is a blob is named with: this and the blob's hash.
+pub const BLOB_PREFIX: &str = "blob://";
 /// The registry of names without one.
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// What Docker calls it in old files.
@@ -113,6 +119,15 @@ impl FromStr for ImageName {
 }
 
 impl ImageName {
+    /// As short as Docker shows it; it reads back to the same name.
+    pub fn familiar(&self) -> String {
+        let whole = self.to_string();
+        let reads_back = |short: &&str| short.parse().as_ref() == Ok(self);
+        let path = whole.strip_prefix(DEFAULT_REGISTRY).and_then(|rest| rest.strip_prefix('/'));
+        let official = path.and_then(|path| path.strip_prefix(DEFAULT_NAMESPACE)?.strip_prefix('/'));
+        official.filter(reads_back).or(path.filter(reads_back)).unwrap_or(&whole).to_owned()
+    }
+
     fn parse(text: &str) -> Result<Self, &'static str> {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
@@ -249,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn names_are_shown_as_short_as_docker_shows_them() {
+        let table = [
+            ("busybox", "busybox:latest"),
+            ("docker.io/library/busybox:1.37", "busybox:1.37"),
+            ("docker.io/ann/tool", "ann/tool:latest"),
+            ("library/a/b", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest"),
+            ("ghcr.io/ann/tool:v1", "ghcr.io/ann/tool:v1"),
+        ];
+        for (text, short) in table {
+            assert_eq!(text.parse::<ImageName>().unwrap().familiar(), short);
+        }
+    }
+
+    #[test]
     fn what_is_no_name_says_why() {
         let table = [
             ("", "characters"),
@@ -305,6 +335,7 @@ mod tests {
         #[test]
         fn whatever_is_taken_is_taken_again(text in "[a-zA-Z0-9:/._@-]{0,40}") {
             if let Ok(name) = text.parse::<ImageName>() {
+                prop_assert_eq!(name.familiar().parse::<ImageName>(), Ok(name.clone()));
                 prop_assert_eq!(name.to_string().parse::<ImageName>(), Ok(name));
             }
         }
