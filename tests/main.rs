@@ -4,6 +4,7 @@
 
 mod support;
 
+mod admission;
 mod agreement;
 mod crash;
 mod devnet;

@@ -189,6 +189,13 @@ impl DockerExecutor {
         images::find(&self.present().ok_or_else(absent)?.client, name).await
     }
 
+    /// What the engine calls an image, beside the names that nodes give; none if it does not have it, or has it from a
+    /// node alone.
+    pub async fn names(&self, id: ImageId) -> Result<Option<Vec<String>>, ImageError> {
+        let absent = || ImageError::Engine(id.short(), format!("no engine answers at {}", self.config.host));
+        self.images.names(&*self.present().ok_or_else(absent)?, id).await
+    }
+
     /// Waits until the containers of cancelled runs are gone, but not for ever, and removes what is left.
     pub async fn stop(&self) {
         let gone = async {

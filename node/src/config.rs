@@ -2,6 +2,8 @@
 //!
 //! What all nodes of a mesh must share is in `shoal_protocol::limits` instead.
 
+mod admission;
+
 mod join;
 
 mod values;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shoal_executors::docker::{AllowedGpus, HolderProgram};
 use shoal_executors::wasm::compiler::Compiler;
+use shoal_protocol::admission::Locality;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
@@ -33,6 +36,7 @@ use crate::network::Bandwidth;
 use crate::network::ticket::{Ticket, TicketError};
 pub use crate::pulling::LoginScope;
 
+pub use admission::AdmissionConfig;
 #[cfg(debug_assertions)]
 pub use misbehaviour::Misbehaviour;
 #[cfg(debug_assertions)]
@@ -85,6 +89,8 @@ pub struct Config {
     pub operator: Option<String>,
     /// Where containers run, and as whom.
     pub docker: DockerSettings,
+    /// Which jobs of others run.
+    pub admission: AdmissionConfig,
     /// Where content of IPFS comes from and goes to.
     pub ipfs: IpfsConfig,
     /// Paths of this machine that jobs may read or write.
@@ -195,6 +201,22 @@ pub struct Settings {
     pub docker_pull: Option<String>,
     /// Where docker's login is shown for jobs of others, `REGISTRY[/REPOSITORY]`.
     pub docker_share_login: Option<Vec<String>>,
+    /// Patterns of images that run; none for all that are not denied.
+    pub allow_images: Option<Vec<String>>,
+    /// Patterns of images that do not run.
+    pub deny_images: Option<Vec<String>>,
+    /// Peers whose jobs run; none for all that are not blocked.
+    pub allow_requesters: Option<Vec<String>>,
+    /// Peers whose jobs do not run.
+    pub block_requesters: Option<Vec<String>>,
+    /// Whether jobs without inputs are refused.
+    pub reject_stateless: Option<bool>,
+    /// Where the data of jobs may be: `anywhere`, `local`.
+    pub locality: Option<String>,
+    /// A command that is asked about each job.
+    pub probe_exec: Option<String>,
+    /// A URL that is asked about each job.
+    pub probe_http: Option<String>,
     /// The RPC address of a Kubo node, for example `http://127.0.0.1:5001`.
     pub ipfs_api: Option<String>,
     /// Trustless gateways of IPFS, asked in order.
@@ -322,6 +344,16 @@ impl Loaded {
         let (gpus, gpus_from) = setting!(gpus, vec!["all".to_owned()]);
         let (docker_pull, docker_pull_from) = setting!(docker_pull, "missing".to_owned());
         let (docker_share_login, share_login_from) = setting!(docker_share_login, Vec::new());
+        let admission = admission::read(admission::Given {
+            allow_images: setting!(allow_images, Vec::new()),
+            deny_images: setting!(deny_images, Vec::new()),
+            allow_requesters: setting!(allow_requesters, Vec::new()),
+            block_requesters: setting!(block_requesters, Vec::new()),
+            reject_stateless: setting!(reject_stateless, false).0,
+            locality: setting!(locality, Locality::default().to_string()),
+            probe_exec: setting!(probe_exec, String::new()).0,
+            probe_http: setting!(probe_http, String::new()),
+        })?;
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -382,6 +414,7 @@ impl Loaded {
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
             docker,
+            admission,
             local_paths: allow_list(&local_paths, local_paths_from)?,
             private_addresses,
             publish: PublishConfig {
@@ -470,6 +503,14 @@ fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Settings, Co
         gpus: words("SHOAL_GPUS"),
         docker_pull: get("SHOAL_DOCKER_PULL"),
         docker_share_login: words("SHOAL_DOCKER_SHARE_LOGIN"),
+        allow_images: words("SHOAL_ALLOW_IMAGES"),
+        deny_images: words("SHOAL_DENY_IMAGES"),
+        allow_requesters: words("SHOAL_ALLOW_REQUESTERS"),
+        block_requesters: words("SHOAL_BLOCK_REQUESTERS"),
+        reject_stateless: switch("SHOAL_REJECT_STATELESS")?,
+        locality: get("SHOAL_LOCALITY"),
+        probe_exec: get("SHOAL_PROBE_EXEC"),
+        probe_http: get("SHOAL_PROBE_HTTP"),
         ipfs_api: get("SHOAL_IPFS_API"),
         ipfs_gateways: words("SHOAL_IPFS_GATEWAYS"),
         allow_local_paths: words("SHOAL_ALLOW_LOCAL_PATHS"),

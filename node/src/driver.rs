@@ -220,8 +220,9 @@ impl Driver {
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Learn(peer, contact) => self.network.learn(peer, &contact),
-            Output::Fetch { execution, contents, from, max_bytes, unread, partition } => {
-                self.hands.fetch(execution, Needed { contents, from, max_bytes, unread, partition });
+            Output::Fetch { execution, job, from, invocation, image_name, resources, timeout_ms, partition } => {
+                let needed = Needed { job, from, invocation, image_name, resources, timeout_ms, partition };
+                self.hands.fetch(execution, needed);
             }
             Output::Execute { execution, requester, invocation, timeout_ms } => {
                 self.hands.execute(execution, requester, invocation, timeout_ms);

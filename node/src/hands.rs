@@ -11,14 +11,15 @@ use std::time::Duration;
 use shoal_executors::{Executor, Stage};
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
-use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::task::{Account, Claim, Compare, Content, ContentKind, Failure, Invocation, Mount, Unread};
+use shoal_protocol::message::{ExecutorKind, Resources};
+use shoal_protocol::task::{Account, Claim, Compare, Content, ContentKind, Failure, Invocation, Mount};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
 use shoal_store::blobs::{Blobs, ResultPart};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Gate;
 use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::comparing::Comparing;
@@ -62,6 +63,7 @@ pub(crate) struct Hands {
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
     pub(crate) pulling: Pulling,
+    pub(crate) gate: Gate,
     pub(crate) history: History,
     #[cfg(debug_assertions)]
     pub(crate) misbehaviour: Option<crate::config::Misbehaviour>,
@@ -96,12 +98,14 @@ pub(crate) struct Run {
 
 /// What an execution needs before it can run.
 pub(crate) struct Needed {
-    pub(crate) contents: Vec<Content>,
+    pub(crate) job: JobId,
     /// Whom it is for, who has the contents.
     pub(crate) from: PeerId,
-    pub(crate) max_bytes: u64,
-    /// Sources to read for it.
-    pub(crate) unread: Vec<Unread>,
+    pub(crate) invocation: Box<Invocation>,
+    /// What the requester calls the image.
+    pub(crate) image_name: String,
+    pub(crate) resources: Resources,
+    pub(crate) timeout_ms: Millis,
     /// Which partition, of how many.
     pub(crate) partition: (u32, u32),
 }
@@ -133,10 +137,14 @@ impl Hands {
     }
 
     async fn have_all(&self, execution: ExecutionId, needed: Needed) -> Result<(), Failure> {
-        let Needed { contents, from, max_bytes, unread, partition } = needed;
-        let left = self.fetch_all(execution, contents, from, max_bytes).await?;
-        // Boxed, because few jobs need so large a future.
-        let read = Box::pin(self.reading.read(from == self.network.peer_id(), &unread, partition, left)).await;
+        let own = needed.from == self.network.peer_id();
+        // Boxed, like the next, because few jobs need so large a future.
+        if !own {
+            Box::pin(self.gate.admit(&needed)).await?;
+        }
+        let Needed { from, invocation, resources, partition, .. } = needed;
+        let left = self.fetch_all(execution, invocation.contents(), from, resources.disk_bytes).await?;
+        let read = Box::pin(self.reading.read(own, &invocation.unread, partition, left)).await;
         let read = read.map_err(|why| Failure::InputMissing(reason(&why)))?;
         let mounts = read.iter().map(|(mount, _)| mount.clone()).collect();
         // What this node can read may be nobody else's business.

@@ -20,6 +20,8 @@ mod ingress;
 
 mod hands;
 
+mod admission;
+
 mod engine;
 
 mod publish;

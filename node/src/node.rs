@@ -35,6 +35,7 @@ use parts::{
 };
 use remembered::{known_peers, listen_again, save_peers};
 
+use crate::admission::Gate;
 use crate::agreed::Agreed;
 use crate::announcer::Announcer;
 use crate::clock::Clock;
@@ -58,6 +59,7 @@ use crate::publish::Publishing;
 use crate::published::{self, Published, PublishedError};
 use crate::reading::Reading;
 use crate::records;
+use crate::views::AdmissionView;
 
 /// Pause between two looks whether blobs have to make way.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
@@ -200,6 +202,9 @@ pub struct NodeInfo {
     pub labels: BTreeMap<String, String>,
     /// Who operates it.
     pub operator: Option<String>,
+    /// Which jobs of others it takes, if not all that it can run.
+    #[serde(skip_serializing_if = "AdmissionView::is_open")]
+    pub admission: AdmissionView,
     /// Where it keeps its data.
     pub data_dir: String,
     /// What blobs have travelled since it was started.
@@ -281,6 +286,7 @@ impl Node {
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },
             pulling: pulling.clone(),
+            gate: Gate::new(me, config.admission.clone(), containers.clone()),
             history: history.clone(),
             #[cfg(debug_assertions)]
             misbehaviour: config.misbehaviour,
@@ -420,6 +426,7 @@ impl Node {
             capacity: Resources { gpus: containers.map_or(0, Containers::gpu_count), ..config.capacity },
             labels: config.labels.clone(),
             operator: config.operator.clone(),
+            admission: AdmissionView::of(&config.admission),
             data_dir: config.data_dir.display().to_string(),
             traffic: self.0.network.traffic(),
         }

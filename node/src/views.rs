@@ -3,6 +3,8 @@
 //! `CreateTime` and `ModifyTime` are nanoseconds since the Unix epoch, as in Bacalhau; the time of an event is
 //! RFC 3339 text in UTC.
 
+pub mod admission;
+
 pub mod diff;
 
 pub mod job;
@@ -23,6 +25,7 @@ use shoal_protocol::task::{Content, ContentKind};
 
 use crate::network::PeerInfo;
 
+pub use admission::AdmissionView;
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, PublishedView, ResultView};
 pub use mesh::{InvitationView, InviteRequest, InvitedView, MemberView, MeshView, RevokedView};

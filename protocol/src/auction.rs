@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::admission::Admission;
 use crate::id::PeerId;
 use crate::job::spec::NetworkKind;
 use crate::message::{
@@ -37,6 +38,8 @@ pub struct Offering {
     pub networks: BTreeSet<NetworkKind>,
     /// For how long it keeps results of others at most, in milliseconds; 0 for not at all.
     pub keep_ms: Millis,
+    /// Which jobs it takes.
+    pub admission: Admission,
 }
 
 /// Whether a worker could run a job with all its capacity free; if not, why.
@@ -227,6 +230,10 @@ impl fmt::Display for Reason {
             Reason::Busy => f.write_str("busy"),
             Reason::Constraint(key) => write!(f, "label {key:?} does not satisfy the constraint"),
             Reason::Policy(words) => write!(f, "its operator refuses: {words:?}"),
+            Reason::Image(name) => write!(f, "its operator does not allow image {name:?}"),
+            Reason::Requester => f.write_str("its operator does not allow jobs of this requester"),
+            Reason::Stateless => f.write_str("its operator allows no jobs without inputs"),
+            Reason::NotLocal => f.write_str("its operator allows only jobs whose inputs it already has"),
         }
     }
 }
@@ -275,6 +282,9 @@ mod tests {
             sources: Vec::new(),
             image: None,
             network: NetworkKind::None,
+            image_name: String::new(),
+            data: 0,
+            data_bits: 0,
         }
     }
 
@@ -287,6 +297,7 @@ mod tests {
             operator: None,
             sources: BTreeSet::new(),
             keep_ms: 0,
+            admission: Admission::default(),
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Read in this order: [`task`] is what is computed, [`message`] what peers say about it, [`machine`] what a node
 //! does with what it hears. Control flow lives in the machine's two halves, `requester` and `worker`; the
-//! judgements they ask for ([`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
+//! judgements they ask for ([`admission`], [`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
 //! pure functions.
 
 pub mod id;
@@ -28,6 +28,7 @@ pub mod record;
 mod requester;
 mod worker;
 
+pub mod admission;
 pub mod auction;
 pub mod commitment;
 pub mod credibility;

@@ -145,6 +145,8 @@ pub const MAX_HELD: usize = 4_096;
 pub const MAX_RUNNING: u16 = 64;
 /// Ended executions that a worker remembers, so that a late repetition of their award does not start them again.
 pub const MAX_ENDED: usize = 1_024;
+/// Jobs that a worker remembers because its operator turned them down once he had seen them.
+pub const MAX_REFUSED: usize = 1_024;
 /// How long a liar is remembered, in milliseconds.
 pub const DISTRUST_MS: Millis = 30 * 24 * 3_600_000;
 

@@ -19,7 +19,7 @@ use crate::message::{Amount, Contact, Ending, ExecutorKind, Message, Resources, 
 use crate::record::{Placement, Published, Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
-use crate::task::{Claim, Compare, Content, Failure, Invocation, Unread};
+use crate::task::{Claim, Compare, Content, Failure, Invocation};
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
 use crate::trace::{Rerun, TraceRequest};
@@ -82,6 +82,8 @@ pub struct Means {
     pub disk_bytes: u64,
     /// Whether it has the image, gets it, or needs none.
     pub has_image: bool,
+    /// Whether all the data that it names is here.
+    pub data_here: bool,
 }
 
 /// What a node is to do, in order.
@@ -97,18 +99,23 @@ pub enum Output {
     Send(PeerId, Message),
     /// Remember where a peer can be reached.
     Learn(PeerId, Contact),
-    /// Fetch and keep what an execution needs, at most so many bytes; then say [`Input::Fetched`].
+    /// Ask whoever else has a say about a job of another peer. Then fetch and keep what the execution needs, and say
+    /// [`Input::Fetched`].
     Fetch {
         /// For which execution.
         execution: ExecutionId,
-        /// Modules and inputs.
-        contents: Vec<Content>,
-        /// Who surely has them.
+        /// Of which job.
+        job: JobId,
+        /// Whose job it is, who surely has its modules and inputs.
         from: PeerId,
-        /// The most they may hold together, in bytes.
-        max_bytes: u64,
-        /// Sources to read as well, for the requester.
-        unread: Vec<Unread>,
+        /// What is to be run.
+        invocation: Box<Invocation>,
+        /// What the requester calls its image; nothing for a module.
+        image_name: String,
+        /// What it may use: with its disk, the most that modules and inputs may hold together.
+        resources: Resources,
+        /// Wall-clock limit of the run, in milliseconds.
+        timeout_ms: Millis,
         /// Which partition it is, and of how many.
         partition: (u32, u32),
     },

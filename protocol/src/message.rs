@@ -100,6 +100,12 @@ pub struct Needs {
     pub image: Option<NeededImage>,
     /// Whom the program may reach.
     pub network: NetworkKind,
+    /// What the requester calls it: a name as short as Docker shows it, `blob://HASH`, or nothing.
+    pub image_name: String,
+    /// How many different inputs are data rather than programs, beside those that the worker reads itself.
+    pub data: u16,
+    /// Which of `inputs` are data: the first is the lowest bit.
+    pub data_bits: u8,
 }
 
 /// The image that a container is made of, as far as a worker must know before it bids.
@@ -251,6 +257,14 @@ pub enum Reason {
     NoImage(ImageSource),
     /// Its operator gives containers no such network.
     NoNetwork(NetworkKind),
+    /// Its operator does not allow the image of this name.
+    Image(String),
+    /// Its operator does not allow jobs of this requester.
+    Requester,
+    /// Its operator allows no jobs without inputs.
+    Stateless,
+    /// Its operator allows only jobs whose data it has.
+    NotLocal,
 }
 
 /// One kind of resource.
@@ -514,6 +528,7 @@ impl Announce {
         within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;
         within("sources", self.needs.sources.len(), SourceKind::ALL.len())?;
         text("profile", &self.needs.profile)?;
+        text("image", &self.needs.image_name)?;
         for constraint in &self.needs.constraints {
             text("constraint key", &constraint.key)?;
             within("constraint values", constraint.values.len(), MAX_CONSTRAINT_VALUES)?;
@@ -562,6 +577,16 @@ impl Account {
     }
 }
 
+impl Needs {
+    /// The data that is named.
+    pub fn named_data(&self) -> impl Iterator<Item = &Content> {
+        let is_data = |index: usize| {
+            u32::try_from(index).is_ok_and(|bit| (self.data_bits.checked_shr(bit).unwrap_or(0)) & 1 == 1)
+        };
+        self.inputs.iter().enumerate().filter(move |(index, _)| is_data(*index)).map(|(_, (content, _))| content)
+    }
+}
+
 impl SourceKind {
     /// Every kind, with its name on the command line.
     pub const ALL: [(&str, Self); 4] =
@@ -596,14 +621,19 @@ impl Contact {
 impl Reason {
     fn check(&self) -> Result<(), OutOfBounds> {
         match self {
-            Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) => text("reason", words),
+            Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) | Reason::Image(words) => {
+                text("reason", words)
+            }
             Reason::NoExecutor(_)
             | Reason::TooLarge(..)
             | Reason::Busy
             | Reason::NoSource(_)
             | Reason::NoImage(_)
             | Reason::DiskFull(..)
-            | Reason::NoNetwork(_) => Ok(()),
+            | Reason::NoNetwork(_)
+            | Reason::Requester
+            | Reason::Stateless
+            | Reason::NotLocal => Ok(()),
         }
     }
 }
@@ -611,9 +641,10 @@ impl Reason {
 impl Failure {
     fn check(&self) -> Result<(), OutOfBounds> {
         match self {
-            Failure::HostFailed(words) | Failure::InputMissing(words) | Failure::Declined(words) => {
-                within("failure", words.len(), MAX_FAILURE_BYTES)
-            }
+            Failure::HostFailed(words)
+            | Failure::InputMissing(words)
+            | Failure::Declined(words)
+            | Failure::Refused(words) => within("failure", words.len(), MAX_FAILURE_BYTES),
             _ => Ok(()),
         }
     }

@@ -28,11 +28,12 @@ use partition::{Execution, Partition, Phase, backoff};
 use crate::auction::plural;
 use crate::credibility::Sign;
 use crate::id::{ExecutionId, JobId, PeerId};
-use crate::limits::{MAX_COLLECTS, MAX_EVENTS, MAX_EXECUTIONS};
+use crate::limits::{MAX_COLLECTS, MAX_EVENTS, MAX_EXECUTIONS, MAX_TEXT_BYTES};
 use crate::machine::{Context, Output};
-use crate::message::{Bid, Ending, Message, Settle};
+use crate::message::{Bid, Ending, Message, Reason, Settle};
 use crate::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Policy, Record, Step, Submission};
 use crate::task::{Compare, Failure, Work};
+use crate::text;
 use crate::time::Time;
 use crate::timers::{Resend, Timers};
 use crate::verdict::Vote;
@@ -50,6 +51,8 @@ pub(crate) struct Requester {
     /// Partitions whose result is published.
     published: BTreeSet<u32>,
     bidding: Bidding,
+    /// Workers whose operators do not want the job, and why: they are not asked again.
+    unwilling: BTreeMap<PeerId, Reason>,
     timers: Timers<Key>,
 }
 
@@ -76,6 +79,9 @@ impl Requester {
             if record.is_believed() {
                 partition.phase = Phase::Accepted { tries: 0, again: Some(Time(0)) };
             }
+            if let Some(Failure::Refused(why)) = &record.failure {
+                requester.unwilling.insert(record.worker, turned_down(why));
+            }
             requester.index.insert(record.execution, (record.partition, partition.executions.len()));
             partition.executions.push(Execution::new(record, Time(0), Resend::at_once(Time(0))));
         }
@@ -93,6 +99,7 @@ impl Requester {
             hungry: BTreeMap::new(),
             published: BTreeSet::new(),
             bidding: Bidding::default(),
+            unwilling: BTreeMap::new(),
             timers: Timers::default(),
         }
     }
@@ -181,6 +188,9 @@ impl Requester {
         if from == ctx.me || bid.round >= self.record.rounds || !ctx.ledger.is_trusted(ctx.now, from) {
             return;
         }
+        if self.unwilling.contains_key(&from) {
+            return;
+        }
         if self.bidding.add(ctx, from, bid) {
             ctx.out(Output::Learn(from, bid.contact.clone()));
             self.event(ctx, Step::Bid, None, Some(from), format!("cost {}", bid.cost));
@@ -238,6 +248,9 @@ impl Requester {
         let Some((_, execution)) = self.by_id(id) else { return };
         let worker = execution.record.worker;
         execution.record.failure = Some(failure.clone());
+        if let Failure::Refused(why) = &failure {
+            self.unwilling.insert(worker, turned_down(why));
+        }
         self.change(ctx, id, ExecutionState::Failed);
         self.event(ctx, Step::Fail, Some(id), Some(worker), failure.to_string());
         match failure {
@@ -378,4 +391,9 @@ impl Requester {
         let executions = self.partitions.get(&index).into_iter().flat_map(|partition| &partition.executions);
         executions.filter(|e| which(e.record.state)).map(|e| e.record.execution).collect()
     }
+}
+
+/// What a worker says whose operator has seen the job, as a reason among others.
+fn turned_down(why: &str) -> Reason {
+    Reason::Policy(text::beginning(why, MAX_TEXT_BYTES).to_owned())
 }

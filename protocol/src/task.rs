@@ -212,6 +212,8 @@ pub enum Failure {
     Withheld,
     /// The result that it revealed is no result of a run that ended as it said: a lie of the worker.
     FalseResult,
+    /// The worker's operator does not want the job: it is not given to this worker again.
+    Refused(String),
 }
 
 /// What a worker says came of a run: how it ended and the hash of its result collection.
@@ -375,6 +377,7 @@ impl fmt::Display for Failure {
             Failure::FalseReveal => f.write_str("revealed something else than it committed to"),
             Failure::Withheld => f.write_str("its result could not be fetched"),
             Failure::FalseResult => f.write_str("its result is not that of a run that ended as it said"),
+            Failure::Refused(why) => write!(f, "refused: {why}"),
         }
     }
 }

@@ -6,6 +6,8 @@ mod execution;
 mod offer;
 mod recent;
 
+mod refused;
+
 mod rerun;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use execution::{Execution, Step};
 use offer::Offer;
 use recent::RecentBids;
+use refused::Refused;
 use rerun::Again;
 
 use crate::auction::{self, Offering};
@@ -38,6 +41,8 @@ pub(crate) struct Worker {
     /// announcement come again, the bids that it caused are remembered.
     offers: BTreeMap<JobId, Offer>,
     recent_bids: RecentBids,
+    /// Jobs that the operator turned down once he had seen them.
+    refused: Refused,
     held: BTreeMap<ExecutionId, Execution>,
     /// The offers that were bid for, in the order of their first bids.
     spoken: VecDeque<JobId>,
@@ -65,6 +70,7 @@ impl Worker {
             offering,
             offers: BTreeMap::new(),
             recent_bids: RecentBids::default(),
+            refused: Refused::default(),
             held: BTreeMap::new(),
             spoken: VecDeque::new(),
             ended: BTreeMap::new(),
@@ -145,7 +151,7 @@ impl Worker {
             return;
         }
         self.lapse(announce.job);
-        let answer = auction::could_run(&self.offering, &announce.needs).and_then(|()| self.room_for(announce, means));
+        let answer = self.could_run(from, announce, means).and_then(|()| self.room_for(announce, means));
         match answer {
             Ok(()) => self.consider(ctx, from, announce, means),
             Err(reason) => refuse(ctx, from, announce, reason),
@@ -161,6 +167,13 @@ impl Worker {
         if !offer.is_waiting() {
             self.rest(bid.job);
         }
+    }
+
+    /// Whether this node could run the job, and its operator lets it.
+    fn could_run(&self, from: PeerId, announce: &Announce, means: Means) -> Result<(), Reason> {
+        auction::could_run(&self.offering, &announce.needs)?;
+        self.offering.admission.announced(from, &announce.needs, means.data_here)?;
+        self.refused.why(announce.job).map_or(Ok(()), |why| Err(Reason::Policy(why.to_owned())))
     }
 
     fn room_for(&self, announce: &Announce, means: Means) -> Result<(), Reason> {
@@ -262,10 +275,7 @@ impl Worker {
         let (job, execution) = (award.job, award.execution);
         match self.accept(ctx, from, &award) {
             Ok(work) => self.hold(ctx, from, award, work),
-            Err(why) => {
-                let failure = Failure::Declined(why.into());
-                ctx.send(from, Message::Fail(Fail { job, execution, failure }));
-            }
+            Err(failure) => ctx.send(from, Message::Fail(Fail { job, execution, failure })),
         }
     }
 
@@ -296,6 +306,9 @@ impl Worker {
 
     /// Modules and inputs of an execution are here, or will not come.
     pub(crate) fn fetched(&mut self, ctx: &mut Context<'_>, execution: ExecutionId, result: Result<(), Failure>) {
+        if let (Err(Failure::Refused(why)), Some(held)) = (&result, self.held.get(&execution)) {
+            self.refused.note(held.job(), why);
+        }
         self.step(ctx, execution, Step::Fetched(result));
     }
 
@@ -320,15 +333,18 @@ impl Worker {
     }
 
     /// Checks an award against what was offered; reserves capacity for it.
-    fn accept(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
-        let work = self.check(ctx, from, award)?;
+    fn accept(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, Failure> {
+        let work = self.check(ctx, from, award).map_err(declined)?;
+        if let Some(why) = self.refused.why(award.job) {
+            return Err(Failure::Refused(why.to_owned()));
+        }
         if self.ended.contains_key(&award.execution) {
-            return Err("it has ended here");
+            return Err(declined("it has ended here"));
         }
         if self.held.len() >= MAX_HELD {
-            return Err("too many executions are unsettled");
+            return Err(declined("too many executions are unsettled"));
         }
-        self.reserve(ctx, from, award)?;
+        self.reserve(ctx, from, award, &work).map_err(declined)?;
         Ok(work)
     }
 
@@ -352,16 +368,21 @@ impl Worker {
         if from != ctx.me && !offered {
             return Err("no executor of this profile");
         }
+        if from != ctx.me && self.offering.admission.requester(from).is_err() {
+            return Err("its operator does not allow jobs of this requester");
+        }
         if exceed(&work.invocation, &award.resources) {
             return Err("the limits exceed the resources");
         }
         Ok(work)
     }
 
-    fn reserve(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<(), &'static str> {
+    fn reserve(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award, work: &Work) -> Result<(), &'static str> {
         let offer = self.offers.get_mut(&award.job).filter(|offer| offer.matches(from, award));
-        if offer.is_none() && from != ctx.me {
-            return Err("no such bid was made");
+        match &offer {
+            Some(offer) => self.offering.admission.awarded(&offer.announced, &work.partition(award.partition))?,
+            None if from != ctx.me => return Err("no such bid was made"),
+            None => {}
         }
         if offer.is_some_and(Offer::take_slot) {
             return Ok(());
@@ -378,7 +399,9 @@ impl Worker {
 
     fn hold(&mut self, ctx: &mut Context<'_>, from: PeerId, award: Award, work: Work) {
         let id = award.execution;
-        self.held.insert(id, Execution::fetch(ctx, from, award, work));
+        let image_name =
+            self.offers.get(&award.job).map(|offer| offer.announced.image_name.clone()).unwrap_or_default();
+        self.held.insert(id, Execution::fetch(ctx, from, award, work, image_name));
         self.running += 1;
         self.reschedule(id);
     }
@@ -409,6 +432,10 @@ impl Worker {
     fn reschedule(&mut self, id: ExecutionId) {
         self.timers.set(Key::Held(id), self.held.get(&id).map(Execution::deadline));
     }
+}
+
+fn declined(why: &str) -> Failure {
+    Failure::Declined(why.into())
 }
 
 /// Whether a run could use up more than is set aside for it.

@@ -66,6 +66,9 @@ fn messages() -> Vec<Message> {
         sources: vec![SourceKind::S3, SourceKind::Local],
         image: Some(NeededImage { id: ImageId([22; 32]), source: ImageSource::Registry, bytes: 50_000_000 }),
         network: NetworkKind::Http,
+        image_name: "busybox:1.37".into(),
+        data: 2,
+        data_bits: 1,
     };
     let announce = Announce {
         job,
@@ -213,6 +216,7 @@ fn a_bound_that_the_encoding_does_not_set_is_checked() {
         Announce { window_ms: u32::MAX, ..announce.clone() },
         Announce { excluded: vec![[0; 6]; 33], ..announce.clone() },
         Announce { needs: Needs { profile: "x".repeat(201), ..announce.needs.clone() }, ..announce.clone() },
+        Announce { needs: Needs { image_name: "x".repeat(201), ..announce.needs.clone() }, ..announce.clone() },
         Announce { contact: Contact { addresses: vec!["1.1.1.1:1".parse().unwrap(); 5], relay: None }, ..announce },
     ];
     for announce in broken {

@@ -280,7 +280,8 @@ impl World {
             node,
             match missing {
                 Some(missing_bytes) => {
-                    Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX, has_image: true })
+                    let data_here = missing_bytes == 0;
+                    Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX, has_image: true, data_here })
                 }
                 None => Input::Heard(sealed),
             },

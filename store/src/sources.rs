@@ -22,6 +22,7 @@ use std::sync::Arc;
 use shoal_protocol::image::ImageName;
 use shoal_protocol::job::spec::Source;
 
+pub use reach::operators_client;
 pub(crate) use reach::{NotPublic, literal};
 
 pub use cache::{Cache, Known, Slot};

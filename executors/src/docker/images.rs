@@ -22,6 +22,8 @@ use crate::{Blobs, PullRequest, Pulled, RunError};
 
 /// Images that were loaded and stay for the next run; the one that was used the longest time ago goes first.
 const MAX_LOADED: usize = 16;
+/// Where the names of all images are that nodes have loaded.
+const NODES: &str = "shoal/";
 /// What is on its way to the engine at once, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -78,7 +80,7 @@ pub enum ImageError {
 impl Images {
     pub(super) fn new(node: &str, max_bytes: u64) -> Self {
         let node: String = node.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        let name = format!("shoal/{}", node.to_ascii_lowercase());
+        let name = format!("{NODES}{}", node.to_ascii_lowercase());
         Self { name, max_bytes, loading: Default::default(), resting: Default::default(), used: Default::default() }
     }
 
@@ -113,6 +115,20 @@ impl Images {
         let loaded =
             self.present(engine, image).await?.ok_or_else(|| host("the engine does not have what it loaded"))?;
         Ok(Ready { image: loaded, _rests: rests })
+    }
+
+    /// What the engine calls an image, beside the names that nodes give; none if it does not have it, or has it from a
+    /// node alone.
+    pub(super) async fn names(&self, engine: &Engine, id: ImageId) -> Result<Option<Vec<String>>, ImageError> {
+        match engine.client.inspect_image(&id.to_string()).await {
+            Ok(found) => {
+                let names = found.repo_tags.into_iter().chain(found.repo_digests).flatten();
+                let (ours, others): (Vec<_>, Vec<_>) = names.partition(|name| name.starts_with(NODES));
+                Ok(Some(others).filter(|others| ours.is_empty() || !others.is_empty()))
+            }
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(ImageError::Engine(id.short(), plain(&error))),
+        }
     }
 
     async fn present(&self, engine: &Engine, image: &Image) -> Result<Option<ImageInspect>, RunError> {

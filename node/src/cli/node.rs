@@ -1,5 +1,7 @@
 //! `shoal node`: runs a node until it is told to stop. `shoal node info`: what the running one says about itself.
 
+mod admission;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +10,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 use shoal_protocol::id::PeerId;
+
+use admission::AdmissionFlags;
 
 use super::signal::Stop;
 use super::{Global, Status, connect, output};
@@ -125,6 +129,8 @@ pub(super) struct NodeFlags {
     /// How long this node keeps results that it made for others, at most; 0 for not at all [default: 1d]
     #[arg(long, value_name = "TIME")]
     worker_retention: Option<String>,
+    #[command(flatten)]
+    admission: AdmissionFlags,
 }
 
 /// What a node says when it is ready.
@@ -152,6 +158,7 @@ impl Node {
 
 impl From<NodeFlags> for Settings {
     fn from(flags: NodeFlags) -> Self {
+        let admission = flags.admission;
         Self {
             listen: flags.listen,
             join: Some(flags.join).filter(|join| !join.is_empty()),
@@ -174,6 +181,14 @@ impl From<NodeFlags> for Settings {
             gpus: Some(flags.gpus).filter(|gpus| !gpus.is_empty()),
             docker_pull: flags.docker_pull,
             docker_share_login: Some(flags.docker_share_login).filter(|scopes| !scopes.is_empty()),
+            allow_images: some(admission.allow_images),
+            deny_images: some(admission.deny_images),
+            allow_requesters: some(admission.allow_requesters),
+            block_requesters: some(admission.block_requesters),
+            reject_stateless: admission.reject_stateless.then_some(true),
+            locality: admission.locality,
+            probe_exec: admission.probe_exec,
+            probe_http: admission.probe_http,
             ipfs_api: flags.ipfs_api,
             ipfs_gateways: Some(flags.ipfs_gateways).filter(|urls| !urls.is_empty()),
             allow_local_paths: Some(flags.allow_local_paths).filter(|paths| !paths.is_empty()),
@@ -186,6 +201,10 @@ impl From<NodeFlags> for Settings {
             worker_retention: flags.worker_retention,
         }
     }
+}
+
+fn some(list: Vec<String>) -> Option<Vec<String>> {
+    Some(list).filter(|list| !list.is_empty())
 }
 
 async fn serve(global: &Global, flags: NodeFlags) -> Result<Status> {

@@ -128,6 +128,7 @@ pub(super) fn offering(config: &Config, containers: Option<&Containers>) -> Offe
         sources: open_sources(config),
         networks: containers.map(Containers::networks).unwrap_or_default(),
         keep_ms: config.retention.for_others.millis(),
+        admission: config.admission.policy.clone(),
     }
 }
 

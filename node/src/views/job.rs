@@ -363,6 +363,9 @@ mod tests {
             sources: Vec::new(),
             image: None,
             network: NetworkKind::None,
+            image_name: String::new(),
+            data: 0,
+            data_bits: 0,
         };
         let submission = Submission {
             spec: r#"{"Name": "count", "Type": "batch", "Tasks": [{"Engine": {"Type": "wasm"}}]}"#.into(),

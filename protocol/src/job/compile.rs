@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::BlobHash;
+use crate::id::{BlobHash, ImageId};
+use crate::image::{BLOB_PREFIX, ImageName};
 use crate::job::parse::LEGACY_IMPORTS;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::Problems;
@@ -74,8 +75,11 @@ pub enum CompileError {
          files; an input that is divided takes 33 bytes for each partition"
     )]
     WorkTooLarge(usize),
-    /// Constraints are too long to announce.
-    #[error("the job's constraints take {0} bytes of its announcement, more than {MAX_NEEDS_BYTES}: shorten them")]
+    /// Constraints and the image's name are too long to announce.
+    #[error(
+        "the job's constraints and the name of its image take {0} bytes of its announcement, more than \
+         {MAX_NEEDS_BYTES}: shorten them"
+    )]
     NeedsTooLarge(usize),
 }
 
@@ -248,10 +252,13 @@ fn import_name(path: &str, inputs: &[Pair<'_>]) -> String {
     }
 }
 
+fn is_module(engine: &Engine, input: &InputSource) -> bool {
+    matches!(engine, Engine::Wasm(wasm) if wasm.is_module(input))
+}
+
 /// What the program reads, by target. Modules are not among it: the engine has them already.
 fn mounts(engine: &Engine, inputs: &[Pair<'_>]) -> Vec<Mount> {
-    let is_module = |input: &InputSource| matches!(engine, Engine::Wasm(wasm) if wasm.is_module(input));
-    let mounted = inputs.iter().filter(|(input, _)| !is_module(input)).filter_map(|(input, resolved)| {
+    let mounted = inputs.iter().filter(|(input, _)| !is_module(engine, input)).filter_map(|(input, resolved)| {
         Some(Mount { target: normalised(&input.target)?, content: resolved.common()?.0 })
     });
     let mut mounts: Vec<Mount> = mounted.collect();
@@ -321,6 +328,7 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], program: &Program)
     let largest = largest.map(|(_, resolved)| resolved.parts.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0));
     let sizes = contents.iter().map(|(_, bytes)| *bytes).chain(largest);
     let input_bytes = sizes.fold(0, u64::saturating_add);
+    let data = Data::of(&job.task.engine, inputs);
     let mut needs = Needs {
         executor: program.engine.kind(),
         profile: resolved.profile.clone(),
@@ -331,20 +339,55 @@ fn needs(job: &Job, resolved: &Resolved, inputs: &[Pair<'_>], program: &Program)
         sources: sources.into_iter().collect(),
         image: program.image,
         network: job.task.network.kind,
+        image_name: image_name(job, &program.engine),
+        data: data.amount,
+        data_bits: 0,
     };
     let size = canonical(&needs).len();
     if size > MAX_NEEDS_BYTES {
         return Err(CompileError::NeedsTooLarge(size));
     }
     // The largest matter most to a worker's price; as many are named as there is room for.
-    for content in contents.into_iter().take(MAX_ANNOUNCED_INPUTS) {
+    for (index, content) in contents.into_iter().take(MAX_ANNOUNCED_INPUTS).enumerate() {
         needs.inputs.push(content);
         if canonical(&needs).len() > MAX_NEEDS_BYTES {
             needs.inputs.pop();
             break;
         }
+        needs.data_bits |= u8::from(data.common.contains(&content.0)) << index;
     }
     Ok(needs)
+}
+
+/// Inputs that are data rather than programs.
+struct Data {
+    /// Those that are the same for all partitions.
+    common: BTreeSet<Content>,
+    /// How many there are, with those that are not.
+    amount: u16,
+}
+
+impl Data {
+    fn of(engine: &Engine, inputs: &[Pair<'_>]) -> Self {
+        let data = inputs.iter().filter(|(input, resolved)| !is_module(engine, input) && !resolved.parts.is_empty());
+        let (common, divided): (Vec<_>, Vec<_>) = data.partition(|(_, resolved)| resolved.common().is_some());
+        let common: BTreeSet<Content> = common.iter().filter_map(|(_, resolved)| Some(resolved.common()?.0)).collect();
+        let amount = u16::try_from(common.len() + divided.len()).unwrap_or(u16::MAX);
+        Self { common, amount }
+    }
+}
+
+/// What the image of a container is called: a name that nobody could read is left out.
+fn image_name(job: &Job, engine: &task::Engine) -> String {
+    match (&job.task.engine, engine) {
+        (Engine::Docker(spec), task::Engine::Docker(docker)) => match docker.image.blob() {
+            Some(hash) => format!("{BLOB_PREFIX}{hash}"),
+            // An id reads like a tag of `sha256`.
+            None if spec.image.parse::<ImageId>().is_ok() => String::new(),
+            None => spec.image.parse().map_or_else(|_| String::new(), |name: ImageName| name.familiar()),
+        },
+        _ => String::new(),
+    }
 }
 
 /// Every file and folder that each worker fetches, once, the largest first.

@@ -118,8 +118,15 @@ impl Bidding {
 
     /// Why peers do not offer, or offer in vain because they are not independent of those taken, counted; empty if
     /// none said so.
-    pub(super) fn why_not(&self, taken: &BTreeSet<PeerId>, groups: &BTreeSet<String>) -> String {
-        let refused = auction::summary(self.latest_refusals().into_values());
+    pub(super) fn why_not(
+        &self,
+        taken: &BTreeSet<PeerId>,
+        groups: &BTreeSet<String>,
+        unwilling: &BTreeMap<PeerId, Reason>,
+    ) -> String {
+        let mut refusals = self.latest_refusals();
+        refusals.extend(unwilling.iter().map(|(peer, reason)| (*peer, reason)));
+        let refused = auction::summary(refusals.into_values());
         let mut lines: Vec<String> = self.dependent(taken, groups).into_iter().map(not_independent).collect();
         lines.extend(Some(refused).filter(|refused| !refused.is_empty()));
         lines.join("; ")

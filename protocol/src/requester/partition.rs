@@ -180,10 +180,11 @@ impl Partition {
     }
 
     /// Why executions failed, counted: "3 executions failed: input missing: …; 1: execution timeout reached". Empty if
-    /// none did.
+    /// none did. Refusals are told with those of peers that did not even bid.
     pub(super) fn why_failed(&self) -> String {
         let mut counts = BTreeMap::<String, u32>::new();
         let failures = self.executions.iter().filter_map(|e| e.record.failure.as_ref());
+        let failures = failures.filter(|failure| !matches!(failure, Failure::Refused(_)));
         failures.for_each(|failure| *counts.entry(failure.to_string()).or_default() += 1);
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(_, count)| Reverse(*count));

@@ -116,7 +116,7 @@ impl Requester {
             Some(index) if self.hungry.len() == 1 => self.partitions[index].taken().0,
             _ => BTreeSet::new(),
         };
-        let prefixes = taken.into_iter().chain(ctx.ledger.distrusted(ctx.now));
+        let prefixes = taken.into_iter().chain(self.unwilling.keys().copied()).chain(ctx.ledger.distrusted(ctx.now));
         prefixes.map(|peer| std::array::from_fn(|i| peer.0[i])).take(MAX_EXCLUDED).collect()
     }
 
@@ -167,8 +167,8 @@ impl Requester {
     }
 
     /// What came of those who were asked: how their executions `failed`, and why others do not offer.
-    fn why_nobody(&self, failed: &str, (taken, groups): &Taken) -> String {
-        let refused = self.bidding.why_not(taken, groups);
+    pub(super) fn why_nobody(&self, failed: &str, (taken, groups): &Taken) -> String {
+        let refused = self.bidding.why_not(taken, groups, &self.unwilling);
         match (failed.is_empty(), refused.is_empty()) {
             (true, true) => {
                 let asked = plural(self.record.rounds, "announcement");

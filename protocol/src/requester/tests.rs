@@ -170,6 +170,7 @@ impl Story {
             "runs" => Message::Progress(Progress { job, execution, stage: Stage::Running, amount: None }),
             "fails" => Message::Fail(Fail { job, execution, failure: Failure::HostFailed("no room".into()) }),
             "misses" => Message::Fail(Fail { job, execution, failure: Failure::InputMissing("https://a: 404".into()) }),
+            "declines" => Message::Fail(Fail { job, execution, failure: Failure::Refused("not on sundays".into()) }),
             "commits" => {
                 let commitment = commitment::commit(job, execution, peer(who), &claim, &SALT);
                 Message::Commit(Commit { job, execution, commitment, run_ms: RUN_MS })
@@ -335,6 +336,9 @@ fn submission(policy: Policy) -> Submission {
         sources: Vec::new(),
         image: None,
         network: NetworkKind::None,
+        image_name: String::new(),
+        data: 0,
+        data_bits: 0,
     };
     Submission {
         spec: "{}".into(),

@@ -199,7 +199,8 @@ impl Requester {
         let hopeless = failures.filter(of_machines).count() >= MAX_FAILURES;
         let exhausted = partition.executions.len() >= MAX_EXECUTIONS as usize && partition.missing(self.policy()) > 0;
         if hopeless || exhausted {
-            let reason = format!("partition {index}: {}", partition.why_failed());
+            let why = self.why_nobody(&partition.why_failed(), &partition.taken());
+            let reason = format!("partition {index}: {why}");
             self.finish(ctx, JobState::Failed, reason);
         }
     }

@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::commitment::{self, Salt};
-use crate::id::PeerId;
+use crate::id::{JobId, PeerId};
 use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
 use crate::machine::{Context, Key, Output};
 use crate::message::{Amount, Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
@@ -80,7 +80,13 @@ pub(super) enum Step {
 
 impl Execution {
     /// Begins: everything the program needs is fetched.
-    pub(super) fn fetch(ctx: &mut Context<'_>, requester: PeerId, award: Award, work: Work) -> Self {
+    pub(super) fn fetch(
+        ctx: &mut Context<'_>,
+        requester: PeerId,
+        award: Award,
+        work: Work,
+        image_name: String,
+    ) -> Self {
         let record = HeldRecord {
             job: award.job,
             execution: award.execution,
@@ -97,10 +103,12 @@ impl Execution {
         ctx.out(Output::Learn(requester, record.contact.clone()));
         ctx.out(Output::Fetch {
             execution: record.execution,
-            contents: work.partition(record.partition).contents(),
+            job: record.job,
             from: requester,
-            max_bytes: record.resources.disk_bytes,
-            unread: work.invocation.unread.clone(),
+            invocation: Box::new(work.partition(record.partition)),
+            image_name,
+            resources: record.resources,
+            timeout_ms: work.execution_timeout_ms,
             partition: (record.partition, work.partitions),
         });
         Self { record, work, phase: Phase::Fetching { progress: ctx.now + FIRST_PROGRESS_MS } }
@@ -166,6 +174,10 @@ impl Execution {
             Phase::Committed { resend, until, .. } | Phase::Revealed { resend, until, .. } => resend.at.min(*until),
             Phase::Over => Time::NEVER,
         }
+    }
+
+    pub(super) fn job(&self) -> JobId {
+        self.record.job
     }
 
     pub(super) fn requester(&self) -> PeerId {

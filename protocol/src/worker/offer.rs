@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::admission::Announced;
 use crate::auction;
 use crate::id::PeerId;
 use crate::limits::{BID_HOLD_MS, MAX_BIDS};
@@ -26,6 +27,8 @@ pub(super) struct Offer {
     bidders: BTreeSet<PeerId>,
     /// Whose bids will not be taken.
     excluded: Vec<PeerPrefix>,
+    /// What it said of the work.
+    pub(super) announced: Announced,
     spoke: bool,
     phase: Phase,
 }
@@ -63,6 +66,7 @@ impl Offer {
             better: 0,
             bidders: BTreeSet::new(),
             excluded: announce.excluded.clone(),
+            announced: Announced::of(&announce.needs),
             spoke: false,
             phase: Phase::Waiting(ctx.now + delay),
         }

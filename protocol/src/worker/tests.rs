@@ -5,6 +5,7 @@ mod restart;
 
 use std::collections::BTreeMap;
 
+use crate::admission::{Admission, Locality};
 use crate::auction::Offering;
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::NetworkKind;
@@ -69,7 +70,7 @@ fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
 }
 
 fn announced(announce: Announce) -> Input {
-    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true }, announce)
+    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true }, announce)
 }
 
 fn announced_to(means: Means, announce: Announce) -> Input {
@@ -87,6 +88,9 @@ fn announcement() -> Announce {
         sources: Vec::new(),
         image: None,
         network: NetworkKind::None,
+        image_name: String::new(),
+        data: 0,
+        data_bits: 0,
     };
     Announce {
         job: job(),
@@ -210,7 +214,7 @@ fn an_executor_that_is_gone_is_not_bid_for_and_what_was_bid_is_declined() {
 fn a_worker_whose_disk_others_have_filled_says_so_instead_of_bidding() {
     let announce = |wanted| Announce { partitions: 2, wanted, refusals: 10, ..announcement() };
     let needs = RESOURCES.disk_bytes;
-    let with = |disk_bytes| Means { missing_bytes: 0, disk_bytes, has_image: true };
+    let with = |disk_bytes| Means { missing_bytes: 0, disk_bytes, has_image: true, data_here: true };
     let mut full = worker();
     full.handle(Time(0), announced_to(with(needs - 1), announce(2)));
     let Some(Output::Send(REQUESTER, Message::Refuse(refuse))) = full.poll() else { panic!("it refuses") };
@@ -224,6 +228,73 @@ fn a_worker_whose_disk_others_have_filled_says_so_instead_of_bidding() {
         let Some(Output::Gossip(Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
         assert_eq!(bid.slots, slots, "{disk_bytes}");
     }
+}
+
+#[test]
+fn what_an_operator_does_not_allow_is_refused_when_it_is_announced() {
+    let table = [
+        (Admission { block_requesters: [REQUESTER].into(), ..Admission::default() }, Reason::Requester),
+        (Admission { allow_requesters: [ME].into(), ..Admission::default() }, Reason::Requester),
+        (Admission { reject_stateless: true, ..Admission::default() }, Reason::Stateless),
+        (Admission { locality: Locality::Local, ..Admission::default() }, Reason::NotLocal),
+    ];
+    for (admission, expected) in table {
+        let executors = [(ExecutorKind::Wasm, "wasm-1".into())].into();
+        let offering = Offering { executors, capacity: RESOURCES, admission, ..Offering::default() };
+        let mut worker = Machine::new(ME, offering, [3; 32]);
+        let needs = Needs { data: u16::from(expected == Reason::NotLocal), ..announcement().needs };
+        let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: false };
+        let announce = Announce { refusals: 10, needs, ..announcement() };
+        worker.handle(Time(0), announced_to(means, announce));
+        let Some(Output::Send(REQUESTER, Message::Refuse(refuse))) = worker.poll() else { panic!("it refuses") };
+        assert_eq!(refuse.reason, expected);
+        assert_eq!(outputs(&mut worker, 100, Input::Tick), "");
+    }
+}
+
+#[test]
+fn a_requester_that_nobody_asked_gets_no_reason() {
+    let blocked = Admission { block_requesters: [REQUESTER].into(), ..Admission::default() };
+    let executors = [(ExecutorKind::Wasm, "wasm-1".into())].into();
+    let mut worker = Machine::new(ME, Offering { executors, admission: blocked, ..Offering::default() }, [3; 32]);
+    assert_eq!(outputs(&mut worker, 0, announce(Vec::new())), "");
+}
+
+#[test]
+fn a_job_that_its_operator_turned_down_is_not_bid_for_again() {
+    let mut worker = worker();
+    let refusing = |round| announced(Announce { refusals: 10, round, ..announcement() });
+    let refused = || Input::Fetched(execution(), Err(Failure::Refused("not on sundays".into())));
+    let table = [
+        (0, announce(Vec::new()), ""),
+        (100, Input::Tick, "bid"),
+        (110, award(), "save learn fetch-blobs"),
+        (120, refused(), "release forget fail"),
+        (130, refused(), ""),
+        (140, refusing(1), "refuse"),
+        (150, award(), "fail"),
+    ];
+    for (now, input, expected) in table {
+        let shown = format!("{input:?}");
+        assert_eq!(outputs(&mut worker, now, input), expected, "at {now}: {shown}");
+    }
+    worker.handle(Time(160), refusing(2));
+    let Some(Output::Send(_, Message::Refuse(refuse))) = worker.poll() else { panic!("it refuses") };
+    assert_eq!(refuse.reason, Reason::Policy("not on sundays".into()));
+}
+
+#[test]
+fn work_that_is_not_what_was_announced_is_declined() {
+    let admission = Admission { reject_stateless: true, ..Admission::default() };
+    let executors = [(ExecutorKind::Wasm, "wasm-1".into())].into();
+    let offering = Offering { executors, capacity: RESOURCES, admission, ..Offering::default() };
+    let mut worker = Machine::new(ME, offering, [3; 32]);
+    let lie = Announce { needs: Needs { data: 1, ..announcement().needs }, ..announcement() };
+    assert_eq!(outputs(&mut worker, 0, announced(lie)), "");
+    assert_eq!(outputs(&mut worker, 100, Input::Tick), "bid");
+    worker.handle(Time(110), award());
+    let Some(Output::Send(_, Message::Fail(fail))) = worker.poll() else { panic!("it declines") };
+    assert_eq!(fail.failure, Failure::Declined("inputs were announced, and there are none".into()));
 }
 
 #[test]

@@ -22,7 +22,9 @@ impl World {
             Output::Gossip(message) => self.say(node, None, message),
             Output::Send(to, message) => self.say(node, Some(to), message),
             Output::Learn(..) | Output::End(..) => {}
-            Output::Fetch { execution, contents, from, .. } => self.fetch(node, execution, &contents, from),
+            Output::Fetch { execution, from, invocation, .. } => {
+                self.fetch(node, execution, &invocation.contents(), from);
+            }
             Output::Execute { execution, invocation, timeout_ms, .. } => {
                 self.execute(node, execution, &invocation, timeout_ms);
             }

@@ -94,6 +94,11 @@ pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
+/// A client for what an operator named himself, which may be anywhere. It follows no redirects.
+pub fn operators_client() -> Client {
+    client(Arc::new(SystemNames))
+}
+
 fn client(names: Arc<dyn Resolve>) -> Client {
     let client = Client::builder()
         .tls_backend_preconfigured(tls())

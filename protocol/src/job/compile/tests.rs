@@ -345,3 +345,54 @@ fn workers_are_told_which_image_before_they_bid() {
         assert_eq!(needs.image, Some(message::NeededImage { id, source, bytes }));
     }
 }
+
+fn docker_job(image: &str, targets: &[&str]) -> Job {
+    let inputs = targets
+        .iter()
+        .map(|target| format!("{{Target: {target}, Source: {{Type: inline, Params: {{URL: 'data:,'}}}}}}"));
+    let inputs = inputs.collect::<Vec<_>>().join(", ");
+    let engine = format!("{{Type: docker, Params: {{Image: '{image}'}}}}");
+    parse(&format!("Type: batch\nTasks: [{{Name: m, Engine: {engine}, InputSources: [{inputs}]}}]")).unwrap().job
+}
+
+fn needs_of(image: &str, origin: task::ImageOrigin, inputs: Vec<ResolvedInput>) -> Result<Needs, CompileError> {
+    let targets: Vec<String> = (0..inputs.len()).map(|index| format!("/in/{index}")).collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let image_found = task::Image { id: crate::id::ImageId([5; 32]), origin };
+    let resolved = Resolved { profile: "linux/amd64".into(), image: Some((image_found, 7)), inputs };
+    compile(&docker_job(image, &targets), &resolved).map(|(_, needs)| needs)
+}
+
+#[test]
+fn an_announcement_names_the_image_as_docker_shows_it() {
+    let table = [
+        ("docker.io/library/busybox", "busybox:latest"),
+        ("ghcr.io/ann/tool:v1", "ghcr.io/ann/tool:v1"),
+        (&format!("sha256:{}", "05".repeat(32)), ""),
+    ];
+    for (written, named) in table {
+        let needs = needs_of(written, task::ImageOrigin::Engine, Vec::new()).unwrap();
+        assert_eq!(needs.image_name, named);
+    }
+    let blob = task::ImageOrigin::Blob(hash(9));
+    let name = format!("blob://{}", hash(9));
+    let needs = needs_of(&name, blob, vec![file(1, 3)]).unwrap();
+    assert_eq!(needs.image_name, name);
+    let named: Vec<&Content> = needs.named_data().collect();
+    assert_eq!((needs.data, named[0].hash, named.len()), (1, hash(1), 1), "an image is no data: {needs:?}");
+    let long = format!("ghcr.io/{}a", "a/".repeat(90));
+    let needs = needs_of(&long, task::ImageOrigin::Engine, (0..6).map(|byte| file(byte, 3)).collect()).unwrap();
+    assert!(!needs.inputs.is_empty() && canonical(&needs).len() <= MAX_NEEDS_BYTES, "its place is taken from inputs");
+}
+
+#[test]
+fn modules_are_no_data_and_what_is_divided_is_data_without_a_name() {
+    let (_, needs) = compile(&blobs(), &resolved(vec![file(0x11, 500), folder(0x22, 9_000, &[])])).unwrap();
+    assert_eq!((needs.data, needs.named_data().map(|data| data.hash).collect::<Vec<_>>()), (1, vec![hash(0x22)]));
+    let parts = vec![(file(0x33, 1).parts[0]), (file(0x44, 1).parts[0])];
+    let divided = ResolvedInput { parts, files: BTreeMap::new() };
+    let (_, needs) = compile(&blobs(), &resolved(vec![file(0x11, 500), divided])).unwrap();
+    assert_eq!((needs.data, needs.named_data().count()), (1, 0));
+    let (_, needs) = compile(&wasm_job("EntryModule: /m", &["/m"]), &resolved(vec![file(1, 5)])).unwrap();
+    assert_eq!((needs.data, needs.data_bits), (0, 0));
+}

@@ -61,6 +61,34 @@ fn a_job_whose_executions_failed_says_why_and_who_else_refuses() {
 }
 
 #[test]
+fn a_worker_whose_operator_turns_the_job_down_is_asked_once_and_counted_with_the_others() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(3, "A declines");
+    let told = story.hear(3, "B declines");
+    let awards = story.awards.clone();
+    // They may be hostile, and bid again.
+    let reason = until_it_ends(&mut story, told, |_| &["A bids", "B bids", "C refuses"]);
+    assert_eq!(reason, "2 peers: its operator refuses: \"not on sundays\"; 1 peer: memory 8 GiB > 4 GiB");
+    assert_eq!(story.awards, awards);
+}
+
+#[test]
+fn who_turned_a_job_down_is_still_known_after_a_restart() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(3, "A declines");
+    let Some(Output::Gossip(Message::Announce(announce))) = ({
+        story.machine = machine();
+        story.machine.restore(Time(4), story.disk.clone());
+        std::iter::from_fn(|| story.machine.poll()).find(|output| matches!(output, Output::Gossip(_)))
+    }) else {
+        panic!("it seeks another worker")
+    };
+    assert!(announce.excluded.contains(&[b'A'; 6]), "{:?}", announce.excluded);
+    let standings = story.disk.iter().filter(|record| matches!(record, Record::Standing(..)));
+    assert_eq!(standings.count(), 0, "it is no fault");
+}
+
+#[test]
 fn who_offers_in_vain_because_it_is_not_independent_is_counted() {
     let mut story = Story::new(PAIR);
     story.hear(0, "submit");

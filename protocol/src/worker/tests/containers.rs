@@ -109,7 +109,7 @@ fn what_cannot_be_prepared_fails_and_what_is_not_wanted_is_stopped() {
 
 #[test]
 fn a_worker_that_cannot_have_the_image_says_so_instead_of_bidding() {
-    let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: false };
+    let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: false, data_here: true };
     for source in [ImageSource::Nowhere, ImageSource::Registry] {
         let mut worker = docker_worker();
         worker.handle(Time(0), announced_to(means, its_announcement(source)));
