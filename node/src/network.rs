@@ -408,6 +408,14 @@ impl Network {
         self.shared.own
     }
 
+    /// The mesh that it is in.
+    pub fn mesh_id(&self) -> MeshId {
+        match &self.shared.gate {
+            Some(gate) => gate.membership().mesh(),
+            None => MeshId::of(&self.shared.mesh),
+        }
+    }
+
     /// Where this node can be reached, as far as it knows now. Loopback addresses only when there are no others.
     pub fn contact(&self) -> Contact {
         addresses::contact_of(self.shared.endpoint.addr().addrs)

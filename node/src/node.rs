@@ -33,7 +33,7 @@ use parts::{
     blobs_config, containers, executors, offering, open_sources, profile, publishers_config, pulling, sources_config,
     wasm_config,
 };
-use remembered::{known_peers, listen_again, save_peers};
+use remembered::{known_peers, known_publicly, listen_again, save_peers};
 
 use crate::admission::Gate;
 use crate::agreed::Agreed;
@@ -250,7 +250,7 @@ impl Node {
         let mut network = NetworkConfig {
             listen: config.listen,
             join: config.join.clone(),
-            known_peers: [known_peers(&state)?, config.join_peers.clone()].concat(),
+            known_peers: [known_publicly(&state, &config.mesh)?, config.join_peers.clone()].concat(),
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
@@ -261,6 +261,9 @@ impl Node {
         };
         let membership = Box::pin(joining::membership(&dir, me, clock, &mut network)).await?;
         let mesh = membership.as_ref().map_or_else(|| MeshId::of(&config.mesh), Membership::mesh);
+        if membership.is_some() {
+            network.known_peers = [known_peers(&state, mesh)?, config.join_peers.clone()].concat();
+        }
         network.membership = membership.clone();
         let (network, heard) = Box::pin(listen_again(network, &state)).await?;
         machine.observe(view(&network));

@@ -32,6 +32,7 @@ pub(super) async fn membership(
             if expired.is_some() {
                 tracing::warn!(mesh = %network.mesh, "a ticket has expired; it is not needed any more");
             }
+            tracing::info!(mesh = %network.mesh, "in a private mesh");
             Ok(known)
         }
         (Some(key), Some((ticket, secret)), _) => {
@@ -48,7 +49,11 @@ pub(super) async fn membership(
             Err(ended) => Err(ended.into()),
             Ok(_) => Err(TicketError::NoInvitation(network.mesh.clone()).into()),
         },
-        (None, _, _) => Ok(None),
+        (None, _, _) => {
+            // Whoever mistypes the name of a private mesh should see what came of it.
+            tracing::info!(mesh = %network.mesh, "in a public mesh, which anybody can join");
+            Ok(None)
+        }
     }
 }
 

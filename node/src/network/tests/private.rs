@@ -287,6 +287,31 @@ async fn the_revoked_are_cut_off_at_once_everywhere() {
     assert_eq!(nodes[2].network.request(id(4), vec![1]).await, Ok(vec![1]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_its_certificate_and_a_renewed_one_comes_back() {
+    let mut home = Home::new();
+    let mut first = home.start().await;
+    let nearly_over = home.certificate(2, Time(home.holder.now().0 - (CERTIFICATE_MS - 5_000)));
+    let member = home.entered(2, (nearly_over, vec![]));
+    let _second = start(2, &member, Some(first.network.ticket())).await;
+    first.sees(id(2)).await;
+    assert!(nearly_over.expires < member.standing().unwrap().expires, "whoever holds the key has renewed it");
+    let gate = first.network.shared.gate.clone().unwrap();
+    assert_eq!(gate.members(), [(id(2), nearly_over.expires)]);
+    let looks = tokio::spawn(async move {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            look.tick().await;
+            gate.close_expired();
+        }
+    });
+    first.misses(id(2)).await;
+    assert!(nearly_over.expires <= home.holder.now(), "not before");
+    first.sees(id(2)).await;
+    assert_eq!(first.network.members(), [(id(2), member.standing().unwrap().expires)]);
+    looks.abort();
+}
+
 fn newcomer(seed: u8) -> NetworkConfig {
     let store = MemStore::new();
     let mut config = NetworkConfig::new(key(seed), MESH, (*store).clone());
