@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::docker::engine::image;
 use crate::docker::{DOCKER, Nodes};
-use crate::support::{Daemon, Mesh, executions, module, refused, text};
+use crate::support::{Daemon, Mesh, example, executions, module, refused, text};
 
 /// It prints something else than all others.
 const LIES_ALONE: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "lie-alone");
@@ -108,4 +108,94 @@ fn a_worker_that_lies_of_a_container_is_outvoted() {
     });
     let job = caught.expect("the liar votes in one of ten jobs");
     assert_eq!(job["Verification"]["Dissenters"], Value::from(vec![liar]), "{job:#}");
+}
+
+/// A validator of what two results printed: they agree if their first bytes are digits that are at most one apart.
+const NEAR: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\10\00\00\00\01\00\00\00")
+    (data (i32.const 32) "a/stdoutb/stdout")
+    (func $first (param $name i32) (result i32)
+        (drop (call $open (i32.const 3) (i32.const 0) (local.get $name) (i32.const 8) (i32.const 0)
+            (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 64)))
+        (drop (call $read (i32.load (i32.const 64)) (i32.const 0) (i32.const 1) (i32.const 68)))
+        (i32.load8_u (i32.const 16)))
+    (func (export "_start") (local $apart i32)
+        (local.set $apart (i32.sub (call $first (i32.const 32)) (call $first (i32.const 40))))
+        (call $exit (i32.gt_u (i32.mul (local.get $apart) (local.get $apart)) (i32.const 1)))))"#;
+
+fn history(node: &Daemon, job: &Value) -> String {
+    String::from_utf8(node.run(&["job", "history", job["JobID"].as_str().unwrap()]).stdout).unwrap()
+}
+
+#[test]
+fn a_validator_decides_what_agrees_and_is_named_with_the_result() {
+    let Some(image) = image("agreement", &[]) else { return };
+    let mesh = Nodes::start(&[&DOCKER, &DOCKER, &DOCKER, &DOCKER]);
+    let validator = module(mesh.dir.path(), "near.wasm", NEAR);
+    let run = |validator: &str, script: &str| {
+        let flags = ["docker", "run", "--validator", validator, &image, "sh", "-c", script];
+        ran(&mesh.nodes[0], &flags)
+    };
+    // Two of three that print 4 or 5 and something by chance.
+    let job = run(&validator, "echo $((4 + $(od -An -N1 -tu1 /dev/urandom) % 2)); cat /proc/sys/kernel/random/uuid");
+    assert!(verified(&job), "{job:#}");
+    assert!(job["Verification"]["Validator"].is_string(), "{job:#}");
+    assert!(words(&mesh.nodes[0], &job).contains("agree, says validator "), "{}", words(&mesh.nodes[0], &job));
+    assert!(history(&mesh.nodes[0], &job).contains(" agree"), "{}", history(&mesh.nodes[0], &job));
+
+    let fails = module(mesh.dir.path(), "fails.wasm", r#"(module (func (export "_start") (unreachable)))"#);
+    let job = run(&fails, "cat /proc/sys/kernel/random/uuid");
+    assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Failed".into(), &false.into()), "{job:#}");
+    assert!(job["StateReason"].as_str().unwrap().contains("the validator trapped: unreachable"), "{job:#}");
+}
+
+#[test]
+fn what_is_no_validator_is_refused_before_anything_runs() {
+    let mesh = Mesh::start(1);
+    let writes = module(mesh.dir.path(), "writes.wasm", WRITES);
+    let text = mesh.dir.path().join("text.wasm");
+    std::fs::write(&text, "text").unwrap();
+    let run = |flags: &[&str]| mesh.nodes[0].run(&[&["wasm", "run", &writes], flags].concat());
+    refused(&run(&["--validator", text.to_str().unwrap()]), &["--validator", "text.wasm", "not a WebAssembly module"]);
+    refused(&run(&["--validator", "nowhere.wasm"]), &["--validator", "nowhere.wasm"]);
+    let blob = mesh.nodes[0].json(&["blob", "add", text.to_str().unwrap()]);
+    let hash = blob["Hash"].as_str().unwrap();
+    refused(&run(&["--validator", hash]), &["the validator", hash, "not a WebAssembly module"]);
+    refused(&run(&["--verification", "none", "--validator", &writes]), &["Validator", "Type: quorum"]);
+}
+
+#[test]
+fn a_requester_that_dies_with_results_to_compare_compares_them_when_it_is_back() {
+    let Some(image) = image("agreement", &[]) else { return };
+    let dies = ("SHOAL_TEST_MISBEHAVE", "die-after-Verify");
+    let mut mesh = Nodes::start_with(&[&DOCKER as &[&str]; 4], |index| if index == 0 { vec![dies] } else { vec![] });
+    let validator = module(mesh.dir.path(), "near.wasm", NEAR);
+    let script = "echo 4; cat /proc/sys/kernel/random/uuid";
+    let flags = ["docker", "run", "--detach", "--id-only", "--validator", &validator, &image, "sh", "-c", script];
+    let id = String::from_utf8(mesh.nodes[0].run(&flags).stdout).unwrap().trim().to_owned();
+    // It dies as soon as the validator has said something, and before it says anything of it.
+    mesh.nodes[0].wait_for_death();
+    let back = mesh.nodes.remove(0).restart();
+    let job = back.finished(&id);
+    assert!(verified(&job), "{job:#}");
+    assert!(job["Verification"]["Agreed"].as_u64().unwrap() >= 2, "{job:#}");
+}
+
+#[test]
+fn the_validator_example_verifies_what_is_never_the_same() {
+    let Some(name) = image("agreement", &[]) else { return };
+    let mesh = Nodes::start(&[&DOCKER, &DOCKER, &DOCKER, &DOCKER]);
+    let pushed = mesh.nodes[0].json(&["docker", "push-image", &name]);
+    let variable = format!("image={}", pushed["Hash"].as_str().unwrap());
+    let job = ran(&mesh.nodes[0], &["job", "run", &example("docker-validator/job.yaml"), "-V", &variable]);
+    assert!(verified(&job), "{job:#}");
+    let inputs = job["Inputs"].as_array().unwrap();
+    assert!(inputs.iter().any(|input| input["Target"] == "/validator.wasm"), "{job:#}");
+    let told = history(&mesh.nodes[0], &job);
+    assert!(told.contains("3 numbers, at most ") && told.contains("% apart"), "{told}");
 }

@@ -51,7 +51,7 @@ fn chosen(result: BlobHash, files: &[(String, BlobHash)], compare: &Compare) -> 
 }
 
 /// Whether a result is not what it was said to be, or only not here.
-fn unfit(error: &ListError) -> Unfit {
+pub(crate) fn unfit(error: &ListError) -> Unfit {
     let is_false = matches!(
         error,
         ListError::Folder(FolderError::Malformed { .. } | FolderError::Name { .. })

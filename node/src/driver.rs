@@ -25,6 +25,7 @@ use crate::network::Network;
 use crate::outbox::Outbox;
 use crate::publish::Leaving;
 use crate::records;
+use crate::validator::Question;
 
 /// Events that may wait for the driver.
 pub(crate) const MAX_EVENTS: usize = 4_096;
@@ -237,6 +238,9 @@ impl Driver {
             Output::Examine { job, execution, from, claim, compare } => {
                 self.hands.examine(job, execution, from, claim, compare);
             }
+            Output::Validate { job, partition, validator, compare, max_bytes, pair } => {
+                self.hands.validate(job, partition, Question { validator, compare, max_bytes, pair });
+            }
             Output::Collect { job, partition, result, max_bytes, from } => {
                 self.hands.collect(job, partition, result, max_bytes, from);
             }
@@ -298,6 +302,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Resume { .. }
         | Output::Abort(_)
         | Output::Examine { .. }
+        | Output::Validate { .. }
         | Output::Collect { .. }
         | Output::Publish { .. }
         | Output::Rerun { .. }

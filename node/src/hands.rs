@@ -34,6 +34,7 @@ use crate::pulling::Pulling;
 use crate::reading::Reading;
 use crate::room;
 use crate::runner::{self, host, reason, remove};
+use crate::validator::{Question, Validators};
 
 pub(crate) use resume::Resumed;
 
@@ -59,6 +60,7 @@ pub(crate) struct Hands {
     pub(crate) kept: Kept,
     pub(crate) agreed: Agreed,
     pub(crate) comparing: Comparing,
+    pub(crate) validators: Validators,
     pub(crate) announcer: Announcer,
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
@@ -207,6 +209,7 @@ impl Hands {
     /// Stops everything.
     pub(crate) fn stop_all(&self) {
         self.runs.lock().values().for_each(|run| run.over.cancel());
+        self.validators.stop_all();
     }
 
     /// Keeps a result for others that its requester has by now, and offers it to them.
@@ -237,6 +240,17 @@ impl Hands {
         tokio::spawn(async move {
             let examined = hands.comparing.examine(from, claim, &compare).await;
             hands.tell(Input::Examined(job, execution, examined)).await;
+        });
+    }
+
+    /// Asks a validator about two results.
+    pub(crate) fn validate(&self, job: JobId, partition: u32, question: Question) {
+        // Before anything that follows, such as the end of the job.
+        let (hands, cancel) = (self.clone(), self.validators.begin(job));
+        tokio::spawn(async move {
+            let pair = question.pair.map(|ballot| ballot.execution);
+            let said = hands.validators.ask((job, partition), question, cancel).await;
+            hands.tell(Input::Validated(job, partition, pair, said)).await;
         });
     }
 
@@ -273,6 +287,7 @@ impl Hands {
     /// Lets go of a job's inputs and perhaps of an older job, and gives what its results are kept by an end.
     pub(crate) fn end(&self, job: JobId, kept_until: Time) {
         self.kept.end(Owner::Job(job));
+        self.validators.end(job);
         self.history.ended();
         let blobs = self.blobs.clone();
         tokio::spawn(async move {

@@ -126,7 +126,8 @@ fn needed(record: &Record) -> Option<(Owner, Vec<Content>)> {
     match record {
         Record::Job(job) if !job.state.is_over() => {
             let work = wire::parse::<Work>(&job.submission.work).ok()?;
-            Some((Owner::Job(job.job), work.contents()))
+            let validator = work.validator.map(|hash| Content { hash, kind: ContentKind::Raw });
+            Some((Owner::Job(job.job), work.contents().into_iter().chain(validator).collect()))
         }
         Record::Job(_)
         | Record::Held(_)

@@ -52,6 +52,8 @@ mod agreed;
 
 mod comparing;
 
+mod validator;
+
 mod tickets;
 
 mod kept;

@@ -59,6 +59,7 @@ use crate::publish::Publishing;
 use crate::published::{self, Published, PublishedError};
 use crate::reading::Reading;
 use crate::records;
+use crate::validator::Validators;
 use crate::views::AdmissionView;
 
 /// Pause between two looks whether blobs have to make way.
@@ -285,6 +286,12 @@ impl Node {
             kept: kept.clone(),
             agreed: Agreed::restore(&blobs).await?,
             comparing: Comparing { blobs: blobs.clone(), network: network.clone() },
+            validators: Validators::new(
+                blobs.clone(),
+                network.clone(),
+                Arc::<WasmExecutor>::clone(&executor),
+                dir.work(),
+            ),
             announcer: announcer.clone(),
             publishing: publishing.clone(),
             reading: Reading { sources: sources.clone(), open: open_sources(&config) },

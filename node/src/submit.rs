@@ -11,7 +11,7 @@ use shoal_protocol::job::units::Seconds;
 use shoal_protocol::job::{self, CompileError, Problem, Problems, resolve};
 use shoal_protocol::message::Needs;
 use shoal_protocol::record::{InputRecord, Placement, Policy, Submission};
-use shoal_protocol::task::{Content, Engine, Work};
+use shoal_protocol::task::{Content, ContentKind, Engine, Work};
 use shoal_protocol::wire::canonical;
 use shoal_store::blobs::Guard;
 use shoal_store::sources::DataError;
@@ -24,6 +24,7 @@ use crate::network::FetchError;
 use crate::node::{Node, StartError, random};
 use crate::publish;
 use crate::runner::Modules;
+use crate::validator;
 
 /// Why a job was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum SubmitError {
     /// A module cannot be run.
     #[error(transparent)]
     Module(#[from] CheckError),
+    /// A validator cannot be run.
+    #[error("the validator: {0}")]
+    Validator(CheckError),
     /// An image cannot be run.
     #[error("image {0}: {1}")]
     Image(String, String),
@@ -81,7 +85,7 @@ struct Ready {
 impl Node {
     /// Takes a job. Returns once it is durable; `watch` hears how far its inputs are.
     pub async fn submit(&self, job: Job, placement: Placement, watch: Watcher<'_>) -> Result<JobId, SubmitError> {
-        let ready = self.prepare(&job, watch).await?;
+        let ready = Box::pin(self.prepare(&job, watch)).await?;
         let node = self.clone();
         // Whoever asked may go away: from here on the job is either taken with all that it needs, or not at all.
         let take = tokio::spawn(async move { node.take(&job, ready, placement).await });
@@ -121,11 +125,17 @@ impl Node {
         guards.extend(more);
         let (work, needs) = job::compile(job, &resolve::Resolved { profile, image, inputs: resolved })?;
         let guarded: BTreeSet<Content> = guards.iter().map(Guard::content).collect();
-        for content in work.contents().into_iter().filter(|content| !guarded.contains(content)) {
+        let validator = work.validator.map(|hash| Content { hash, kind: ContentKind::Raw });
+        for content in work.contents().into_iter().chain(validator).filter(|content| !guarded.contains(content)) {
             guards.push(self.blobs().protect(content).await.map_err(store)?);
         }
+        let modules = Modules::new(self.blobs());
         if let Engine::Wasm(_) = &work.invocation.engine {
-            self.0.executor.check(&work.invocation.engine, &Modules::new(self.blobs())).await?;
+            self.0.executor.check(&work.invocation.engine, &modules).await?;
+        }
+        if let Some(validator) = work.validator {
+            let checked = self.0.executor.check(&validator::engine(validator), &modules).await;
+            checked.map_err(SubmitError::Validator)?;
         }
         Ok(Ready { work, needs, inputs: records, guards })
     }

@@ -122,6 +122,14 @@ pub const COLLECT_MS: Millis = 60_000;
 pub const MAX_COLLECTS: u32 = 8;
 /// Tries to find out what is compared of a result before its vote is given up, within about eight seconds.
 pub const MAX_EXAMINATIONS: u32 = 6;
+/// Memory of a validator, in bytes: its requester sets none aside for it.
+pub const VALIDATOR_MEMORY_BYTES: u64 = 256 << 20;
+/// Fuel of a validator's run: about a minute of native speed on one core of 2026.
+pub const VALIDATOR_FUEL: u64 = 170_000_000_000;
+/// Wall-clock limit of a validator's run, in milliseconds: for machines that are slow or have much to do.
+pub const VALIDATOR_MS: Millis = 10 * 60_000;
+/// What a validator may print and write, in bytes.
+pub const VALIDATOR_OUTPUT_BYTES: u64 = 1 << 20;
 /// Tries to publish a result before the job gives up, within about eight seconds: publishers themselves try again what
 /// may pass quickly.
 pub const MAX_PUBLISHES: u32 = 6;

@@ -50,6 +50,8 @@ pub enum Input {
     Executed(ExecutionId, Result<Finished, Failure>),
     /// What [`Output::Examine`] came to: what is compared of the result, as the hash of a folder with that alone.
     Examined(JobId, ExecutionId, Result<BlobHash, Unfit>),
+    /// What [`Output::Validate`] came to for these two executions of a partition.
+    Validated(JobId, u32, [ExecutionId; 2], Result<Comparison, Unvalidated>),
     /// What [`Output::Collect`] came to; the error is for a person.
     Collected(JobId, u32, Result<(), String>),
     /// What [`Output::Publish`] came to: where the result is, if that is somewhere else; the error is for a person.
@@ -62,6 +64,37 @@ pub enum Input {
     Reran(ExecutionId, Result<Box<Rerun>, Failure>),
     /// The deadline has come.
     Tick,
+}
+
+/// A result to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ballot {
+    /// Of which execution.
+    pub execution: ExecutionId,
+    /// Who has it.
+    pub worker: PeerId,
+    /// The result's collection.
+    pub result: BlobHash,
+}
+
+/// What a validator says of two results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// Whether they agree.
+    pub agree: bool,
+    /// What it printed, for a person.
+    pub words: String,
+}
+
+/// Why a validator says nothing; for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unvalidated {
+    /// One of the results is not there to be compared.
+    Result(ExecutionId, Unfit),
+    /// The validator failed, as it would anywhere.
+    Validator(String),
+    /// This machine failed.
+    Host(String),
 }
 
 /// Why a result cannot be compared with others; for a person.
@@ -169,6 +202,21 @@ pub enum Output {
         claim: Claim,
         /// What is compared.
         compare: Compare,
+    },
+    /// Fetch two results, and ask a module whether they agree, in either order; then say [`Input::Validated`].
+    Validate {
+        /// Of which job.
+        job: JobId,
+        /// Of which partition.
+        partition: u32,
+        /// The module.
+        validator: BlobHash,
+        /// What it sees of the results.
+        compare: Compare,
+        /// The most that one result may hold, in bytes.
+        max_bytes: u64,
+        /// The results.
+        pair: [Ballot; 2],
     },
     /// Fetch and keep a result; then say [`Input::Collected`].
     Collect {
@@ -388,6 +436,9 @@ impl Machine {
             }
             Input::Examined(job, execution, result) => {
                 self.with_job(now, job, |requester, ctx| requester.examined(ctx, execution, result));
+            }
+            Input::Validated(job, partition, pair, result) => {
+                self.with_job(now, job, |requester, ctx| requester.validated(ctx, partition, pair, result));
             }
             Input::Collected(job, partition, result) => {
                 self.with_job(now, job, |requester, ctx| requester.collected(ctx, partition, result));

@@ -27,7 +27,7 @@ use partition::{Execution, Partition, Phase, backoff};
 
 use crate::auction::plural;
 use crate::credibility::Sign;
-use crate::id::{ExecutionId, JobId, PeerId};
+use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_COLLECTS, MAX_EVENTS, MAX_EXECUTIONS, MAX_TEXT_BYTES};
 use crate::machine::{Context, Output};
 use crate::message::{Bid, Ending, Message, Reason, Settle};
@@ -44,6 +44,8 @@ pub(crate) struct Requester {
     record: JobRecord,
     /// What of two results must agree.
     compare: Compare,
+    /// The module that says whether results agree that are not the same.
+    validator: Option<BlobHash>,
     partitions: BTreeMap<u32, Partition>,
     index: BTreeMap<ExecutionId, (u32, usize)>,
     /// Partitions that miss executions, and how many.
@@ -89,11 +91,14 @@ impl Requester {
     }
 
     fn with(record: JobRecord) -> Self {
-        let partitions = (0..record.submission.partitions).map(|index| (index, Partition::default())).collect();
-        let compare = wire::parse::<Work>(&record.submission.work).map(|work| work.compare).unwrap_or_default();
+        let work = wire::parse::<Work>(&record.submission.work);
+        let (compare, validator) = work.map(|work| (work.compare, work.validator)).unwrap_or_default();
+        let partition = || Partition::new(validator.is_some());
+        let partitions = (0..record.submission.partitions).map(|index| (index, partition())).collect();
         Self {
             record,
             compare,
+            validator,
             partitions,
             index: BTreeMap::new(),
             hungry: BTreeMap::new(),
@@ -354,7 +359,7 @@ impl Requester {
     fn tally(&self, index: u32) -> String {
         let partition = &self.partitions[&index];
         let votes = partition.votes();
-        let camps = partition.camps().into_iter();
+        let camps = partition.camps().unwrap_or_default().into_iter();
         let mut counts: Vec<(usize, Vote)> = camps.map(|camp| (camp.len(), votes[camp[0]].1)).collect();
         counts.sort_by_key(|(count, vote)| (std::cmp::Reverse(*count), *vote));
         let lines = counts.iter().map(|(count, vote)| {

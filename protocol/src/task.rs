@@ -34,6 +34,9 @@ pub struct Work {
     pub execution_timeout_ms: Millis,
     /// What of two results must agree. Here, so that workers know what they are judged by, and nobody changes it later.
     pub compare: Compare,
+    /// The module that says whether two results agree that are not the same; none if they must be the same. Its
+    /// requester runs it.
+    pub validator: Option<BlobHash>,
 }
 
 /// Everything that determines a result.

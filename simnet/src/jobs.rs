@@ -53,7 +53,7 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
     };
     let execution_timeout_ms = (load.run_ms * TIMEOUT_FACTOR).max(60_000);
     let (divided, partitions, compare) = (Vec::new(), load.partitions, Compare::All);
-    let work = canonical(&Work { invocation, divided, partitions, execution_timeout_ms, compare });
+    let work = canonical(&Work { invocation, divided, partitions, execution_timeout_ms, compare, validator: None });
     let resources = Resources {
         cpu_millis: load.cpu_millis,
         memory_bytes: MEMORY_BYTES,

@@ -71,6 +71,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Invalid(_)
             | SubmitError::Source { .. }
             | SubmitError::Module(_)
+            | SubmitError::Validator(_)
             | SubmitError::Image(..)
             | SubmitError::Engine(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message),
             SubmitError::Missing { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "input_missing", message),

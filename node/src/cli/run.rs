@@ -329,6 +329,9 @@ impl Run<'_> {
 
 /// What this node runs by itself is one execution of each partition, whatever the job wished for.
 fn alone(job: &mut Job) {
+    let mut inputs = std::mem::take(&mut job.task.input_sources);
+    inputs.retain(|input| !job.is_for_validator(input));
+    job.task.input_sources = inputs;
     job.verification = Verification::completed(VerificationKind::None, Some(1), Some(1), Some(1));
 }
 
@@ -358,6 +361,7 @@ pub(super) async fn copy_log(client: &Client, id: JobId, stream: &str, query: &L
 
 #[cfg(test)]
 mod tests {
+    use shoal_protocol::job::input::input;
     use shoal_protocol::job::spec::Task;
 
     use super::*;
@@ -366,8 +370,13 @@ mod tests {
     fn a_job_alone_is_one_execution_that_verifies_nothing() {
         let mut job = Job::new(Task::new(Engine::Noop));
         job.verification = Verification::completed(VerificationKind::Quorum, None, None, None);
+        job.verification.validator = Some("/validator.wasm".into());
+        let at = |target: &str| input(&format!("{}:{target}", "ab".repeat(32))).unwrap();
+        job.task.input_sources = vec![at("/data"), at("/validator.wasm")];
         alone(&mut job);
         assert_eq!(job.verification, Verification::completed(VerificationKind::None, Some(1), Some(1), Some(1)));
+        let targets: Vec<&str> = job.task.input_sources.iter().map(|input| input.target.as_str()).collect();
+        assert_eq!(targets, ["/data"], "no validator is run, so the program does not find one");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::{Global, Status};
 
 /// Where a module is in the program's tree unless told otherwise, as in Bacalhau.
 const MODULE_TARGET: &str = "/main.wasm";
+/// Where a validator is named; it is not in the program's tree.
+const VALIDATOR_TARGET: &str = "/validator.wasm";
 
 /// `shoal wasm`.
 #[derive(Debug, Args)]
@@ -76,6 +78,10 @@ pub(super) struct TaskFlags {
     /// What of two results must agree: all, outputs (the result paths), or the name or path of one of them, or stdout
     #[arg(long, value_name = "PART")]
     compare: Option<String>,
+    /// A module that gets two results at /a and /b, and exits with 0 if they agree and with 1 if not: a file, a blob
+    /// hash, a URI, or the target of an --input
+    #[arg(long, value_name = "MODULE")]
+    validator: Option<String>,
     /// Independent executions that are started at once; 1 verifies nothing
     #[arg(long, value_name = "N")]
     executions: Option<u32>,
@@ -178,7 +184,7 @@ impl Wasm {
 impl Run {
     fn job(&self) -> Result<Job> {
         let mut inputs = self.task.inputs()?;
-        let entry_module = self.entry_module(&mut inputs)?;
+        let entry_module = module_target(&self.module, MODULE_TARGET, &mut inputs)?;
         let mut import_modules = Vec::new();
         for import in &self.import_modules {
             let source = input::import_module(import).with_context(|| format!("--import-module {import}"))?;
@@ -195,25 +201,25 @@ impl Run {
         task.input_sources = inputs;
         self.task.job(task)
     }
+}
 
-    /// The path of the module in the program's tree: that of an input, or of one more.
-    fn entry_module(&self, inputs: &mut Vec<InputSource>) -> Result<String> {
-        let plain = |path: &str| path.trim_start_matches('/').to_owned();
-        let is_input = |source: &InputSource| plain(&source.target) == plain(&self.module);
-        if !Path::new(&self.module).exists() && inputs.iter().any(is_input) {
-            return Ok(self.module.clone());
-        }
-        let mut source = input::input(&self.module).with_context(|| format!("module {}", self.module))?;
-        if source.target == input::DEFAULT_TARGET {
-            source.target = MODULE_TARGET.into();
-        }
-        if let Source::LocalDirectory(local) = &source.source {
-            check_module(Path::new(&local.source_path))?;
-        }
-        let target = source.target.clone();
-        inputs.push(source);
-        Ok(target)
+/// The path of a module in the program's tree: that of an input, or of one more, which is put at `usual`.
+fn module_target(module: &str, usual: &str, inputs: &mut Vec<InputSource>) -> Result<String> {
+    let plain = |path: &str| path.trim_start_matches('/').to_owned();
+    let is_input = |source: &InputSource| plain(&source.target) == plain(module);
+    if !Path::new(module).exists() && inputs.iter().any(is_input) {
+        return Ok(module.to_owned());
     }
+    let mut source = input::input(module).with_context(|| format!("module {module}"))?;
+    if source.target == input::DEFAULT_TARGET {
+        source.target = usual.into();
+    }
+    if let Source::LocalDirectory(local) = &source.source {
+        check_module(Path::new(&local.source_path))?;
+    }
+    let target = source.target.clone();
+    inputs.push(source);
+    Ok(target)
 }
 
 /// Finds the plainest mistakes before anything is started or uploaded.
@@ -266,6 +272,10 @@ impl TaskFlags {
             job.labels.extend(input::labels(text).context("--labels")?);
         }
         job.verification = self.verification(job.verification);
+        if let Some(validator) = &self.validator {
+            let target = module_target(validator, VALIDATOR_TARGET, &mut job.task.input_sources);
+            job.verification.validator = Some(target.with_context(|| format!("--validator {validator}"))?);
+        }
         Ok(job)
     }
 
@@ -299,7 +309,7 @@ impl TaskFlags {
         let compare: Compare = self.compare.as_ref().map(|text| text.parse().unwrap_or_default()).unwrap_or_default();
         let kind = match (self.verification, self.agreement, self.executions) {
             (Some(flag), _, _) => flag.into(),
-            (None, _, _) if self.compare.is_some() => VerificationKind::Quorum,
+            (None, _, _) if self.compare.is_some() || self.validator.is_some() => VerificationKind::Quorum,
             (None, None, None) => return usual,
             (None, None | Some(1), Some(1)) => VerificationKind::None,
             (None, _, _) => VerificationKind::Quorum,

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::record::{ExecutionRecord, ExecutionState, JobRecord, Placement};
+use shoal_protocol::task::Work;
+use shoal_protocol::wire;
 
 /// What is believed of a job, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct VerificationView {
     /// What of two results must agree: `all`, `outputs`, or one part. The rest is one execution's word.
     #[serde(default)]
     pub compare: String,
+    /// The module that says whether two results agree that are not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<BlobHash>,
     /// Executions that agree with the result, over all partitions.
     pub agreed: u32,
     /// Executions that do not.
@@ -71,6 +76,7 @@ impl VerificationView {
             agreement: policy.agreement,
             executions: policy.executions,
             max_executions: policy.max_executions,
+            validator: wire::parse::<Work>(&job.submission.work).ok().and_then(|work| work.validator),
             compare: spec.pointer("/Verification/Compare").and_then(Value::as_str).unwrap_or("all").to_owned(),
             agreed: partitions.iter().map(|partition| partition.agreed).sum(),
             dissented: partitions.iter().map(|partition| partition.dissented).sum(),
@@ -109,11 +115,13 @@ impl VerificationView {
 
     /// On what they agree, if that is not everything.
     fn compared_in_words(&self) -> String {
-        match self.compare.as_str() {
+        let compared = match self.compare.as_str() {
             "" | "all" => String::new(),
             "outputs" => " on the result paths; what was printed is one execution's word".into(),
             part => format!(" on {part}; the rest is one execution's word"),
-        }
+        };
+        let judge = self.validator.map(|hash| format!(", says validator {},", hash.short())).unwrap_or_default();
+        format!("{judge}{compared}").trim_end_matches(',').to_owned()
     }
 }
 

@@ -89,7 +89,9 @@ pub enum CompileError {
 pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileError> {
     validate::validate(job)?;
     support::check(job)?;
-    let inputs = pair(job, &resolved.inputs)?;
+    let all = pair(job, &resolved.inputs)?;
+    let validator = job.verification.validator.as_ref().map(|path| module(path, &all)).transpose()?;
+    let inputs: Vec<Pair<'_>> = all.into_iter().filter(|(input, _)| !job.is_for_validator(input)).collect();
     let environment = environment(job)?;
     let program = Program::find(job, resolved, &inputs)?;
     let needs = needs(job, resolved, &inputs, &program)?;
@@ -103,7 +105,14 @@ pub fn compile(job: &Job, resolved: &Resolved) -> Result<(Work, Needs), CompileE
     };
     let execution_timeout_ms = execution_timeout(job.task.timeouts);
     let compare = job.verification.compare.resolve(&job.task.result_paths).expect("a valid job compares something");
-    let work = Work { invocation, divided: divided(&inputs), partitions: job.count, execution_timeout_ms, compare };
+    let work = Work {
+        invocation,
+        divided: divided(&inputs),
+        partitions: job.count,
+        execution_timeout_ms,
+        compare,
+        validator: validator.map(|(module, _)| module),
+    };
     let size = canonical(&work).len();
     if size > MAX_WORK_BYTES { Err(CompileError::WorkTooLarge(size)) } else { Ok((work, needs)) }
 }

@@ -214,17 +214,20 @@ impl Reader {
         let [agreement, executions, max_executions] =
             ["Agreement", "Executions", "MaxExecutions"].map(|name| self.whole(&mut fields, name, (1, MAX_EXECUTIONS)));
         let compare = self.text(&mut fields, "Compare").filter(|compare| !compare.trim().is_empty());
+        let validator = self.text(&mut fields, "Validator").filter(|validator| !validator.trim().is_empty());
+        let compares = compare.is_some() || validator.is_some();
         self.close(&fields);
         let kind = kind.unwrap_or(match task?.engine {
             Engine::Wasm(_) => VerificationKind::Quorum,
             // Whoever asks another engine for agreement wants a quorum.
-            Engine::Docker(_) | Engine::Noop if executions.max(agreement) > Some(1) || compare.is_some() => {
+            Engine::Docker(_) | Engine::Noop if executions.max(agreement) > Some(1) || compares => {
                 VerificationKind::Quorum
             }
             Engine::Docker(_) | Engine::Noop => VerificationKind::None,
         });
         let compare = compare.map(|text| text.parse().unwrap_or_default()).unwrap_or_default();
-        Some(Verification { compare, ..Verification::completed(kind, agreement, executions, max_executions) })
+        let completed = Verification::completed(kind, agreement, executions, max_executions);
+        Some(Verification { compare, validator, ..completed })
     }
 }
 

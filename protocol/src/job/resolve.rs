@@ -109,9 +109,12 @@ pub fn replace_variable(job: &mut Job, name: &str, value: String) {
 
 /// The inputs that, if they are folders, hold a module of the program: compiling needs the list of their files.
 pub fn module_folders(job: &Job) -> Vec<usize> {
-    let Engine::Wasm(wasm) = &job.task.engine else { return Vec::new() };
-    let modules: Vec<String> =
-        std::iter::once(&wasm.entry_module).chain(&wasm.import_modules).filter_map(|path| normalised(path)).collect();
+    let program = match &job.task.engine {
+        Engine::Wasm(wasm) => std::iter::once(&wasm.entry_module).chain(&wasm.import_modules).collect(),
+        Engine::Docker(_) | Engine::Noop => Vec::new(),
+    };
+    let modules = program.into_iter().chain(&job.verification.validator);
+    let modules: Vec<String> = modules.filter_map(|path| normalised(path)).collect();
     let holds_module = |target: &str| {
         let target = normalised(target);
         target.is_some_and(|target| modules.iter().any(|path| crate::job::paths::below(path, &target).is_some()))

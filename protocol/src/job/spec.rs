@@ -263,6 +263,9 @@ pub struct Verification {
     /// What of two results must agree.
     #[serde(skip_serializing_if = "Compare::is_all")]
     pub compare: Compare,
+    /// The target path of the input that is the module which says whether two results agree; it is not mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator: Option<String>,
 }
 
 /// What of two results must agree, beside how the programs ended.
@@ -303,6 +306,15 @@ impl Job {
             task,
             verification,
         }
+    }
+}
+
+impl Job {
+    /// Whether an input is there for the validator alone, and no business of the program and its workers therefore.
+    pub fn is_for_validator(&self, input: &InputSource) -> bool {
+        let is_module = matches!(&self.task.engine, Engine::Wasm(wasm) if wasm.is_module(input));
+        let validator = self.verification.validator.as_deref().and_then(normalised);
+        !is_module && validator.is_some() && normalised(&input.target) == validator
     }
 }
 
@@ -406,7 +418,7 @@ impl Verification {
             VerificationKind::None => executions,
         };
         let max_executions = max_executions.unwrap_or(usual_max.max(executions));
-        Self { kind, agreement, executions, max_executions, compare: Compare::All }
+        Self { kind, agreement, executions, max_executions, compare: Compare::All, validator: None }
     }
 }
 

@@ -32,7 +32,7 @@ pub fn validate(job: &Job) -> Result<(), Problems> {
     }
     meta("Job.Meta", job.meta.keys(), &mut problems);
     verification(&job.verification, &job.task, &mut problems);
-    task::check("Job.Tasks[0]", &job.task, job.count, &mut problems);
+    task::check("Job.Tasks[0]", job, &mut problems);
     problems.into_result()
 }
 
@@ -123,6 +123,14 @@ fn verification(verification: &Verification, task: &Task, problems: &mut Problem
         problems.push(path("Type"), "is quorum, but the engine is noop", "write Type: none");
     }
     compare(&verification.compare, kind, task, problems);
+    if let Some(validator) = &verification.validator {
+        let path = path("Validator");
+        if kind == VerificationKind::None {
+            let remedy = "write Type: quorum: one execution is compared with no other";
+            problems.push(&path, format!("is {}, but Type is none", quoted(validator)), remedy);
+        }
+        task::module(&path, validator, task, problems);
+    }
 }
 
 fn compare(compare: &Compare, kind: VerificationKind, task: &Task, problems: &mut Problems) {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auction::plural;
-use crate::id::{ExecutionId, PeerId};
+use crate::id::{BlobHash, ExecutionId, PeerId};
 use crate::limits::{
     FIRST_ROUND_PAUSE_MS, LEASE_MS, LONGEST_ROUND_PAUSE_MS, MAX_ATTEMPTS_PER_WORKER, MAX_TOLD_FAILURES, REVEAL_MS,
     STRAGGLER_FACTOR, STRAGGLER_MS,
@@ -23,6 +23,12 @@ pub(super) struct Partition {
     pub(super) executions: Vec<Execution>,
     /// Since when enough answers are sealed for stragglers to be waited for no longer than it takes.
     enough_at: Option<Time>,
+    /// Whether a validator says which votes agree that are not the same.
+    has_validator: bool,
+    /// What it said of two compared parts of results, in either order.
+    pub(super) opinions: BTreeMap<(BlobHash, BlobHash), bool>,
+    /// How far it is with the next two.
+    pub(super) validation: Effort,
     /// Votes at the last verdict, so that the same one is not told twice.
     judged: usize,
 }
@@ -116,6 +122,10 @@ impl Execution {
 }
 
 impl Partition {
+    pub(super) fn new(has_validator: bool) -> Self {
+        Self { has_validator, ..Self::default() }
+    }
+
     /// What the partition needs now.
     pub(super) fn next(&mut self, now: Time, policy: Policy) -> Next {
         if self.phase != Phase::Open {
@@ -136,8 +146,9 @@ impl Partition {
         if revealed == 0 || open > 0 || revealed == self.judged || self.unexamined() > 0 {
             return Next::Wait;
         }
+        let Ok(camps) = self.camps() else { return Next::Wait };
         self.judged = revealed;
-        Next::Judge(verdict::judge(&self.camps(), policy))
+        Next::Judge(verdict::judge(&camps, policy))
     }
 
     /// How many more executions it needs.
@@ -145,7 +156,8 @@ impl Partition {
         if self.phase != Phase::Open || self.executions.iter().any(|e| e.is_sealed() && e.asked.is_some()) {
             return 0;
         }
-        let camps = self.camps();
+        // What is being compared may suffice.
+        let Ok(camps) = self.camps() else { return 0 };
         let live = self.count(|e| e.record.state.is_live() || e.is_unexamined());
         let target = match verdict::judge(&camps, policy) {
             Verdict::More(_) if camps.is_empty() => policy.executions,
@@ -159,7 +171,8 @@ impl Partition {
     pub(super) fn deadline(&self, policy: Policy) -> Option<Time> {
         let again = match self.phase {
             Phase::Accepted { again, .. } | Phase::Publishing { again, .. } => again,
-            Phase::Open | Phase::Done => None,
+            Phase::Open => self.validation.again,
+            Phase::Done => None,
         };
         let stragglers = self.enough_at.map(|at| at + self.patience());
         let executions = self.executions.iter().filter_map(Execution::deadline);
@@ -202,10 +215,13 @@ impl Partition {
         self.executions.iter().filter_map(|e| Some((e.record.execution, e.record.vote()?))).collect()
     }
 
-    /// The votes, sorted into those that agree.
-    pub(super) fn camps(&self) -> Vec<Camp> {
+    /// The votes, sorted into those that agree, by their places; or the two of which the validator has to be asked.
+    pub(super) fn camps(&self) -> Result<Vec<Camp>, (usize, usize)> {
         let votes: Vec<Vote> = self.votes().into_iter().map(|(_, vote)| vote).collect();
-        verdict::camps(&votes, |_, _| Some(false)).expect("nobody has to be asked")
+        verdict::camps(
+            &votes,
+            |a, b| if self.has_validator { self.opinions.get(&(a, b)).copied() } else { Some(false) },
+        )
     }
 
     /// A vote is none any more: what was said with it has to be said anew.
@@ -255,7 +271,7 @@ impl Partition {
     /// When answers that stay sealed are given up, because enough are open and agree.
     fn reveals_close(&self, policy: Policy) -> Option<Time> {
         let asked = self.executions.iter().filter(|e| e.is_sealed()).filter_map(|e| e.asked).max()?;
-        let camps = self.camps();
+        let camps = self.camps().ok()?;
         let settled = matches!(verdict::judge(&camps, policy), Verdict::Accepted(_));
         let unanimous = camps.len() == 1 && self.unexamined() == 0;
         (settled && unanimous).then_some(asked + STRAGGLER_MS)

@@ -154,7 +154,7 @@ impl Requester {
         };
         let nobody = self.why_nobody(&partition.why_failed(), &partition.taken());
         let votes = partition.votes();
-        let differ = partition.camps().len() > 1;
+        let differ = partition.camps().is_ok_and(|camps| camps.len() > 1);
         let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
         if differ {
             format!("disputed: partition {index}: {}, and nobody else to ask: {nobody}", self.tally(*index))

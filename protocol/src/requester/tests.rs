@@ -5,6 +5,8 @@
 
 mod comparing;
 
+mod validating;
+
 mod failing;
 
 mod preparing;
@@ -18,7 +20,7 @@ use crate::commitment::{self, Salt};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::NetworkKind;
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
-use crate::machine::{Input, Machine, Output, Unfit};
+use crate::machine::{Comparison, Input, Machine, Output, Unfit, Unvalidated};
 use crate::message::{
     Amount, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource,
     Resources, Reveal, Stage,
@@ -105,6 +107,11 @@ impl Story {
         self.told.clone()
     }
 
+    /// The job, before it is submitted, has a validator.
+    fn has_validator(&mut self) {
+        self.submission.work = canonical(&Work { validator: Some(BlobHash([8; 32])), ..work() });
+    }
+
     /// The job, before it is submitted, compares this of its results.
     fn compares(&mut self, compare: Compare) {
         self.submission.work = canonical(&Work { compare, ..work() });
@@ -139,6 +146,20 @@ impl Story {
         let execution = self.awards.get(&who).copied().unwrap_or(ExecutionId([0; 16]));
         let answer = words.next();
         let examined = |result| Input::Examined(job, execution, result);
+        let partner = words_of(heard).chars().nth(1).and_then(|partner| self.awards.get(&partner));
+        if let Some(partner) = partner {
+            let pair = [execution, *partner];
+            let said = |agree| Ok(Comparison { agree, words: "0.1 apart".into() });
+            let result = match what {
+                "agree" => said(true),
+                "differ" => said(false),
+                "break" => Err(Unvalidated::Validator("trapped".into())),
+                "stall" => Err(Unvalidated::Host("no room".into())),
+                "miss" => Err(Unvalidated::Result(execution, Unfit::Missing("nobody has it".into()))),
+                other => panic!("no two results {other:?}"),
+            };
+            return Input::Validated(job, 0, pair, result);
+        }
         match what {
             "shows" => return examined(Ok(BlobHash::of(answer.unwrap_or("x").as_bytes()))),
             "hides" => return examined(Err(Unfit::Missing("nobody has it".into()))),
@@ -212,6 +233,9 @@ impl Story {
             Output::Send(to, Message::Settle(settle)) => {
                 Some(format!("settle {} {}", letter(to), ending(settle.ending)))
             }
+            Output::Validate { pair, .. } => {
+                Some(format!("validate {}", pair.map(|ballot| letter(ballot.worker)).iter().collect::<String>()))
+            }
             Output::Examine { from, .. } => Some(format!("examine {}", letter(from))),
             Output::Collect { from, .. } => {
                 Some(format!("collect {}", from.into_iter().map(letter).collect::<String>()))
@@ -239,6 +263,11 @@ impl Story {
     fn reason(&self) -> &str {
         &self.job().reason
     }
+}
+
+/// Who says or is something: the letters before the first space.
+fn words_of(heard: &str) -> &str {
+    heard.split(' ').next().unwrap_or_default()
 }
 
 fn machine() -> Machine {
@@ -322,7 +351,7 @@ fn work() -> Work {
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
     let (divided, compare) = (Vec::new(), Compare::All);
-    Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare }
+    Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare, validator: None }
 }
 
 fn submission(policy: Policy) -> Submission {

@@ -25,6 +25,7 @@ impl Requester {
     pub(super) fn settle_partition(&mut self, ctx: &mut Context<'_>, index: u32) {
         let policy = self.policy();
         self.examine_votes(ctx, index);
+        self.validate_votes(ctx, index);
         while let Some(partition) = self.partitions.get_mut(&index) {
             match partition.next(ctx.now, policy) {
                 Next::Wait => break,
@@ -76,8 +77,8 @@ impl Requester {
     /// A camp is believed: remembers who is of it and who is not, and fetches its result.
     pub(super) fn accept(&mut self, ctx: &mut Context<'_>, index: u32, camp: usize) {
         let Some(partition) = self.partitions.get(&index) else { return };
-        let votes = partition.votes();
-        let agreed: BTreeSet<ExecutionId> = partition.camps()[camp].iter().map(|place| votes[*place].0).collect();
+        let (votes, Ok(camps)) = (partition.votes(), partition.camps()) else { return };
+        let agreed: BTreeSet<ExecutionId> = camps[camp].iter().map(|place| votes[*place].0).collect();
         self.tell_verdict(ctx, index, &agreed);
         let detail = match self.policy().agreement > 1 {
             true => format!("partition {index}: {}", self.tally(index)),
@@ -103,11 +104,11 @@ impl Requester {
         }
     }
 
-    /// What dissent shows. Who runs a container honestly may come to something else than others.
+    /// What dissent shows. Where results need not be the same, honest ones may be too far apart.
     fn dissent(&self) -> Sign {
         match self.record.submission.needs.executor {
-            ExecutorKind::Wasm => Sign::Dissented,
-            ExecutorKind::Docker => Sign::Fault,
+            ExecutorKind::Wasm if self.validator.is_none() => Sign::Dissented,
+            ExecutorKind::Wasm | ExecutorKind::Docker => Sign::Fault,
         }
     }
 

@@ -134,7 +134,7 @@ mod tests {
             limits: Limits { memory_bytes: 1 << 20, fuel: 0, output_bytes: 1 << 20 },
         };
         let (divided, compare) = (Vec::new(), Compare::All);
-        Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare }
+        Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare, validator: None }
     }
 
     #[test]

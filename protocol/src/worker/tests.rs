@@ -44,7 +44,7 @@ fn work() -> Vec<u8> {
         limits: Limits { memory_bytes: 1 << 20, fuel: 1, output_bytes: 1 << 20 },
     };
     let (divided, compare) = (Vec::new(), Compare::All);
-    canonical(&Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare })
+    canonical(&Work { invocation, divided, partitions: 1, execution_timeout_ms: 60_000, compare, validator: None })
 }
 
 fn job() -> JobId {

@@ -40,6 +40,10 @@ impl World {
                 self.checks
                     .never(place, || format!("{execution} is examined, and all of each result is compared here"));
             }
+            Output::Validate { job, .. } => {
+                let place = self.place(node);
+                self.checks.never(place, || format!("{job} has a validator, and no job does here"));
+            }
             Output::Rerun { execution, .. } | Output::Traced(execution, _) => {
                 let place = self.place(node);
                 self.checks.never(place, || format!("{execution} is looked into, and nobody here asks for that"));

@@ -396,3 +396,26 @@ fn modules_are_no_data_and_what_is_divided_is_data_without_a_name() {
     let (_, needs) = compile(&wasm_job("EntryModule: /m", &["/m"]), &resolved(vec![file(1, 5)])).unwrap();
     assert_eq!((needs.data, needs.data_bits), (0, 0));
 }
+
+#[test]
+fn a_validator_is_part_of_the_work_and_no_business_of_its_workers() {
+    let mut job = wasm_job("EntryModule: /main.wasm", &["/main.wasm", "/data", "/validator.wasm"]);
+    let inputs = vec![file(1, 100), file(2, 200), file(3, 300)];
+    let (work, needs) = compile(&job, &resolved(inputs.clone())).unwrap();
+    assert_eq!((work.validator, needs.input_bytes), (None, 600), "an input like any other");
+    assert_eq!(work.invocation.inputs.len(), 2);
+
+    job.verification.validator = Some("validator.wasm".into());
+    let (judged, needs) = compile(&job, &resolved(inputs.clone())).unwrap();
+    assert_eq!((judged.validator, needs.input_bytes), (Some(hash(3)), 300));
+    let targets: Vec<&str> = judged.invocation.inputs.iter().map(|mount| mount.target.as_str()).collect();
+    assert_eq!(targets, ["/data"]);
+    assert!(judged.contents().iter().all(|content| content.hash != hash(3)), "workers do not fetch it");
+
+    job.verification.validator = Some("/data".into());
+    let folder = vec![file(1, 100), folder(2, 200, &[("close.wasm", 9), ("notes.txt", 8)]), file(3, 300)];
+    assert_eq!(compile(&job, &resolved(folder)).unwrap().0.validator, Some(hash(9)));
+    assert_eq!(module_folders(&job), [0, 1]);
+    job.verification.validator = Some("/data/none.wasm".into());
+    assert_eq!(compile(&job, &resolved(inputs)), Err(CompileError::NoModule("/data/none.wasm".into())));
+}

@@ -8,7 +8,7 @@ use crate::job::data_url;
 use crate::job::paths::{below, normalised};
 use crate::job::problem::{Problems, nearest, quoted};
 use crate::job::spec::{
-    Docker, Engine, InputSource, Network, NetworkKind, Port, Resolve, S3Partition, S3PartitionBy, Source, Task,
+    Docker, Engine, InputSource, Job, Network, NetworkKind, Port, Resolve, S3Partition, S3PartitionBy, Source, Task,
     Timeouts, Wasm,
 };
 use crate::limits::{MAX_DOMAINS, MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES, MAX_WORDS};
@@ -27,7 +27,8 @@ const SHA256_BYTES: usize = 32;
 /// Ports below belong to the system.
 const FIRST_PORT: u16 = 1_024;
 
-pub(super) fn check(path: &str, task: &Task, count: u32, problems: &mut Problems) {
+pub(super) fn check(path: &str, job: &Job, problems: &mut Problems) {
+    let (task, count) = (&job.task, job.count);
     if task.name.trim().is_empty() {
         problems.push(format!("{path}.Name"), "is missing", "name the task, for example 'main'");
     }
@@ -36,8 +37,8 @@ pub(super) fn check(path: &str, task: &Task, count: u32, problems: &mut Problems
     inputs(path, task, problems);
     results(path, task, problems);
     match &task.engine {
-        Engine::Docker(program) => docker(&format!("{path}.Engine.Params"), program, task, problems),
-        Engine::Wasm(program) => wasm(&format!("{path}.Engine.Params"), program, task, problems),
+        Engine::Docker(program) => docker(&format!("{path}.Engine.Params"), program, job, problems),
+        Engine::Wasm(program) => wasm(&format!("{path}.Engine.Params"), program, job, problems),
         Engine::Noop => {}
     }
     publisher::check(&format!("{path}.Publisher.Params"), &task.publisher, count, problems);
@@ -212,7 +213,7 @@ fn has_separator(name: &str) -> bool {
     name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
-fn docker(path: &str, program: &Docker, task: &Task, problems: &mut Problems) {
+fn docker(path: &str, program: &Docker, job: &Job, problems: &mut Problems) {
     if program.image.trim().is_empty() {
         problems.push(format!("{path}.Image"), "is missing", "name the image, for example 'busybox:1.37'");
     } else if !is_image(&program.image) {
@@ -232,7 +233,7 @@ fn docker(path: &str, program: &Docker, task: &Task, problems: &mut Problems) {
     if words.chain(&program.environment_variables).any(|word| word.contains('\0')) {
         problems.push(path, "has a NUL character in a word of the command or a variable", "remove it");
     }
-    let mounts = mounts(task, |_| true);
+    let mounts = mounts(&job.task, |input| !job.is_for_validator(input));
     for (field, target) in mounts.iter().filter(|(_, target)| !is_mountable(target)) {
         let remedy = "choose a path that is neither '/' nor in /dev, /proc or /sys, which belong to the container";
         problems.push(field, format!("is {}", quoted(target)), remedy);
@@ -246,7 +247,8 @@ fn is_image(name: &str) -> bool {
     name.len() <= MAX_TEXT_BYTES && name.chars().all(plain) && !name.contains("..") && !name.starts_with(['/', '.'])
 }
 
-fn wasm(path: &str, program: &Wasm, task: &Task, problems: &mut Problems) {
+fn wasm(path: &str, program: &Wasm, job: &Job, problems: &mut Problems) {
+    let task = &job.task;
     if program.entry_module.is_empty() {
         let remedy = "write the Target path of the input that is the program";
         problems.push(format!("{path}.EntryModule"), "is missing", remedy);
@@ -260,11 +262,12 @@ fn wasm(path: &str, program: &Wasm, task: &Task, problems: &mut Problems) {
     for (index, import) in program.import_modules.iter().enumerate() {
         module(&format!("{path}.ImportModules[{index}]"), import, task, problems);
     }
-    overlaps(&mounts(task, |input| !program.is_module(input)), problems);
+    let is_mounted = |input: &InputSource| !program.is_module(input) && !job.is_for_validator(input);
+    overlaps(&mounts(task, is_mounted), problems);
 }
 
 /// A module is an input, or a file in an input that is a folder.
-fn module(path: &str, module: &str, task: &Task, problems: &mut Problems) {
+pub(super) fn module(path: &str, module: &str, task: &Task, problems: &mut Problems) {
     let wanted = normalised(module).unwrap_or_default();
     let targets: Vec<String> = task.input_sources.iter().filter_map(|input| normalised(&input.target)).collect();
     if targets.iter().any(|target| below(&wanted, target).is_some()) {

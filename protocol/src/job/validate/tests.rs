@@ -41,6 +41,12 @@ fn each_rule_has_its_message() {
             "field 'Compare' in 'Job.Verification' is '/outputs', which is no part of the result; \
              write one of 'all', 'outputs', 'counts', 'stdout', 'stderr', 'exitCode'",
         ),
+        ("Agreement: 3", "Validator: /no.wasm", "is '/no.wasm', but no input has that target"),
+        (
+            "Agreement: 3, Executions: 5",
+            "Type: none, Validator: /data",
+            "is '/data', but Type is none; write Type: quorum",
+        ),
         (
             "Agreement: 3, Executions: 5",
             "Type: none, Compare: outputs",
