@@ -6,6 +6,7 @@ mod support;
 
 mod admission;
 mod agreement;
+mod bacalhau;
 mod crash;
 mod devnet;
 mod docker;
