@@ -454,6 +454,7 @@ impl Hands {
             match stage {
                 Stage::Waiting => {}
                 Stage::Preparing(amount) => {
+                    tracing::debug!(%execution, %amount, "preparing");
                     self.tell(Input::Preparing(execution, amount)).await;
                     let runs = stages.wait_for(|stage| *stage == Stage::Running);
                     if tokio::time::timeout(TELL_EVERY, runs).await.is_ok() {

@@ -10,6 +10,7 @@ use shoal_protocol::image::{ImageName, ImageNameError, Repository};
 use shoal_protocol::job::spec::{BlobSource, Engine, Job};
 use shoal_protocol::task::{Content, ContentKind, Image, ImageOrigin};
 use shoal_store::blobs::Guard;
+use shoal_store::sources::DataError;
 
 use super::Watcher;
 use crate::node::Node;
@@ -71,7 +72,12 @@ impl Node {
             let why = "an id says not where the image is: write its name, or push it with `shoal docker push-image`";
             return Err(wrong(why.to_owned()));
         }
-        let found = self.0.sources.resolve_image(&name, platform).await.map_err(|error| wrong(error.to_string()))?;
+        // The image is named already; another thing that is wrong, such as an address, is not.
+        let said = |error: DataError| match error.thing.starts_with("image ") {
+            true => format!("{}; {}", error.reason, error.remedy),
+            false => error.to_string(),
+        };
+        let found = self.0.sources.resolve_image(&name, platform).await.map_err(|error| wrong(said(error)))?;
         let image = Image { id: found.id, origin: ImageOrigin::Registry(name.repository, found.digest) };
         Ok(Program { profile: platform.to_owned(), image: Some((image, found.bytes)), guards: Vec::new() })
     }
