@@ -14,7 +14,7 @@ mod proxy;
 mod bridge;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +39,11 @@ const DIR: &str = "network";
 pub(super) const TRIAL: &str = "trial";
 /// Hosts that programs do not ask a proxy for.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+
+/// Runtimes whose containers use the kernel's network. In others (gVisor, Kata) a loopback is within, and no holder's.
+const KERNEL_RUNTIMES: [&str; 4] = ["runc", "io.containerd.runc.v2", "crun", "nvidia"];
+/// A port that nobody needs to listen at.
+const DISCARD: u16 = 9;
 
 /// What the operator opens to containers.
 #[derive(Debug, Clone, Default)]
@@ -107,15 +112,20 @@ impl Networks {
         if kinds.contains(&NetworkKind::Http)
             && let Err(why) = self.trial(engine, dir, labels).await
         {
-            tracing::warn!(why, "containers get no network of type HTTP: the engine must run on this machine");
+            tracing::warn!(why, "containers get no network of type HTTP");
             kinds.remove(&NetworkKind::Http);
         }
         kinds
     }
 
     async fn trial(&self, engine: &Engine, dir: &Path, labels: HashMap<String, String>) -> Result<(), String> {
+        if let Some(name) = engine.facts.runtime.as_deref().filter(|name| !KERNEL_RUNTIMES.contains(name)) {
+            return Err(format!("runtime {name} may give them a loopback of their own, where the node is not"));
+        }
         let dir = tempfile::tempdir_in(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let held = self.held(engine, dir.path(), labels).await?;
+        let held = self.held(engine, dir.path(), labels).await;
+        let held =
+            held.map_err(|why| format!("{why}; the engine must run on this machine and see the node's files"))?;
         super::remove(engine, &held.id).await;
         Ok(())
     }
@@ -213,9 +223,18 @@ impl Made {
 /// Whether an address is a public one of another machine. What listens on this one is meant for whom its firewall
 /// lets in, and a connection that begins here passes none.
 fn is_elsewhere(address: IpAddr) -> bool {
-    // Only to an address of its own can a machine bind.
-    let is_own = || UdpSocket::bind((address, 0)).is_ok();
-    is_public(address) && !is_own()
+    is_public(address) && !is_own(address)
+}
+
+/// Whether an address is one of this machine: from there, and only there, it would speak to it.
+fn is_own(address: IpAddr) -> bool {
+    let anywhere: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = UdpSocket::bind((anywhere, 0)).and_then(|socket| {
+        // This asks for the route, and sends nothing.
+        socket.connect((address, DISCARD))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 /// What tells programs where the node is: most look for one of these.
@@ -224,4 +243,15 @@ fn variables() -> Vec<(&'static str, String)> {
     let proxies = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name, proxy.clone()));
     let others = ["no_proxy", "NO_PROXY"].map(|name| (name, NO_PROXY.to_owned()));
     proxies.into_iter().chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_knows_its_own_addresses() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()));
+    }
 }
