@@ -105,6 +105,23 @@ fn a_container_that_nobody_wants_any_more_goes_when_its_node_is_back() {
 }
 
 #[test]
+fn a_container_that_printed_more_than_its_engine_keeps_is_given_up() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);
+    let script = "yes | head -n 100000; sleep 4; echo end";
+    let flags = ["--disk", "4MB", "--queue-timeout", "60"];
+    let job = detached(&mesh.nodes[0], &[&flags[..], &[&image, "sh", "-c", script]].concat());
+    folder(&mesh);
+    restart(&mut mesh);
+    let described = mesh.nodes[0].finished(&job);
+    assert_eq!(described["State"], "Completed", "{described:#}");
+    assert_eq!(states(&described), ["Failed", "Agreed"]);
+    assert!(described.to_string().contains("may not have kept all that was printed"), "{described:#}");
+    assert!(result(&mesh, &job, "stdout").ends_with("y\nend\n"));
+    leaves_nothing(&mesh);
+}
+
+#[test]
 fn time_goes_on_while_a_node_is_away() {
     let Some(image) = image("busybox", &[]) else { return };
     let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::container::{self, EXECUTION_LABEL, NODE_LABEL};
 use super::lock;
-use super::run::{COLLECTING, Container, Copying, Ended, Run, drained, engine_failed};
+use super::run::{COLLECTING, Container, Copying, Ended, LOOK_EVERY, Run, drained, engine_failed};
 use super::streams::{self, Printed};
 use crate::{Finished, RunError};
 
@@ -85,11 +85,15 @@ impl Run<'_> {
         let printed = Printed::default();
         let copying = self.read(container, printed.clone());
         let gone = SystemTime::now().duration_since(started).unwrap_or_default();
-        let stopped = self.watch(container, cancel, &printed, self.task.timeout.saturating_sub(gone)).await?;
+        let time_left = self.task.timeout.saturating_sub(gone);
+        let stopped = tokio::select! {
+            stopped = self.watch(container, cancel, &printed, time_left) => stopped?,
+            () = self.until_incomplete(&printed) => return Err(incomplete()),
+        };
         let streams = drained(copying).await?;
         let state = container.end().await?;
         if stopped.is_none() && !self.is_whole(&printed) {
-            return Err(RunError::HostFailed("more was printed while the node was away than its engine keeps".into()));
+            return Err(incomplete());
         }
         let run = ran(&state).unwrap_or(gone);
         self.judge(Ended { stopped, state, printed, run }, streams).await
@@ -105,6 +109,13 @@ impl Run<'_> {
             let output = client.logs(&id, Some(options)).boxed();
             streams::copy(output, None, paths, max_bytes, printed).await
         })
+    }
+
+    /// Waits until so much has come that the engine may have dropped some: going on would be in vain.
+    async fn until_incomplete(&self, printed: &Printed) {
+        while self.is_whole(printed) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Whether the engine cannot have dropped anything: it does only when it has filled a file before.
@@ -128,6 +139,10 @@ impl Run<'_> {
         let seen = seen.unwrap_or_default();
         both.iter().all(|action| seen.iter().any(|event| event.action.as_ref() == Some(action)))
     }
+}
+
+fn incomplete() -> RunError {
+    RunError::HostFailed("the node was restarted, and its engine may not have kept all that was printed".into())
 }
 
 /// A time as engines read it.

@@ -32,7 +32,7 @@ const KILL_WAIT: Duration = Duration::from_secs(30);
 /// How long the last of what was printed may take to come.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at what the program has written.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The file in a run's folder that says that its results have been touched.
 pub(super) const COLLECTING: &str = "collecting";
 /// What engines answer when the program is not there or is no program.
