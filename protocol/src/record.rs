@@ -62,7 +62,7 @@ pub struct Submission {
     pub spec: String,
     /// Drawn by the submitting node; makes the job's id its own.
     pub nonce: u64,
-    /// The encoded [`Work`](crate::task::Work).
+    /// The encoded [`Work`].
     pub work: Vec<u8>,
     /// What a worker must offer.
     pub needs: Needs,
@@ -308,7 +308,7 @@ pub struct HeldRecord {
     pub contact: Contact,
     /// Which partition it runs.
     pub partition: u32,
-    /// The encoded [`Work`](crate::task::Work).
+    /// The encoded [`Work`].
     pub work: Vec<u8>,
     /// What it may use.
     pub resources: Resources,

@@ -1,8 +1,8 @@
 //! Whom a container reaches beside itself: nobody; hosts that its job names, through the node; or whomever the
 //! operator opened.
 //!
-//! With `HTTP` a container has nothing but its loopback, and on that one port where the node answers ([`proxy`]). The
-//! loopback is that of a second container, the holder, which hands the listening socket to the node ([`handover`]): so
+//! With `HTTP` a container has nothing but its loopback, and on that one port where the node answers (`proxy`). The
+//! loopback is that of a second container, the holder, which hands the listening socket to the node (`handover`): so
 //! no bridge, no route and no names lead out, and the node needs no rights over networks.
 
 mod holder;

@@ -6,7 +6,7 @@ use clap::Args;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Admission of other peers' jobs")]
 pub(super) struct AdmissionFlags {
-    /// Run only such images: NAME[:TAG], REGISTRY/PATH/*, NAME:*, sha256:ID, blob://HASH (repeatable)
+    /// Run only such images: `NAME[:TAG]`, `REGISTRY/PATH/*`, `NAME:*`, `sha256:ID`, `blob://HASH` (repeatable)
     #[arg(long = "allow-image", value_name = "PATTERN")]
     pub(super) allow_images: Vec<String>,
     /// Do not run such images, also if they are allowed (repeatable)
