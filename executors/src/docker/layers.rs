@@ -201,7 +201,7 @@ mod tests {
             (vec![layer("b", 600)], "not the one"),
             (Vec::new(), "other layers"),
             (vec![b"\x28\xb5\x2f\xfd and more".to_vec()], "gzip"),
-            (vec![gzip(&plain[0])[..40].to_vec()], "cannot be read"),
+            (vec![gzip(&plain[0])[..40].to_vec()], "not a tar"),
             (vec![b"this is text".repeat(100)], "not a tar"),
         ];
         for (layers, words) in table {
