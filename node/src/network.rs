@@ -9,6 +9,8 @@
 
 pub mod ticket;
 
+mod config;
+
 mod task;
 
 mod swarm;
@@ -55,20 +57,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::SigningKey;
 use iroh::Endpoint;
 use iroh::protocol::Router;
-use iroh_blobs::api::Store;
 use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
 use shoal_protocol::message::Contact;
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::wire::canonical;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
+pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
 pub use self::fetch::{FetchError, Progress};
 pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
@@ -84,105 +84,6 @@ const MAX_EVENTS: usize = 1_024;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long saying goodbye may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a network needs to start.
-#[derive(Clone)]
-pub struct NetworkConfig {
-    /// The node's key: its name in libp2p and iroh.
-    pub key: SigningKey,
-    /// The mesh to join. Nodes of other meshes are not heard.
-    pub mesh: String,
-    /// This node's membership, if that mesh is private.
-    pub membership: Option<Membership>,
-    /// The UDP socket; port 0 picks a free one.
-    pub listen: SocketAddr,
-    /// Tickets into the mesh.
-    pub join: Vec<Ticket>,
-    /// Peers that the last run knew.
-    pub known_peers: Vec<(PeerId, Contact)>,
-    /// URLs of relays to use where no direct path can be found. None: direct paths only.
-    pub relays: Vec<String>,
-    /// The blobs that are served, and where fetched ones go. It is not shut down with the network.
-    pub store: Store,
-    /// The threads that the store runs on; none: those of the network.
-    pub store_threads: Option<Handle>,
-    /// Who may have which blob; nobody is refused without one.
-    pub serve: Option<ServePolicy>,
-    /// How much a single peer may ask for.
-    pub rates: RateLimits,
-    /// How many bytes of blobs may pass.
-    pub bandwidth: Bandwidth,
-    /// For tests and a mesh in one process: no port mapping and no relays.
-    pub loopback_only: bool,
-    /// For tests: sends something else than it is asked for.
-    #[cfg(debug_assertions)]
-    pub corrupt: bool,
-}
-
-/// How many bytes of blobs may pass in a second; none: as many as can.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Bandwidth {
-    /// To all peers together, who share it fairly.
-    pub upload: Option<u64>,
-    /// From all peers together, which fetches share fairly.
-    pub download: Option<u64>,
-}
-
-/// How much a single peer may ask of this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimits {
-    /// Direct requests, of which a large one counts as several.
-    pub requests: Rate,
-    /// Gossip messages passed on by one neighbour: those of the whole mesh may come through it.
-    pub gossip: Rate,
-    /// Provider records for the DHT.
-    pub records: Rate,
-}
-
-impl Default for RateLimits {
-    fn default() -> Self {
-        Self {
-            // A requester of hundreds of jobs a second sends each worker several messages for each.
-            requests: Rate { per_second: 4_000, burst: 8_000 },
-            gossip: Rate { per_second: 4_000, burst: 8_000 },
-            records: Rate { per_second: 50, burst: 1_000 },
-        }
-    }
-}
-
-impl NetworkConfig {
-    /// A network with nobody to join, on any address and free port.
-    pub fn new(key: SigningKey, mesh: impl Into<String>, store: Store) -> Self {
-        Self {
-            key,
-            mesh: mesh.into(),
-            membership: None,
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
-            join: Vec::new(),
-            known_peers: Vec::new(),
-            relays: Vec::new(),
-            store,
-            store_threads: None,
-            serve: None,
-            rates: RateLimits::default(),
-            bandwidth: Bandwidth::default(),
-            loopback_only: false,
-            #[cfg(debug_assertions)]
-            corrupt: false,
-        }
-    }
-
-    fn names(&self) -> swarm::Names {
-        match &self.membership {
-            Some(membership) => swarm::Names::new(membership.mesh(), true),
-            None => swarm::Names::new(MeshId::of(&self.mesh), false),
-        }
-    }
-
-    fn store_threads(&self) -> Handle {
-        self.store_threads.clone().unwrap_or_else(Handle::current)
-    }
-}
 
 /// Why the network did not start.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,8 @@
 //!
 //! `Announce` and `Bid` are gossiped; everything else goes directly between the two peers concerned.
 
+mod checks;
+
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -10,13 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::commitment::{Commitment, Salt};
 use crate::id::{BlobHash, ExecutionId, ImageId, InvocationId, JobId};
 use crate::job::spec::{NetworkKind, Source};
-use crate::limits::{
-    MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
-    MAX_FAILURE_BYTES, MAX_INPUTS, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
-};
 use crate::task::{Account, Claim, Content, Failure};
 use crate::time::{Millis, Time};
 use crate::trace::{Rerun, TraceRequest};
+use checks::{sound, text};
 
 /// One thing said by one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -518,62 +517,11 @@ impl Message {
     }
 }
 
-impl Announce {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        if Millis::from(self.window_ms) > MAX_WINDOW_MS {
-            return Err(OutOfBounds("window"));
-        }
-        within("excluded", self.excluded.len(), MAX_EXCLUDED)?;
-        within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
-        within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;
-        within("sources", self.needs.sources.len(), SourceKind::ALL.len())?;
-        text("profile", &self.needs.profile)?;
-        text("image", &self.needs.image_name)?;
-        for constraint in &self.needs.constraints {
-            text("constraint key", &constraint.key)?;
-            within("constraint values", constraint.values.len(), MAX_CONSTRAINT_VALUES)?;
-            constraint.values.iter().try_for_each(|value| text("constraint value", value))?;
-        }
-        self.contact.check()
-    }
-}
-
 impl Amount {
-    fn is_sound(self) -> bool {
-        self.done_bytes <= self.total_bytes
-    }
-
     /// How many tenths are done.
     pub(crate) fn tenths(self) -> u8 {
         let tenths = u128::from(self.done_bytes) * 10 / u128::from(self.total_bytes.max(1));
         u8::try_from(tenths).unwrap_or(10).min(10)
-    }
-}
-
-impl Award {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        within("work", self.work.len(), MAX_WORK_BYTES)?;
-        self.contact.check()
-    }
-}
-
-impl TraceAnswer {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        match self {
-            TraceAnswer::Running => Ok(()),
-            TraceAnswer::Done(rerun) => {
-                sound("trace", rerun.trace.is_sound())?;
-                rerun.account.check()
-            }
-            TraceAnswer::Failed(failure) => failure.check(),
-        }
-    }
-}
-
-impl Account {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        within("inputs read", self.inputs.len(), MAX_INPUTS)?;
-        within("backtrace", self.backtrace.len(), MAX_BACKTRACE_BYTES)
     }
 }
 
@@ -609,55 +557,4 @@ impl fmt::Display for SourceKind {
         let name = Self::ALL.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
-}
-
-impl Contact {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        within("addresses", self.addresses.len(), MAX_ADDRESSES)?;
-        text("relay", self.relay.as_deref().unwrap_or_default())
-    }
-}
-
-impl Reason {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        match self {
-            Reason::OtherProfile(words) | Reason::Constraint(words) | Reason::Policy(words) | Reason::Image(words) => {
-                text("reason", words)
-            }
-            Reason::NoExecutor(_)
-            | Reason::TooLarge(..)
-            | Reason::Busy
-            | Reason::NoSource(_)
-            | Reason::NoImage(_)
-            | Reason::DiskFull(..)
-            | Reason::NoNetwork(_)
-            | Reason::Requester
-            | Reason::Stateless
-            | Reason::NotLocal => Ok(()),
-        }
-    }
-}
-
-impl Failure {
-    fn check(&self) -> Result<(), OutOfBounds> {
-        match self {
-            Failure::HostFailed(words)
-            | Failure::InputMissing(words)
-            | Failure::Declined(words)
-            | Failure::Refused(words) => within("failure", words.len(), MAX_FAILURE_BYTES),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn sound(what: &'static str, is: bool) -> Result<(), OutOfBounds> {
-    if is { Ok(()) } else { Err(OutOfBounds(what)) }
-}
-
-fn within(what: &'static str, size: usize, limit: usize) -> Result<(), OutOfBounds> {
-    sound(what, size <= limit)
-}
-
-fn text(what: &'static str, words: &str) -> Result<(), OutOfBounds> {
-    within(what, words.len(), MAX_TEXT_BYTES)
 }
