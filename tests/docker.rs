@@ -3,6 +3,7 @@
 #[path = "docker-engine/engine.rs"]
 pub mod engine;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -230,4 +231,27 @@ fn the_docker_example_runs_from_its_recipe() {
     let described = mesh.nodes[0].json(&["job", "run", &job, "-V", &variable, "--download", got.to_str().unwrap()]);
     assert_eq!(described["State"], "Completed", "{described:#}");
     assert_eq!(files(&got), files(Path::new(&example("docker-hello/expected"))));
+}
+
+#[test]
+fn a_folder_that_an_operator_named_is_written_in_place() {
+    let Some(image) = image("busybox", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // For whoever the program runs as.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    let path = folder.path().canonicalize().unwrap().display().to_string();
+    let rule = format!("{path}:rw");
+    let opened = [&DOCKER[..], &["--sources", "local", "--allow-local-path", &rule]].concat();
+    let mesh = Nodes::start(&[&DOCKER, &opened]);
+    let write = |path: &str| {
+        let input = format!("src={path},dst=/shared,opt=rw=true");
+        mesh.nodes[0].run(&["docker", "run", "-i", &input, &image, "--", "sh", "-c", "echo here >/shared/file"])
+    };
+    let ran = write(&path);
+    assert!(ran.status.success(), "{}", text(&ran));
+    assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "here\n");
+    let within = text(&write(&format!("{path}/sub")));
+    assert!(within.contains("is Failed") && within.contains("only what the operator named itself"), "{within}");
+    assert!(!folder.path().join("sub/file").exists());
 }

@@ -98,6 +98,8 @@ pub struct StagedInput {
     pub target: String,
     /// The file or folder on disk.
     pub path: PathBuf,
+    /// Whether the program may change it, where it lies. Only containers are given such.
+    pub writable: bool,
 }
 
 /// A run that ended with a vote.

@@ -33,7 +33,7 @@ async fn inputs_are_read_and_not_written_and_results_come_back() {
     let Some(mut bench) = Bench::new("busybox", &[]).await else { return };
     let input = bench.dir.path().join("words");
     fs::write(&input, "one two three\n").unwrap();
-    bench.inputs.push(StagedInput { target: "/in/words".into(), path: input.clone() });
+    bench.inputs.push(StagedInput { target: "/in/words".into(), path: input.clone(), writable: false });
     let bench = bench.result("counts", "/out/counts").result("empty", "/out/empty");
     let script = "wc -w </in/words >/out/counts/words && ! echo more >/in/words && ! rm /in/words";
     let ended = bench.sh(script).await.unwrap().exits(0);

@@ -146,8 +146,10 @@ impl Hands {
         }
         let Needed { from, invocation, resources, partition, .. } = needed;
         let left = self.fetch_all(execution, invocation.contents(), from, resources.disk_bytes).await?;
+        let missing = |why: String| Failure::InputMissing(reason(&why));
+        self.reading.writable(own, &invocation).await.map_err(missing)?;
         let read = Box::pin(self.reading.read(own, &invocation.unread, partition, left)).await;
-        let read = read.map_err(|why| Failure::InputMissing(reason(&why)))?;
+        let read = read.map_err(missing)?;
         let mounts = read.iter().map(|(mount, _)| mount.clone()).collect();
         // What this node can read may be nobody else's business.
         read.into_iter().for_each(|(_, guard)| self.kept.keep_secret(Owner::Execution(execution), guard));
@@ -320,7 +322,8 @@ impl Hands {
         let invocation = self.diverge(invocation);
         let (trace, cancel) = (Some(request), run.over.clone());
         let (stage, note) = Default::default();
-        let run = runner::Run { dir: &run.dir, invocation, timeout, trace, images: None, stage, note, cancel };
+        let (dir, writable, images) = (run.dir.as_path(), Vec::new(), None);
+        let run = runner::Run { dir, invocation, timeout, trace, writable, images, stage, note, cancel };
         let ran = run.perform(executor.as_ref(), &self.blobs, |_| {}).await?;
         let runner::Ran { claim, account, trace, .. } = ran;
         Ok(Rerun { claim, account, trace: trace.unwrap_or_default() })
@@ -380,8 +383,12 @@ impl Hands {
         invocation.inputs.extend(run.read.iter().cloned());
         let (dir, note, cancel) = (run.dir.as_path(), resume::note(&run.read), run.over.clone());
         let (stage, stages) = watch::channel(Stage::default());
-        let images = Some((run.requester == self.network.peer_id(), self.pulling.clone()));
-        let performed = runner::Run { dir, invocation, timeout, trace: None, images, stage, note, cancel };
+        let own = run.requester == self.network.peer_id();
+        // Once more, just before it is mounted: the operator's folder may have changed since it was looked at first.
+        let writable =
+            self.reading.writable(own, &invocation).await.map_err(|why| Failure::InputMissing(reason(&why)))?;
+        let images = Some((own, self.pulling.clone()));
+        let performed = runner::Run { dir, invocation, timeout, trace: None, writable, images, stage, note, cancel };
         let ran = performed.perform(executor.as_ref(), &self.blobs, |stdout| self.misbehave(stdout));
         let ran = tokio::select! {
             ran = ran => ran?,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use shoal_executors::StagedInput;
 use shoal_protocol::job::parse;
 use shoal_protocol::job::spec::Source;
-use shoal_protocol::message::SourceKind;
-use shoal_protocol::task::{Mount, Unread};
+use shoal_protocol::message::{ExecutorKind, SourceKind};
+use shoal_protocol::task::{Invocation, Mount, Unread};
 use shoal_store::blobs::Guard;
 use shoal_store::sources::{Asker, DataError, Request, Sources};
 
@@ -31,6 +32,9 @@ impl Reading {
         let (mut read, mut left) = (Vec::new(), max_bytes);
         for Unread { target, source } in unread {
             let source = parse::source(source).map_err(|error| format!("a source is malformed: {error}"))?;
+            if source.is_written() {
+                continue;
+            }
             self.admit(asker, &source)?;
             let request = Request { source: &source, asker, max_bytes: left, partitions, progress: &|_| {} };
             let mut parts = self.sources.obtain(&request).await.map_err(|error| error.to_string())?.parts;
@@ -43,6 +47,26 @@ impl Reading {
             read.push((Mount { target: target.clone(), content: part.content }, part.guard));
         }
         Ok(read)
+    }
+
+    /// What a program may write where it lies on this machine. The error is for a person.
+    pub(crate) async fn writable(&self, own: bool, invocation: &Invocation) -> Result<Vec<StagedInput>, String> {
+        let asker = if own { Asker::Owner } else { Asker::Peer };
+        let mut writable = Vec::new();
+        for Unread { target, source } in &invocation.unread {
+            let source = parse::source(source).map_err(|error| format!("a source is malformed: {error}"))?;
+            let Source::LocalDirectory(local) = &source else { continue };
+            if !local.read_write {
+                continue;
+            }
+            if invocation.engine.kind() != ExecutorKind::Docker {
+                return Err(format!("input {target} is to be written, which only containers may"));
+            }
+            self.admit(asker, &source)?;
+            let path = self.sources.mountable(local).await.map_err(|error| error.to_string())?;
+            writable.push(StagedInput { target: target.clone(), path, writable: true });
+        }
+        Ok(writable)
     }
 
     fn admit(&self, asker: Asker, source: &Source) -> Result<(), String> {

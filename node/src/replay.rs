@@ -190,7 +190,8 @@ impl Node {
         let dir = DataDir::new(&self.config().data_dir).work().join(FOLDER);
         let timeout = Duration::from_millis(work.execution_timeout_ms);
         let (stage, note) = Default::default();
-        let run = Run { dir: &dir, invocation, timeout, trace, images: None, stage, note, cancel };
+        let (writable, images) = (Vec::new(), None);
+        let run = Run { dir: &dir, invocation, timeout, trace, writable, images, stage, note, cancel };
         let ran = run.perform(self.0.executor.as_ref(), self.blobs(), |_| {}).await;
         remove(dir).await;
         ran.map_err(ReplayError::Failed)

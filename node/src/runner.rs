@@ -30,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) timeout: Duration,
     /// What it is to note of itself; nothing in an ordinary run.
     pub(crate) trace: Option<TraceRequest>,
+    /// What the program may write where it lies; often nothing.
+    pub(crate) writable: Vec<StagedInput>,
     /// Whether it is for a job of this node's, and where images come from; none for what is no container.
     pub(crate) images: Option<(bool, Pulling)>,
     /// Where it says how far it is.
@@ -63,7 +65,8 @@ impl Run<'_> {
         if !self.note.is_empty() {
             tokio::fs::write(self.dir.join(NOTE), &self.note).await.map_err(host)?;
         }
-        let inputs = self.stage(blobs).await?;
+        let mut inputs = self.stage(blobs).await?;
+        inputs.append(&mut self.writable);
         let modules = Modules { images: self.images.take(), ..Modules::new(blobs) };
         let (task, cancel) = self.task(inputs);
         let finished = executor.run(task, &modules, cancel).await.map_err(|error| error.failure())?;
@@ -89,7 +92,7 @@ impl Run<'_> {
             tokio::fs::create_dir_all(&folder).await.map_err(host)?;
             let path = folder.join(index.to_string());
             blobs.stage(mount.content, &path).await.map_err(host)?;
-            inputs.push(StagedInput { target: mount.target.clone(), path });
+            inputs.push(StagedInput { target: mount.target.clone(), path, writable: false });
         }
         Ok(inputs)
     }

@@ -165,7 +165,8 @@ impl Validators {
     ) -> Result<Comparison, Unvalidated> {
         tokio::fs::create_dir_all(&work_dir).await.map_err(host)?;
         let inputs = TARGETS.into_iter().zip(sides);
-        let inputs = inputs.map(|(target, path)| StagedInput { target: target.into(), path }).collect();
+        let inputs =
+            inputs.map(|(target, path)| StagedInput { target: target.into(), path, writable: false }).collect();
         let timeout = Duration::from_millis(VALIDATOR_MS);
         let (stage, _) = watch::channel(shoal_executors::task::Stage::default());
         let invocation = invocation(validator, self.limits);

@@ -17,10 +17,11 @@ mod unpack;
 mod url;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use shoal_protocol::image::ImageName;
-use shoal_protocol::job::spec::Source;
+use shoal_protocol::job::spec::{LocalSource, Source};
 
 pub use reach::operators_client;
 pub(crate) use reach::{NotPublic, literal};
@@ -149,6 +150,12 @@ impl Sources {
 }
 
 impl Sources {
+    /// Where a file or folder of this machine lies that a program may write, as its operator allows; it is made where
+    /// that is allowed.
+    pub async fn mountable(&self, source: &LocalSource) -> Result<PathBuf, DataError> {
+        self.0.local.mountable(source).await
+    }
+
     /// Asks a registry what a name stands for on a platform (`OS/ARCHITECTURE`), with the operator's login if it wants
     /// one.
     pub async fn resolve_image(&self, name: &ImageName, platform: &str) -> Result<ResolvedImage, DataError> {

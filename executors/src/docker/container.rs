@@ -58,7 +58,7 @@ pub(super) struct Plan<'a> {
     /// What the program only reads: on disk, and where it finds it.
     pub(super) inputs: Vec<(PathBuf, String)>,
     /// What it may write.
-    pub(super) results: Vec<(PathBuf, String)>,
+    pub(super) written: Vec<(PathBuf, String)>,
     pub(super) gpus: Given,
 }
 
@@ -162,8 +162,8 @@ impl Plan<'_> {
             }
         };
         let inputs = self.inputs.iter().map(bind(true));
-        let results = self.results.iter().map(bind(false));
-        inputs.chain(results).chain(self.volumes(memory_bytes)).collect()
+        let written = self.written.iter().map(bind(false));
+        inputs.chain(written).chain(self.volumes(memory_bytes)).collect()
     }
 
     /// What the image declares as volumes would be folders on the host's disk without a bound: here they are memory.
@@ -184,7 +184,7 @@ impl Plan<'_> {
     }
 
     fn is_mounted(&self, path: &str) -> bool {
-        self.inputs.iter().chain(&self.results).any(|(_, target)| target == path.trim_end_matches('/'))
+        self.inputs.iter().chain(&self.written).any(|(_, target)| target == path.trim_end_matches('/'))
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
             labels: HashMap::new(),
             network: "none",
             inputs: vec![("/w/inputs/0".into(), "/in".into())],
-            results: vec![("/w/results/0".into(), "/out".into())],
+            written: vec![("/w/results/0".into(), "/out".into())],
             gpus: Given::default(),
         }
     }

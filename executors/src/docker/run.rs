@@ -159,7 +159,10 @@ impl<'a> Run<'a> {
         let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let mut labels = self.executor.labels(&self.execution);
         labels.extend((!gpus.mine.is_empty()).then(|| (GPUS_LABEL.to_owned(), gpus.ids())));
-        let inputs = self.task.inputs.iter().map(|input| (input.path.clone(), input.target.clone()));
+        let staged = |writable| {
+            let inputs = self.task.inputs.iter().filter(move |input| input.writable == writable);
+            inputs.map(|input| (input.path.clone(), input.target.clone()))
+        };
         let paths = invocation.result_paths.iter().map(|result| result.path.clone());
         Plan {
             docker: &self.docker,
@@ -171,8 +174,8 @@ impl<'a> Run<'a> {
             user: container::user(user, &self.engine.facts, node, config.allow_root),
             labels,
             network: &network.mode,
-            inputs: inputs.collect(),
-            results: results.into_iter().zip(paths).collect(),
+            inputs: staged(false).collect(),
+            written: results.into_iter().zip(paths).chain(staged(true)).collect(),
             gpus: gpus.given(self.engine.facts.nvidia),
         }
     }

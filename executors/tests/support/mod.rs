@@ -108,7 +108,7 @@ impl Job {
     }
 
     pub fn input(mut self, target: &str, path: impl Into<PathBuf>) -> Self {
-        self.inputs.push(StagedInput { target: target.into(), path: path.into() });
+        self.inputs.push(StagedInput { target: target.into(), path: path.into(), writable: false });
         self
     }
 

@@ -246,8 +246,8 @@ impl TaskFlags {
     pub(super) fn inputs(&self) -> Result<Vec<InputSource>> {
         let read = |text: &String| {
             let mut read = input::input(text).with_context(|| format!("--input {text}"))?;
-            // What goes by its hash is the same for everybody.
-            if SourceKind::of(&read.source).is_some() {
+            // What goes by its hash is the same for everybody, and what is written is written where the program runs.
+            if SourceKind::of(&read.source).is_some() && !read.source.is_written() {
                 read.resolve = self.resolve.into();
             }
             Ok(read)

@@ -45,7 +45,8 @@ impl Hands {
         self.kept.hold(Owner::Execution(execution), room);
         let (stage, note) = Default::default();
         let cancel = run.over.clone();
-        let taken = runner::Run { dir: &run.dir, invocation, timeout, trace: None, images: None, stage, note, cancel };
+        let (dir, trace, writable, images) = (run.dir.as_path(), None, Vec::new(), None);
+        let taken = runner::Run { dir, invocation, timeout, trace, writable, images, stage, note, cancel };
         let ran = taken.resume(executor.as_ref(), &self.blobs).await?;
         self.finished(execution, run, ran).await
     }

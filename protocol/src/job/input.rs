@@ -51,7 +51,8 @@ pub fn input(text: &str) -> Result<InputSource, InputError> {
     let parts = if is_long(text) { long(text)? } else { short(text) };
     let source = source(parts.source, &parts.options)?;
     let target = parts.target.unwrap_or(DEFAULT_TARGET).to_owned();
-    Ok(InputSource { source, alias: String::new(), target, resolve: Resolve::Requester })
+    let resolve = Resolve::usual(&source);
+    Ok(InputSource { source, alias: String::new(), target, resolve })
 }
 
 /// Reads `-I`: a module and the path (and import name) that it gets, `SOURCE:NAME`.

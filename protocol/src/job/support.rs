@@ -1,7 +1,7 @@
 //! What this build cannot run yet, said plainly at submit rather than by nobody bidding.
 
 use crate::job::problem::Problems;
-use crate::job::spec::{Engine, Job, JobKind, NetworkKind, Publisher, Source, Task};
+use crate::job::spec::{Engine, Job, JobKind, NetworkKind, Publisher, Task, VerificationKind};
 
 /// Checks that this build can run a valid job once its local files are blobs; names all that it cannot.
 pub fn check(job: &Job) -> Result<(), Problems> {
@@ -9,7 +9,10 @@ pub fn check(job: &Job) -> Result<(), Problems> {
     kind(job, &mut problems);
     engine(&job.task.engine, &mut problems);
     for (index, input) in job.task.input_sources.iter().enumerate() {
-        source(&format!("Job.Tasks[0].InputSources[{index}].Source.Type"), &input.source, &mut problems);
+        if input.source.is_written() {
+            let path = format!("Job.Tasks[0].InputSources[{index}].Source.Params.ReadWrite");
+            written(&path, job, &mut problems);
+        }
     }
     if let Publisher::S3Managed = job.task.publisher {
         let reason = "is s3managed: there is no operator whose bucket it could be";
@@ -49,20 +52,24 @@ fn network(task: &Task, problems: &mut Problems) {
     }
 }
 
-fn source(path: &str, source: &Source, problems: &mut Problems) {
-    let (reason, remedy) = match source {
-        Source::LocalDirectory(local) if local.read_write => (
-            "is a writable local folder: a result cannot be verified if runs change what others read",
-            "leave ReadWrite out, and collect what the program writes with ResultPaths",
-        ),
-        _ => return,
+/// What the program writes in place is for whoever looks there: it is no part of the result, and differs between runs.
+fn written(path: &str, job: &Job, problems: &mut Problems) {
+    let (reason, remedy) = if !matches!(job.task.engine, Engine::Docker(_)) {
+        let remedy = "leave ReadWrite out, and collect what the program writes with ResultPaths";
+        ("is true, but WASM programs write to result paths only", remedy)
+    } else if job.verification.kind != VerificationKind::None {
+        let remedy = "leave ReadWrite out, or write Verification: {Type: none}";
+        ("is true: no result can be verified if runs change what others read", remedy)
+    } else {
+        return;
     };
-    problems.push(path, format!("({}) {reason}", source.kind()), remedy);
+    problems.push(path, reason, remedy);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::spec::{LocalSource, Source, Verification};
 
     fn refused(change: impl FnOnce(&mut Job)) -> String {
         let text = include_str!("../../tests/jobs/blob-input.yaml");
@@ -103,10 +110,24 @@ mod tests {
         let all = refused(|job| {
             job.kind = JobKind::Daemon;
             job.task.publisher = Publisher::S3Managed;
-            let local = crate::job::spec::LocalSource { read_write: true, ..Default::default() };
-            job.task.input_sources[0].source = Source::LocalDirectory(local);
+            job.task.input_sources[0].source = written_folder();
         });
         assert!(all.starts_with("3 problems:"), "{all}");
-        assert!(all.contains("(localDirectory) is a writable local folder"), "{all}");
+        assert!(all.contains("WASM programs write to result paths only"), "{all}");
+    }
+
+    fn written_folder() -> Source {
+        Source::LocalDirectory(LocalSource { read_write: true, ..LocalSource::default() })
+    }
+
+    #[test]
+    fn a_folder_is_written_by_containers_that_nobody_verifies() {
+        let mut job = crate::job::parse::parse(include_str!("../../tests/jobs/blob-input.yaml")).unwrap().job;
+        job.task.input_sources[0].source = written_folder();
+        job.task.engine = Engine::Docker(crate::job::spec::Docker::default());
+        let verified = check(&job).unwrap_err().to_string();
+        assert!(verified.contains("'ReadWrite'") && verified.contains("Verification: {Type: none}"), "{verified}");
+        job.verification = Verification::for_engine(&job.task.engine);
+        assert_eq!(check(&job), Ok(()));
     }
 }

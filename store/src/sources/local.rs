@@ -38,6 +38,14 @@ impl Reader {
         Self { allowed }
     }
 
+    /// Where a file or folder lies that a program may write, with all links resolved.
+    pub(super) async fn mountable(&self, source: &LocalSource) -> Result<PathBuf, DataError> {
+        let (allowed, source) = (self.allowed.clone(), source.clone());
+        let path = source.source_path.clone();
+        let found = tokio::task::spawn_blocking(move || mountable(&allowed, &source)).await;
+        found.map_err(|failed| DataError::new(&path, failed.to_string(), "try again"))?
+    }
+
     pub(super) async fn obtain(
         &self,
         blobs: &Blobs,
@@ -48,7 +56,7 @@ impl Reader {
         let path = source.source_path.clone();
         let error = |reason: String, remedy: &str| DataError::new(&path, reason, remedy);
         let open = move || {
-            let resolved = resolve(&allowed, &source)?;
+            let resolved = resolve(&allowed, &source, false)?;
             Tree::open(&resolved).map_err(|error| describe(&source.source_path, &error))
         };
         let opened = tokio::task::spawn_blocking(open).await;
@@ -63,8 +71,25 @@ impl Reader {
     }
 }
 
-/// Where a path leads, if that is allowed. What is missing is made, where that is allowed.
-fn resolve(allowed: &AllowList, source: &LocalSource) -> Result<PathBuf, DataError> {
+/// Where a path that a program is to write leads, if it may be mounted there.
+fn mountable(allowed: &AllowList, source: &LocalSource) -> Result<PathBuf, DataError> {
+    let error = |reason: &str, remedy: &str| DataError::new(&source.source_path, reason, remedy);
+    let resolved = resolve(allowed, source, true)?;
+    if !allowed.may_mount(&resolved) {
+        let reason = "lies within what jobs may write, and only what the operator named itself is given to be written";
+        return Err(error(reason, "name the folder that --allow-local-path names, or have the operator name this one"));
+    }
+    let found = resolved.symlink_metadata().map_err(|failed| error(&failed.to_string(), "check the path"))?;
+    if found.is_dir() || found.is_file() {
+        Ok(resolved)
+    } else {
+        Err(error("is neither a file nor a folder", "name one"))
+    }
+}
+
+/// Where a path leads, if that is allowed. What is missing is made, where that is allowed. `mounts` says that it is to
+/// be mounted where it lies.
+fn resolve(allowed: &AllowList, source: &LocalSource, mounts: bool) -> Result<PathBuf, DataError> {
     let written = Path::new(&source.source_path);
     let error = |reason: String, remedy: &str| DataError::new(&source.source_path, reason, remedy);
     if !written.is_absolute() {
@@ -92,9 +117,9 @@ fn resolve(allowed: &AllowList, source: &LocalSource) -> Result<PathBuf, DataErr
         let reason = if makes { "is not there, and jobs may not make it" } else { "may be read, but not written" };
         return Err(error(reason.into(), REMEDY));
     }
-    if source.read_write {
-        let reason = "cannot be written by a job whose results are verified: runs would change what others read";
-        return Err(error(reason.into(), "leave ReadWrite out, and collect what the program writes with ResultPaths"));
+    if source.read_write && !mounts {
+        let reason = "is written by the program, and so is not the same for everybody who reads it";
+        return Err(error(reason.into(), "leave ReadWrite out, or let workers read it"));
     }
     if found.is_none() {
         make(&resolved, source.create_as).map_err(|failed| error(failed.to_string(), "check the path"))?;

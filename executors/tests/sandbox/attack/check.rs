@@ -113,7 +113,7 @@ impl Place {
         let environment = BTreeMap::from([("KEY".into(), "value".into())]);
         let invocation =
             Invocation { engine, environment, inputs: vec![], unread: vec![], result_paths, limits: LIMITS };
-        let input = |target: &str, path| StagedInput { target: target.into(), path: self.at(path) };
+        let input = |target: &str, path| StagedInput { target: target.into(), path: self.at(path), writable: false };
         let inputs = vec![input("/in", "inputs"), input("/dev/stdin", "script")];
         let (work_dir, stage) = (self.at("work"), Default::default());
         let task = Task { invocation, inputs, work_dir, timeout: TIMEOUT, trace: None, stage };

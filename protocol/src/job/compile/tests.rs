@@ -175,7 +175,7 @@ fn local_and_inline_sources_are_found_and_replaced() {
     replace_source(&mut job, 99, blob);
     assert!(local_paths(&job).is_empty() && inline_data(&job).is_empty());
     let error = support::check(&job).unwrap_err().to_string();
-    assert!(error.contains("is a writable local folder"), "{error}");
+    assert!(error.contains("WASM programs write to result paths only"), "{error}");
 }
 
 #[test]

@@ -67,10 +67,9 @@ fn inputs_are_read_in_short_and_long_form() {
 
 #[test]
 fn a_local_input_may_be_writable() {
-    let Ok(InputSource { source: Source::LocalDirectory(local), .. }) = input("src=./d,opt=rw=true") else {
-        panic!("it is a local input")
-    };
-    assert!(local.read_write);
+    let read = input("src=/d,opt=rw=true").unwrap();
+    assert!(read.source.is_written());
+    assert_eq!(read.resolve, Resolve::Worker, "where the program runs");
 }
 
 #[test]

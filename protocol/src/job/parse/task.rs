@@ -162,12 +162,18 @@ impl Reader {
         let source = fields.take("Source");
         let source = self.source(fields.path_of("Source"), source);
         const READERS: [(&str, Resolve); 2] = [("requester", Resolve::Requester), ("worker", Resolve::Worker)];
-        let resolve = self.choice(&mut fields, "Resolve", &READERS).unwrap_or_default();
+        let resolve = self.choice(&mut fields, "Resolve", &READERS);
         let alias = self.text(&mut fields, "Alias").unwrap_or_default();
         let target = self.text(&mut fields, "Target").filter(|target| !target.is_empty());
         self.close(&fields);
         let target = target.or(default_target.map(str::to_owned)).unwrap_or_default();
-        Some(InputSource { source: source?, alias, target, resolve })
+        let source = source?;
+        if resolve == Some(Resolve::Requester) && source.is_written() {
+            let reason = "is requester, but what a program writes is written where it runs";
+            self.problems.push(fields.path_of("Resolve"), reason, "leave it out");
+        }
+        let resolve = resolve.unwrap_or_else(|| Resolve::usual(&source));
+        Some(InputSource { source, alias, target, resolve })
     }
 
     pub(super) fn source(&mut self, path: String, node: Option<Node>) -> Option<Source> {

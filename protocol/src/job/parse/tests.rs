@@ -269,6 +269,19 @@ fn engine() -> impl Strategy<Value = Engine> {
     prop_oneof![docker, wasm, Just(Engine::Noop)]
 }
 
+#[test]
+fn what_a_program_writes_is_written_where_it_runs() {
+    let job = |resolve: &str| {
+        let source = "{Type: localDirectory, Params: {SourcePath: /d, ReadWrite: true}}";
+        let engine = "{Type: docker, Params: {Image: i}}";
+        let inputs = format!("[{{Target: /d, {resolve} Source: {source}}}]");
+        parse(&format!("Type: batch\nTasks: [{{Name: m, Engine: {engine}, InputSources: {inputs}}}]"))
+    };
+    assert_eq!(job("").unwrap().job.task.input_sources[0].resolve, Resolve::Worker);
+    let error = job("Resolve: requester,").unwrap_err().to_string();
+    assert!(error.contains("'Resolve'") && error.contains("written where it runs"), "{error}");
+}
+
 fn source() -> impl Strategy<Value = Source> {
     let kind = prop_oneof![Just(ContentKind::Raw), Just(ContentKind::Collection)];
     let content = (any::<[u8; 32]>(), kind)
@@ -296,7 +309,7 @@ fn publisher() -> impl Strategy<Value = Publisher> {
 
 fn task() -> impl Strategy<Value = Task> {
     let input = (source(), name(), name(), any::<bool>()).prop_map(|(source, alias, target, by_worker)| {
-        let resolve = if by_worker { Resolve::Worker } else { Resolve::Requester };
+        let resolve = if by_worker { Resolve::Worker } else { Resolve::usual(&source) };
         InputSource { source, alias, target, resolve }
     });
     let result = (name(), name()).prop_map(|(name, path)| ResultPath { name, path });

@@ -276,12 +276,22 @@ impl Source {
             Source::LocalDirectory(_) => "localDirectory",
         }
     }
+
+    /// Whether the program writes it, where it lies.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Source::LocalDirectory(local) if local.read_write)
+    }
 }
 
 impl Resolve {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     fn is_requester(&self) -> bool {
         *self == Resolve::Requester
+    }
+
+    /// Who reads a source where its job does not say: the requester, but what a program writes is written where it runs.
+    pub fn usual(source: &Source) -> Self {
+        if source.is_written() { Resolve::Worker } else { Resolve::Requester }
     }
 }
 

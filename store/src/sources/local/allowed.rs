@@ -49,6 +49,13 @@ impl AllowList {
     pub(super) fn may_write(&self, path: &Path) -> bool {
         self.rules.iter().any(|rule| rule.writable && rule.covers(path))
     }
+
+    /// Whether jobs may be given it to write at as long as they run: it is named itself, and nothing above it can be
+    /// written by a job, which could put a link in its place in the moment before it is mounted.
+    pub(super) fn may_mount(&self, path: &Path) -> bool {
+        let is_named = |path: &Path| self.rules.iter().any(|rule| rule.writable && rule.paths.is_match(path));
+        is_named(path) && !path.ancestors().skip(1).any(is_named)
+    }
 }
 
 impl Rule {

@@ -144,11 +144,38 @@ async fn what_is_missing_is_made_where_jobs_may_write() {
 }
 
 #[tokio::test]
-async fn a_writable_folder_is_checked_and_then_refused_with_the_reason() {
+async fn what_a_program_writes_is_not_read_for_everybody() {
     let world = World::new().await;
     let source = || LocalSource { read_write: true, ..world.source("data") };
     let error = world.obtain(source(), ":ro").await.unwrap_err().to_string();
     assert!(error.contains("may be read, but not written"), "{error}");
     let error = world.obtain(source(), ":rw").await.unwrap_err().to_string();
-    assert!(error.contains("whose results are verified"), "{error}");
+    assert!(error.contains("is written by the program"), "{error}");
+}
+
+#[tokio::test]
+async fn only_what_the_operator_named_itself_is_given_to_be_written() {
+    let world = World::new().await;
+    symlink(world.root.join("secret"), world.root.join("data/link")).unwrap();
+    let mountable = async |path: &str, patterns: &[&str]| {
+        let patterns: Vec<String> =
+            patterns.iter().map(|pattern| format!("{}/{pattern}", world.root.display())).collect();
+        let allowed = AllowList::new(patterns.iter().map(String::as_str)).unwrap();
+        let source = LocalSource { read_write: true, ..world.source(path) };
+        Reader::new(allowed).mountable(&source).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(mountable("data", &["data:rw"]).await, Ok(world.root.join("data")));
+    assert_eq!(mountable("data/sub", &["data/*:rw"]).await, Ok(world.root.join("data/sub")));
+    assert_eq!(mountable("data/new", &["data/*:rw"]).await, Ok(world.root.join("data/new")), "it is made");
+    let refused = [
+        ("data", &["data:ro"] as &[_], "may be read, but not written"),
+        ("data/sub", &["data:rw"], "only what the operator named itself"),
+        ("data/sub", &["data:rw", "data/sub:rw"], "only what the operator named itself"),
+        ("data/link", &["data/*:rw"], "is not among the paths"),
+        ("secret", &["data:rw"], "is not among the paths"),
+    ];
+    for (path, patterns, words) in refused {
+        let error = mountable(path, patterns).await.unwrap_err();
+        assert!(error.contains(words), "{path} of {patterns:?}: {error}");
+    }
 }
