@@ -95,7 +95,7 @@ fn options_that_make_no_sense() {
     alone.refuses(&["wasm", "run", &good, "--memory", "lots"], &["lots"]);
     alone.refuses(&["wasm", "run", &good, "-i", "missing.txt:/in"], &["missing.txt"]);
     alone.refuses(&["wasm", "run", &good, "--nonsense"], &["--nonsense"]);
-    alone.refuses(&["docker", "run", "busybox"], &["busybox", "--executors docker", "push-image"]);
+    alone.refuses(&["docker", "run", "127.0.0.1:1/busybox"], &["image 127.0.0.1:1/busybox", "cannot be reached"]);
     alone.refuses(&["wasm", "run", &good, "--gpu", "1"], &["GPU", "container"]);
 }
 

@@ -45,6 +45,10 @@ impl Inputs {
         std::fs::create_dir_all(inputs.of("files").join("below")).expect("a folder");
         std::fs::write(inputs.of("files").join("file"), "content of file\n").expect("an input");
         std::fs::write(inputs.of("files").join("below/deep"), "deep").expect("an input");
+        for (result, areas) in [("a", "circle 3.14\nsquare 1\n"), ("b", "square 1\ncircle 3.13\n")] {
+            std::fs::create_dir_all(inputs.of(result).join("out")).expect("a folder");
+            std::fs::write(inputs.of(result).join("out/areas.txt"), areas).expect("an input");
+        }
         inputs
     }
 
@@ -97,6 +101,10 @@ fn programs(inputs: &Inputs) -> BTreeMap<&'static str, Job> {
                 .arguments(&["/inputs/zones.tab", "/outputs/nearest.tsv"]),
         ),
         ("csv", module("csv/csv.wasm").arguments(&csv)),
+        (
+            "docker-validator",
+            module("docker-validator/close.wasm").input("/a", inputs.of("a")).input("/b", inputs.of("b")),
+        ),
         ("fails", module("fails/fails.wasm")),
         ("import-module", module("import-module/holidays.wasm").import("easter", easter).arguments(&["2026", "2027"])),
         (
