@@ -224,7 +224,7 @@ fn engine_of(node: &Daemon) -> String {
 fn the_end_that_an_engine_made_is_not_the_programs() {
     let Some(image) = image("busybox", &[]) else { return };
     for crash in [false, true] {
-        let mut engine = Engine::start(&image);
+        let Some(mut engine) = Engine::start(&image) else { return };
         let mut mesh = beside(&engine);
         // It ends well when it is asked to, which is not what it was to do.
         let script = "trap 'exit 0' TERM; echo begun; i=0; while [ $i -lt 30 ]; do i=$((i+1)); sleep 0.1; done; exit 5";
@@ -251,7 +251,7 @@ fn the_end_that_an_engine_made_is_not_the_programs() {
 fn an_engine_that_is_lost_in_mid_job_costs_one_execution_and_its_node_comes_back() {
     let Some(image) = image("busybox", &[]) else { return };
     for crash in [false, true] {
-        let mut engine = Engine::start(&image);
+        let Some(mut engine) = Engine::start(&image) else { return };
         let mesh = beside(&engine);
         let script = "trap 'exit 0' TERM; echo begun; i=0; while [ $i -lt 30 ]; do i=$((i+1)); sleep 0.1; done; exit 5";
         let job = detached(&mesh.nodes[0], &["--queue-timeout", "60", &image, "sh", "-c", script]);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::until;
+use crate::support::{skipped, until};
 
 /// A docker engine that ends with the test.
 pub struct Engine {
@@ -14,8 +14,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one that has `image`, which the machine's engine has.
-    pub fn start(image: &str) -> Self {
+    /// Starts one that has `image`, which the machine's engine has; none where only root may, which is said.
+    pub fn start(image: &str) -> Option<Self> {
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+        if !is_root || Command::new("dockerd").arg("--version").output().is_err() {
+            skipped("only root can start an engine, with dockerd");
+            return None;
+        }
         // Sockets have short paths.
         let dir = tempfile::Builder::new().prefix("shoal-e").tempdir_in("/tmp").expect("a directory can be made");
         let engine = Self { daemon: spawn(dir.path()), dir };
@@ -23,7 +28,7 @@ impl Engine {
         let load = format!("docker save {image} | docker -H {} load", engine.host());
         let loaded = Command::new("sh").args(["-c", &load]).stdout(Stdio::null()).status();
         assert!(loaded.expect("a shell starts").success(), "the engine takes the image: {}", engine.log());
-        engine
+        Some(engine)
     }
 
     /// Where it is.
