@@ -292,7 +292,7 @@ pub struct Award {
     pub attempt: u32,
     /// The nonce that makes the job's id, so that the worker can check whose job it is.
     pub nonce: u64,
-    /// The encoded work, at most [`MAX_WORK_BYTES`].
+    /// The encoded work, at most [`MAX_WORK_BYTES`](crate::limits::MAX_WORK_BYTES).
     pub work: Vec<u8>,
     /// What it may use, as announced.
     pub resources: Resources,
