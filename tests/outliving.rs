@@ -109,7 +109,7 @@ fn a_container_that_printed_more_than_its_engine_keeps_is_given_up() {
     let Some(image) = image("busybox", &[]) else { return };
     let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);
     let script = "yes | head -n 100000; sleep 4; echo end";
-    let flags = ["--disk", "4MB", "--queue-timeout", "60"];
+    let flags = ["--disk", "4MB", "--queue-timeout", "150"];
     let job = detached(&mesh.nodes[0], &[&flags[..], &[&image, "sh", "-c", script]].concat());
     folder(&mesh);
     restart(&mut mesh);
@@ -154,7 +154,7 @@ fn what_a_command_leaves_that_was_killed_with_its_own_node_is_removed_by_the_nex
 /// Kills the worker of a job as soon as `is_time`, and starts it again: the job completes, and nothing is left.
 fn survives(worker: &[&str], words: &[&str], is_time: impl Fn(&Nodes) -> bool) {
     let mut mesh = Nodes::start(&[&DOCKER, &[&DOCKER, worker].concat()]);
-    let job = detached(&mesh.nodes[0], &[&["--queue-timeout", "60"], words].concat());
+    let job = detached(&mesh.nodes[0], &[&["--queue-timeout", "150"], words].concat());
     until("it is time", || is_time(&mesh).then_some(()));
     restart(&mut mesh);
     let described = mesh.nodes[0].finished(&job);
@@ -228,7 +228,7 @@ fn the_end_that_an_engine_made_is_not_the_programs() {
         let mut mesh = beside(&engine);
         // It ends well when it is asked to, which is not what it was to do.
         let script = "trap 'exit 0' TERM; echo begun; i=0; while [ $i -lt 30 ]; do i=$((i+1)); sleep 0.1; done; exit 5";
-        let job = detached(&mesh.nodes[0], &["--queue-timeout", "60", &image, "sh", "-c", script]);
+        let job = detached(&mesh.nodes[0], &["--queue-timeout", "150", &image, "sh", "-c", script]);
         folder(&mesh);
         mesh.nodes[1].kill();
         if crash {
@@ -254,7 +254,7 @@ fn an_engine_that_is_lost_in_mid_job_costs_one_execution_and_its_node_comes_back
         let Some(mut engine) = Engine::start(&image) else { return };
         let mesh = beside(&engine);
         let script = "trap 'exit 0' TERM; echo begun; i=0; while [ $i -lt 30 ]; do i=$((i+1)); sleep 0.1; done; exit 5";
-        let job = detached(&mesh.nodes[0], &["--queue-timeout", "60", &image, "sh", "-c", script]);
+        let job = detached(&mesh.nodes[0], &["--queue-timeout", "150", &image, "sh", "-c", script]);
         folder(&mesh);
         if crash {
             engine.kill();
