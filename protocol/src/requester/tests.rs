@@ -13,6 +13,10 @@ mod preparing;
 
 mod publishing;
 
+mod restart;
+
+mod priority;
+
 use std::collections::BTreeMap;
 
 use crate::auction::Offering;
@@ -580,70 +584,4 @@ fn stop_cancels_the_workers() {
     }
     assert!(told.ends_with(", save stopped, end"), "{told}");
     story.tell(&[(10, "stop", ""), (10, "B commits x", "settle B unused"), (11, "A runs", "settle A cancelled")]);
-}
-
-#[test]
-fn a_restart_says_awards_again_with_the_same_execution_ids() {
-    let mut story = Story::awarded(PAIR, "AB");
-    let awards = story.awards.clone();
-    assert_eq!(story.wake(100), "award A, award B");
-    assert_eq!(story.awards, awards);
-    story.hear(110, "B commits x");
-    assert_eq!(story.wake(200), "award A");
-    story.tell(&[(210, "A commits x", "save A committed, ask A, ask B")]);
-    assert_eq!(story.awards, awards);
-}
-
-#[test]
-fn an_award_that_was_saved_but_never_said_is_said_after_a_restart() {
-    let mut story = Story::new(PAIR);
-    story.hear(0, "submit");
-    story.hear(1, "A bids");
-    story.hear(1, "B bids");
-    story.machine.handle(Time(3), Input::Tick);
-    assert_eq!(story.outputs(1), ["save A awarded"], "and then it is killed");
-    assert_eq!(story.wake(50), "save running, save running, announce, award A", "another is sought as well");
-    assert_eq!(story.awards[&'A'], ExecutionId::derive(story.submission.job(ME), 0, 0));
-}
-
-#[test]
-fn a_result_is_fetched_again_after_a_restart() {
-    let mut story = Story::awarded(PAIR, "AB");
-    for said in ["A commits x", "B commits x", "A reveals x", "B reveals x"] {
-        story.hear(8, said);
-    }
-    assert_eq!(story.wake(100), "collect AB");
-    assert!(story.hear(110, "collected").ends_with("save completed, end"));
-}
-
-/// Jobs that a machine announces when it is told something.
-fn announced(machine: &mut Machine, now: Time, input: Input) -> Vec<(JobId, u32)> {
-    machine.handle(now, input);
-    let job = |output| match output {
-        Output::Gossip(Message::Announce(announce)) => Some((announce.job, announce.round)),
-        _ => None,
-    };
-    std::iter::from_fn(|| machine.poll()).filter_map(job).collect()
-}
-
-#[test]
-fn a_less_important_job_waits_while_everybody_is_busy_for_a_more_important_one() {
-    let mut machine = machine();
-    let urgent = Submission { priority: 5, ..submission(PAIR) };
-    let modest = Submission { priority: 0, nonce: urgent.nonce + 1, ..submission(PAIR) };
-    let mut heard = announced(&mut machine, Time(0), Input::Submit(Box::new(urgent.clone())));
-    let mut now = Time(0);
-    while heard.last().is_none_or(|(_, round)| *round < 3) {
-        if let Some((job, round)) = heard.last().copied() {
-            let busy = Message::Refuse(Refuse { job, round, reason: Reason::Busy });
-            announced(&mut machine, now, Input::Heard(Sealed::assume(peer('A'), Some(ME), busy)));
-        }
-        now = machine.deadline().expect("the urgent job goes on asking");
-        heard.extend(announced(&mut machine, now, Input::Tick));
-    }
-    let waits = announced(&mut machine, now, Input::Submit(Box::new(modest.clone())));
-    assert_eq!(waits, [], "the modest job does not compete for what the urgent one waits for");
-    announced(&mut machine, now, Input::Stop(urgent.job(ME)));
-    let next = machine.deadline().expect("the modest job has its turn");
-    assert_eq!(announced(&mut machine, next, Input::Tick), [(modest.job(ME), 0)]);
 }
