@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::job::spec::NetworkKind;
 use crate::message::{ExecutorKind, ImageSource, NeededImage, Resources};
-use crate::task::{ContentKind, Docker, Image, ImageOrigin, Limits, Mount, Network, Unread};
+use crate::task::{ContentKind, Docker, Image, ImageOrigin, Limits, Mount, Unread};
 
 const FRIEND: PeerId = PeerId([1; 32]);
 const STRANGER: PeerId = PeerId([2; 32]);
@@ -34,16 +34,7 @@ fn needs(image: &str) -> Needs {
 }
 
 fn invocation(origin: ImageOrigin, inputs: &[u8]) -> Invocation {
-    let docker = Docker {
-        platform: "linux/amd64".into(),
-        image: Image { id: ID, origin },
-        entrypoint: Vec::new(),
-        parameters: Vec::new(),
-        working_directory: None,
-        network: Network::None,
-        cpu_millis: 500,
-        gpus: 0,
-    };
+    let docker = Docker::of(Image { id: ID, origin });
     let mount = |byte: &u8| Mount { target: format!("/in/{byte}"), content: content(*byte) };
     Invocation {
         engine: Engine::Docker(docker),

@@ -104,6 +104,23 @@ fn is_name(word: &str) -> bool {
 }
 
 #[cfg(test)]
+impl Docker {
+    /// For tests: a container of `image` with nothing else to say about it.
+    pub(crate) fn of(image: Image) -> Self {
+        Self {
+            platform: "linux/amd64".into(),
+            image,
+            entrypoint: Vec::new(),
+            parameters: Vec::new(),
+            working_directory: None,
+            network: Network::None,
+            cpu_millis: 500,
+            gpus: 0,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

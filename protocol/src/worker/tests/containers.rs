@@ -3,23 +3,14 @@
 use super::*;
 use crate::id::{ImageId, ManifestDigest};
 use crate::message::{Amount, ImageSource, NeededImage, Progress, Stage};
-use crate::task::{Docker, Image, ImageOrigin, Network};
+use crate::task::{Docker, Image, ImageOrigin};
 
 const PLATFORM: &str = "linux/amd64";
 const IMAGE: ImageId = ImageId([6; 32]);
 
 fn container() -> Vec<u8> {
     let origin = ImageOrigin::Registry("localhost:5000/a".parse().unwrap(), ManifestDigest([7; 32]));
-    let docker = Docker {
-        platform: PLATFORM.into(),
-        image: Image { id: IMAGE, origin },
-        entrypoint: Vec::new(),
-        parameters: Vec::new(),
-        working_directory: None,
-        network: Network::None,
-        cpu_millis: 500,
-        gpus: 0,
-    };
+    let docker = Docker::of(Image { id: IMAGE, origin });
     let mut work: Work = crate::wire::parse(&work()).unwrap();
     work.invocation.engine = Engine::Docker(docker);
     canonical(&work)

@@ -3,20 +3,11 @@
 use super::*;
 use crate::id::ImageId;
 use crate::record::{HeldRecord, Record};
-use crate::task::{Docker, Image, ImageOrigin, Network};
+use crate::task::{Docker, Image, ImageOrigin};
 
 fn container_work() -> Vec<u8> {
     let mut work: Work = crate::wire::parse(&work()).unwrap();
-    work.invocation.engine = Engine::Docker(Docker {
-        platform: "linux/amd64".into(),
-        image: Image { id: ImageId([1; 32]), origin: ImageOrigin::Engine },
-        entrypoint: Vec::new(),
-        parameters: Vec::new(),
-        working_directory: None,
-        network: Network::None,
-        cpu_millis: 500,
-        gpus: 0,
-    });
+    work.invocation.engine = Engine::Docker(Docker::of(Image { id: ImageId([1; 32]), origin: ImageOrigin::Engine }));
     canonical(&work)
 }
 
