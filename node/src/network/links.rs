@@ -9,8 +9,8 @@ use shoal_protocol::id::PeerId;
 
 /// Remembered connections of one peer. There are three as a rule: one for libp2p, and one for blobs each way.
 const MAX_LINKS_PER_PEER: usize = 16;
-/// Application close code of connections that end because the peer has started anew.
-const STARTED_ANEW: u32 = 1;
+/// Application close code of connections that end so that both sides begin again.
+const BEGIN_AGAIN: u32 = 1;
 
 /// A registry of live connections that keeps none of them open.
 #[derive(Debug, Clone, Default)]
@@ -36,12 +36,12 @@ impl Links {
         }
     }
 
-    /// Closes every connection with a peer that has started anew. iroh sends to the address of the dead process, even
-    /// when it connects again, until the last of them is gone.
+    /// Closes every connection with a peer, to begin again. If it has started anew, iroh sends to the address of the dead
+    /// process, even when it connects again, until the last of them is gone.
     pub(crate) fn close(&self, peer: PeerId) {
         let links = self.lock().remove(&peer).unwrap_or_default();
         for link in links.iter().filter_map(WeakConnectionHandle::upgrade) {
-            link.close(STARTED_ANEW.into(), b"you have started anew");
+            link.close(BEGIN_AGAIN.into(), b"begin again");
         }
     }
 

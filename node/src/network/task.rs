@@ -100,8 +100,8 @@ pub(super) struct Task {
     queries: HashMap<QueryId, Query>,
     /// Open connections by peer, oldest first.
     connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
-    /// Peers that have started anew and are dialled as soon as their old connections are closed.
-    redial: BTreeSet<PeerId>,
+    /// Peers whose connections this side has closed, to begin again with them, and when they are dialled.
+    redial: BTreeMap<PeerId, Instant>,
     /// What each connected peer said of its build and start.
     agents: BTreeMap<PeerId, String>,
     /// Peers that came up or went down, until the node has been told.
@@ -135,7 +135,7 @@ impl Task {
             working: FuturesUnordered::new(),
             queries: HashMap::new(),
             connections: BTreeMap::new(),
-            redial: BTreeSet::new(),
+            redial: BTreeMap::new(),
             agents: BTreeMap::new(),
             news: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -227,6 +227,8 @@ impl Task {
         for peer in self.known.due(now, connected, is_connected) {
             self.dial(peer);
         }
+        self.begin_again_with_deaf(now);
+        self.redial(now);
         self.estimate_size();
         if self.expire_at <= now {
             self.expire_at = now + EXPIRE_EVERY;

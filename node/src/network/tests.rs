@@ -1,5 +1,6 @@
 //! Networks of real nodes on loopback.
 
+mod deaf;
 mod private;
 
 mod transfer;

@@ -15,6 +15,13 @@ use super::Task;
 /// Connections of one peer that are further apart than this were not made by both sides dialling at once.
 const SAME_TIME: Duration = Duration::from_secs(3);
 
+/// How long a connected peer may take to say what it wants to hear. It is the first thing that is said.
+const DEAF_AFTER: Duration = Duration::from_secs(6);
+
+/// How long the other side has to see that its connections are closed before it is dialled again. If the new one came
+/// first, it would be one more connection of a peer that is known already, which is not told anew what we want to hear.
+const BEFORE_REDIAL: Duration = Duration::from_millis(500);
+
 /// What is remembered of a peer's description of itself, in characters.
 const MAX_AGENT_CHARS: usize = 64;
 
@@ -44,10 +51,27 @@ impl Task {
     }
 
     fn begin_again(&mut self, peer: PeerId) {
-        tracing::debug!(peer = %peer.short(), "peer has started anew");
+        tracing::debug!(peer = %peer.short(), "beginning again with a peer");
         self.agents.remove(&peer);
         self.shared.links.close(peer);
-        self.redial.insert(peer);
+        self.redial.insert(peer, Instant::now() + BEFORE_REDIAL);
+    }
+
+    /// Dials those that have had time to notice that they are to begin again.
+    pub(super) fn redial(&mut self, now: Instant) {
+        let due: Vec<PeerId> = self.redial.extract_if(.., |_, at| *at <= now).map(|(peer, _)| peer).collect();
+        due.into_iter().for_each(|peer| self.dial(peer));
+    }
+
+    /// Begins again with peers that are connected and have not said what they want to hear. It is said once, at the
+    /// start of a first connection: where the two sides disagree on which that was, a peer would hear nothing for good.
+    pub(super) fn begin_again_with_deaf(&mut self, now: Instant) {
+        let is_old = |since: Instant| now.saturating_duration_since(since) > DEAF_AFTER;
+        let all_old = self.connections.iter().filter(|(_, all)| all.iter().all(|(_, since)| is_old(*since)));
+        let deaf: Vec<PeerId> = all_old.map(|(peer, _)| *peer).filter(|peer| !self.is_up(*peer)).collect();
+        for peer in deaf {
+            self.begin_again(peer);
+        }
     }
 
     pub(super) fn on_disconnected(&mut self, id: &libp2p::PeerId, connection: ConnectionId) {
@@ -64,9 +88,6 @@ impl Task {
         self.shared.connected().remove(&peer);
         self.shared.links.forget(peer);
         self.set_up(peer, false);
-        if self.redial.remove(&peer) {
-            self.dial(peer);
-        }
     }
 
     /// Ends all connections with a peer and takes no more, or takes them again.
@@ -87,6 +108,11 @@ impl Task {
         } else {
             self.news.insert(peer, up);
         }
+    }
+
+    /// Whether the node has been told, or will be, that `peer` is up.
+    fn is_up(&self, peer: PeerId) -> bool {
+        self.news.get(&peer).copied().unwrap_or_else(|| self.up.contains(&peer))
     }
 
     /// Tells one piece of news.
