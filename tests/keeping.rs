@@ -127,10 +127,11 @@ fn the_list_comes_in_pages_and_du_says_what_keeps_what() {
 }
 
 /// A disk of its own, in memory.
-struct Disk<'a>(&'a Path);
+pub struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Option<Self> {
+    /// Mounts it, where that is allowed.
+    pub fn mount(at: &'a Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();

@@ -10,6 +10,7 @@ mod bacalhau;
 mod crash;
 mod devnet;
 mod docker;
+mod doctor;
 mod ephemeral;
 mod examples;
 mod in_place;

@@ -1,7 +1,7 @@
 //! The command line: one file per command, each with its flags, its doc and its action.
 //!
 //! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the job failed, was disputed or exited
-//! non-zero, 2 we failed or were asked for something impossible.
+//! non-zero, or the doctor found something wrong, 2 we failed or were asked for something impossible.
 
 mod connect;
 
@@ -36,6 +36,8 @@ mod job;
 mod blob;
 
 mod peer;
+
+mod doctor;
 
 mod mesh;
 
@@ -105,6 +107,8 @@ enum Command {
     Blob(blob::Blob),
     /// Look at the mesh around the running node
     Peer(peer::Peer),
+    /// Say what is wrong, and what to do about it
+    Doctor(doctor::Doctor),
     /// Make private meshes, let others in, send them away
     Mesh(mesh::Mesh),
     /// Look at settings
@@ -128,6 +132,8 @@ enum Status {
     Done,
     /// The job failed, was disputed, or exited non-zero.
     JobFailed,
+    /// The doctor found something wrong.
+    Unwell,
     /// A command that was run for this one ended so.
     Other(u8),
 }
@@ -183,6 +189,7 @@ impl Command {
             Command::Job(command) => Box::pin(command.run(global)).await,
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,
+            Command::Doctor(command) => Box::pin(command.run(global)).await,
             Command::Mesh(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
             Command::Bench(command) => Box::pin(command.run(global)).await,
@@ -204,7 +211,7 @@ impl Status {
     fn code(self) -> u8 {
         match self {
             Status::Done => 0,
-            Status::JobFailed => 1,
+            Status::JobFailed | Status::Unwell => 1,
             Status::Other(code) => code,
         }
     }

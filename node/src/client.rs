@@ -16,9 +16,9 @@ use shoal_protocol::job::Job;
 
 use crate::api::{ELSEWHERE, PREFIX};
 use crate::views::{
-    BlobRow, BlobView, CollectedView, DiffView, EntryView, ErrorView, EventView, ExecutionView, FetchRequest,
-    FetchedView, ImportRequest, ImportedView, InputProgressView, InviteRequest, InvitedView, JobSummary, JobView,
-    KindView, MeshView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
+    BlobRow, BlobView, CollectedView, DiffView, DoctorView, EntryView, ErrorView, EventView, ExecutionView,
+    FetchRequest, FetchedView, ImportRequest, ImportedView, InputProgressView, InviteRequest, InvitedView, JobSummary,
+    JobView, KindView, MeshView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
 };
 
 pub use self::sse::Events;
@@ -143,6 +143,11 @@ impl Client {
     /// The node's peers.
     pub async fn peers(&self) -> Result<Vec<PeerView>, ClientError> {
         self.get("/peers").await
+    }
+
+    /// What the node finds when it looks at itself.
+    pub async fn doctor(&self) -> Result<DoctorView, ClientError> {
+        self.get("/doctor").await
     }
 
     /// Submits a job, or has it checked. `progress` hears how far its inputs are.

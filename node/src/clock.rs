@@ -18,6 +18,13 @@ impl Clock {
         Self { started: Instant::now(), epoch: u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX) }
     }
 
+    /// A clock that is wrong, in tests.
+    #[cfg(debug_assertions)]
+    pub(crate) fn ahead(millis: u64) -> Self {
+        let right = Self::start();
+        Self { epoch: right.epoch + millis, ..right }
+    }
+
     /// Now.
     pub fn now(&self) -> Time {
         Time(self.epoch) + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)

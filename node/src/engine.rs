@@ -71,6 +71,11 @@ impl Containers {
         self.seen.borrow().as_ref().map(|facts| facts.networks.clone()).unwrap_or_default()
     }
 
+    /// Why it cannot be used, if it cannot.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.seen.borrow().as_ref().err().cloned()
+    }
+
     /// How the engine is, for people.
     pub(crate) fn in_words(&self) -> String {
         match &*self.seen.borrow() {

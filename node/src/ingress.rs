@@ -17,6 +17,7 @@ use crate::engine::Containers;
 use crate::hands::Runs;
 use crate::logs;
 use crate::network::{Network, NetworkEvent, Reply, Validity};
+use crate::skew::Skew;
 
 /// Announcements that are priced at once; more are dropped, and come again if nobody takes the job.
 const MAX_PRICING: usize = 64;
@@ -28,6 +29,7 @@ pub(crate) struct Ingress {
     pub(crate) me: PeerId,
     pub(crate) mesh: MeshId,
     pub(crate) clock: Clock,
+    pub(crate) skew: Skew,
     pub(crate) network: Network,
     pub(crate) blobs: Blobs,
     pub(crate) containers: Option<Containers>,
@@ -68,6 +70,7 @@ impl Ingress {
         if !sealed.message().is_gossip() {
             return Validity::Reject;
         }
+        self.compare_clocks(&sealed);
         // Members that have not heard of it yet may have passed it on.
         if self.network.is_revoked(sealed.from()) || machine::judge(self.clock.now(), &sealed) == Opinion::Ignore {
             return Validity::Ignore;
@@ -77,6 +80,14 @@ impl Ingress {
             _ => self.pass(Input::Heard(sealed)),
         }
         Validity::Accept
+    }
+
+    fn compare_clocks(&self, sealed: &Sealed) {
+        if let Message::Announce(announce) = sealed.message()
+            && sealed.from() != self.me
+        {
+            self.skew.hear(sealed.from(), announce.at, self.clock.now());
+        }
     }
 
     /// Finds out what this node has for a job, then passes the announcement on.

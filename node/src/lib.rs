@@ -76,6 +76,10 @@ pub mod membership;
 
 pub mod clock;
 
+mod skew;
+
+mod doctor;
+
 pub mod api;
 
 pub mod views;

@@ -39,6 +39,10 @@ mod ledger;
 
 mod known;
 
+mod unreached;
+
+mod nat;
+
 mod book;
 
 mod links;
@@ -57,8 +61,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use iroh::Endpoint;
 use iroh::protocol::Router;
+use iroh::{Endpoint, Watcher};
 use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
@@ -70,10 +74,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
 pub use self::fetch::{FetchError, Progress};
+pub use self::known::KnownPeer;
+pub use self::nat::Nat;
 pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
-use self::task::Command;
+use self::task::{Command, Described};
 use self::ticket::{Ticket, TicketError};
+pub use self::unreached::Unreached;
 use crate::membership::Membership;
 
 /// Commands that may wait for the task.
@@ -204,7 +211,7 @@ impl Reply {
 }
 
 /// A connected peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PeerInfo {
     /// Who it is.
     pub peer: PeerId,
@@ -216,6 +223,29 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// Whether data goes through a relay.
     pub relayed: bool,
+    /// Where its packets come from, if they come directly.
+    pub remote: Option<SocketAddr>,
+    /// How its router treats it, where that can be told.
+    pub nat: Option<Nat>,
+    /// Bytes sent to it while it has been connected, all protocols together.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+    /// What gossip thinks of it: below 0 it has done something wrong lately.
+    pub score: f64,
+    /// The version of its build, once it has told.
+    pub version: Option<String>,
+}
+
+/// A relay that this node keeps a connection to, or tries to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayInfo {
+    /// Where it is.
+    pub url: String,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Why not, once that is known.
+    pub reason: Option<String>,
 }
 
 /// What blobs have travelled since the start. A request counts when it has ended.
@@ -251,6 +281,7 @@ struct Shared {
     book: book::Book,
     links: links::Links,
     connected: Mutex<BTreeMap<PeerId, Instant>>,
+    described: Mutex<BTreeMap<PeerId, Described>>,
     mesh_size: watch::Sender<u32>,
     served: Arc<serve::Served>,
     fetched: Arc<AtomicU64>,
@@ -259,6 +290,10 @@ struct Shared {
 impl Shared {
     fn connected(&self) -> MutexGuard<'_, BTreeMap<PeerId, Instant>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn described(&self) -> MutexGuard<'_, BTreeMap<PeerId, Described>> {
+        self.described.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_mesh_size(&self, nodes: u32) {
@@ -414,14 +449,43 @@ impl Network {
     }
 
     fn info(&self, peer: PeerId, connected_since: Instant) -> PeerInfo {
-        let path = self.shared.links.path(peer);
+        let (path, passed) = (self.shared.links.path(peer), self.shared.links.passed(peer));
+        let described = self.shared.described().get(&peer).cloned().unwrap_or_default();
+        let contact = self.shared.book.contact(peer).unwrap_or_default();
+        let remote = path.and_then(|path| path.remote);
         PeerInfo {
             peer,
-            contact: self.shared.book.contact(peer).unwrap_or_default(),
+            nat: remote.and_then(|remote| Nat::of(remote, &contact.addresses)),
+            contact,
             connected_since,
             rtt: path.map(|path| path.rtt),
             relayed: path.is_some_and(|path| path.relayed),
+            remote,
+            sent_bytes: passed.sent,
+            received_bytes: passed.received,
+            score: described.score,
+            version: described.version,
         }
+    }
+
+    /// Peers that are dialled when they are not connected, and why that failed.
+    pub async fn known(&self) -> Vec<KnownPeer> {
+        let (reply, known) = oneshot::channel();
+        if self.commands.send(Command::Known(reply)).await.is_err() {
+            return Vec::new();
+        }
+        known.await.unwrap_or_default()
+    }
+
+    /// The relays that this node should be connected to.
+    pub fn relays(&self) -> Vec<RelayInfo> {
+        let statuses = self.shared.endpoint.home_relay_status().get();
+        let info = |status: iroh::endpoint::RelayStatus| RelayInfo {
+            url: status.url().to_string(),
+            connected: status.is_connected(),
+            reason: status.last_error().map(|error| format!("{error:#}")),
+        };
+        statuses.into_iter().map(info).collect()
     }
 
     /// How many nodes the mesh has, this one included: counted while it is small, estimated when it is not.
@@ -507,6 +571,7 @@ impl Shared {
             book,
             links: links::Links::default(),
             connected: Mutex::default(),
+            described: Mutex::default(),
             mesh_size: watch::Sender::new(1),
             served: Arc::default(),
             fetched: Arc::default(),

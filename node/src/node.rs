@@ -59,6 +59,7 @@ use crate::publish::Publishing;
 use crate::published::{self, Published, PublishedError};
 use crate::reading::Reading;
 use crate::records;
+use crate::skew::Skew;
 use crate::validator::Validators;
 use crate::views::AdmissionView;
 
@@ -80,6 +81,8 @@ pub struct Node(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) me: PeerId,
+    pub(crate) clock: Clock,
+    pub(crate) skew: Skew,
     pub(crate) network: Network,
     /// Of the private mesh, if the node is in one.
     pub(crate) membership: Option<Membership>,
@@ -221,7 +224,7 @@ impl Node {
         let key = identity::load_or_create(&dir.identity_key())?;
         let me = identity::peer_id(&key);
         let state = Arc::new(State::open_insured(&dir.state(), Reserve::new(dir.reserve()))?);
-        let clock = Clock::start();
+        let clock = clock(&config);
         let blobs = Blobs::open(&dir.blobs(), blobs_config(&config, &dir, clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
         let served = serve_published(&config).await?;
@@ -316,11 +319,13 @@ impl Node {
             postponed: driver::Postponed::default(),
         };
         let (pricing, log_reads) = Ingress::slots();
+        let skew = Skew::default();
         let (net, blob, inb, run) = (network.clone(), blobs.clone(), inbox.clone(), runs.clone());
         let ingress = Ingress {
             me,
             mesh,
             clock,
+            skew: skew.clone(),
             network: net,
             blobs: blob,
             containers: containers.clone(),
@@ -351,6 +356,8 @@ impl Node {
         let inner = Inner {
             config,
             me,
+            clock,
+            skew,
             network,
             membership,
             blobs,
@@ -485,6 +492,17 @@ impl Node {
             tracing::warn!(%error, "the blob store did not close");
         }
     }
+}
+
+#[cfg(not(debug_assertions))]
+fn clock(_: &Config) -> Clock {
+    Clock::start()
+}
+
+#[cfg(debug_assertions)]
+fn clock(config: &Config) -> Clock {
+    let is_ahead = config.misbehaviour == Some(crate::config::Misbehaviour::ClockAhead);
+    if is_ahead { Clock::ahead(600_000) } else { Clock::start() }
 }
 
 /// Executions whose programs may have gone on while this node was away.

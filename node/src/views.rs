@@ -7,6 +7,8 @@ pub mod admission;
 
 pub mod diff;
 
+pub mod doctor;
+
 pub mod job;
 
 pub mod mesh;
@@ -27,6 +29,7 @@ use crate::network::PeerInfo;
 
 pub use admission::AdmissionView;
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
+pub use doctor::{DoctorView, Finding};
 pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, PublishedView, ResultView};
 pub use mesh::{InvitationView, InviteRequest, InvitedView, MemberView, MeshView, RevokedView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};

@@ -70,6 +70,13 @@ impl DataDir {
         Ok(lock)
     }
 
+    /// Who holds the directory, if anybody does: ` (process 123)`, or nothing where that is not known. Makes nothing.
+    pub fn holder(&self) -> Option<String> {
+        let file = File::open(self.root.join("lock")).ok()?;
+        let is_held = flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK);
+        is_held.then(|| holder(&file))
+    }
+
     /// Removes what executions of an earlier process left in `work/`, but not the folders of those that may go on. For
     /// whoever holds the lock.
     pub fn clear_work(&self, _: &DataDirLock, keep: &BTreeSet<String>) -> Result<(), DataDirError> {
@@ -224,6 +231,17 @@ mod tests {
         for part in [dir.root().to_str().unwrap(), "in use", "--data-dir", &process] {
             assert!(message.contains(part), "{part:?} in {message:?}");
         }
+    }
+
+    #[test]
+    fn who_holds_the_directory_is_told_and_nothing_is_made() {
+        let (_parent, dir) = data_dir();
+        assert_eq!(dir.holder(), None);
+        assert!(!dir.root().exists());
+        let lock = dir.lock().unwrap();
+        assert_eq!(dir.holder(), Some(format!(" (process {})", std::process::id())));
+        drop(lock);
+        assert_eq!(dir.holder(), None);
     }
 
     #[test]

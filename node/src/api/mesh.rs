@@ -8,14 +8,15 @@ use serde::Deserialize;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Asked;
-use crate::NodeInfo;
-use crate::views::{PeerView, SettingView, TicketView};
+use crate::views::{DoctorView, PeerView, SettingView, TicketView};
+use crate::{NodeInfo, doctor};
 
 pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/node", get(node))
         .route("/ticket", get(ticket))
         .route("/peers", get(peers))
+        .route("/doctor", get(doctor))
         .route("/config", get(config))
 }
 
@@ -40,6 +41,10 @@ async fn ticket(State(api): State<Api>, Asked(query): Asked<TicketQuery>) -> Res
 
 async fn peers(State(api): State<Api>) -> Json<Vec<PeerView>> {
     Json(api.node().peers().iter().map(PeerView::from).collect())
+}
+
+async fn doctor(State(api): State<Api>) -> Json<DoctorView> {
+    Json(DoctorView::new(doctor::examine(api.node()).await))
 }
 
 async fn config(State(api): State<Api>) -> Json<Vec<SettingView>> {

@@ -56,6 +56,8 @@ fn the_contract_is_accepted() {
         "blob unpin hash",
         "blob gc",
         "peer list",
+        "doctor",
+        "doctor --format json",
         "ticket --expires 7d --qr",
         "mesh create home",
         "mesh invite --expires 1d --uses 3 --qr",

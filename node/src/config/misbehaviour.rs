@@ -15,6 +15,8 @@ pub enum Misbehaviour {
     Diverge,
     /// It sends something else than the blobs that it is asked for.
     ServeCorrupt,
+    /// Its clock is ten minutes ahead.
+    ClockAhead,
 }
 
 /// What `SHOAL_TEST_MISBEHAVE` asks for.
@@ -26,6 +28,7 @@ pub(super) fn misbehaviour() -> Option<Misbehaviour> {
         "lie-together" => Some(Misbehaviour::LieTogether),
         "die-collecting" => Some(Misbehaviour::DieCollecting),
         "serve-corrupt" => Some(Misbehaviour::ServeCorrupt),
+        "clock-ahead" => Some(Misbehaviour::ClockAhead),
         "diverge" => Some(Misbehaviour::Diverge),
         other => match other.strip_prefix("die-after-") {
             Some(name) => Some(Misbehaviour::DieAfter(step(name))),

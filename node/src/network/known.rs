@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use shoal_protocol::id::PeerId;
 
+use super::unreached::Unreached;
+
 /// Peers that are remembered for this.
 const MAX_KNOWN: usize = 256;
 /// Fewer connected peers than this are few.
@@ -33,23 +35,53 @@ struct Standing {
     named: bool,
     failures: u32,
     due: Instant,
+    /// Why the last dial failed.
+    reason: Option<Unreached>,
+}
+
+/// A peer that is worth dialling, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Dials since it was connected last, or since the start.
+    pub failures: u32,
+    /// Why the last of them failed, once that is known.
+    pub reason: Option<Unreached>,
 }
 
 impl Known {
     /// Peers that a ticket or the last run named. They are never forgotten.
     pub(super) fn new(named: impl IntoIterator<Item = PeerId>, now: Instant) -> Self {
         let named = named.into_iter().take(MAX_KNOWN);
-        let peers = named.map(|peer| (peer, Standing { named: true, failures: 0, due: now })).collect();
+        let peers = named.map(|peer| (peer, Standing::new(true, now))).collect();
         Self { peers, next_heal: None }
     }
 
     /// Notes that `peer` is connected: when it goes, it is tried again at once.
     pub(super) fn connected(&mut self, peer: PeerId, now: Instant) {
         if let Some(standing) = self.peers.get_mut(&peer) {
-            (standing.failures, standing.due) = (0, now);
+            (standing.failures, standing.due, standing.reason) = (0, now, None);
         } else if self.peers.len() < MAX_KNOWN {
-            self.peers.insert(peer, Standing { named: false, failures: 0, due: now });
+            self.peers.insert(peer, Standing::new(false, now));
         }
+    }
+
+    /// Notes why a dial failed.
+    pub(super) fn failed(&mut self, peer: PeerId, reason: Unreached) {
+        if let Some(standing) = self.peers.get_mut(&peer) {
+            standing.reason = Some(reason);
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<KnownPeer> {
+        let view = |(peer, standing): (&PeerId, &Standing)| KnownPeer {
+            peer: *peer,
+            failures: standing.failures,
+            reason: standing.reason.clone(),
+        };
+        self.peers.iter().map(view).collect()
     }
 
     /// Whom to dial now. `is_connected` says who needs no dial.
@@ -88,6 +120,12 @@ impl Known {
     }
 }
 
+impl Standing {
+    fn new(named: bool, now: Instant) -> Self {
+        Self { named, failures: 0, due: now, reason: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +154,18 @@ mod tests {
         known.connected(name(1), now);
         assert_eq!(known.due(now, 1, |_| true), []);
         assert_eq!(known.due(now, 0, |_| false), [name(1)]);
+    }
+
+    #[test]
+    fn why_a_peer_cannot_be_reached_is_told_until_it_can() {
+        let now = Instant::now();
+        let mut known = Known::new([name(1)], now);
+        known.due(now, 0, |_| false);
+        known.failed(name(1), Unreached::NoAnswer);
+        known.failed(name(2), Unreached::NoAnswer);
+        assert_eq!(known.all(), [KnownPeer { peer: name(1), failures: 1, reason: Some(Unreached::NoAnswer) }]);
+        known.connected(name(1), now);
+        assert_eq!(known.all(), [KnownPeer { peer: name(1), failures: 0, reason: None }]);
     }
 
     #[test]

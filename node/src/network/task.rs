@@ -3,6 +3,7 @@
 //! Nothing here waits: what takes time is remembered and answered when libp2p reports it. Each of those memories is
 //! bounded, and so are both queues.
 
+mod company;
 mod dht;
 mod direct;
 mod gossip;
@@ -26,12 +27,13 @@ use shoal_protocol::id::{BlobHash, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+pub(super) use self::company::Described;
 use self::dht::Query;
 use super::addresses;
 use super::codec::Answer;
 use super::gate::Gate;
 use super::identity::libp2p_id;
-use super::known::Known;
+use super::known::{Known, KnownPeer};
 use super::ledger::Ledger;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent};
@@ -56,6 +58,7 @@ pub(super) enum Command {
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
     Block(PeerId, bool),
+    Known(oneshot::Sender<Vec<KnownPeer>>),
     Revoked(Vec<u8>),
     Shutdown(oneshot::Sender<()>),
 }
@@ -194,6 +197,9 @@ impl Task {
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
             Command::Block(peer, block) => self.block(peer, block),
+            Command::Known(reply) => {
+                let _ = reply.send(self.known.all());
+            }
             Command::Revoked(bytes) => self.spread(bytes),
             Command::Shutdown(_) => unreachable!("the loop ends with this command"),
         }
@@ -230,6 +236,7 @@ impl Task {
         self.begin_again_with_deaf(now);
         self.redial(now);
         self.estimate_size();
+        self.describe_company();
         if self.expire_at <= now {
             self.expire_at = now + EXPIRE_EVERY;
             self.expire_records(now);

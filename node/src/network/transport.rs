@@ -27,6 +27,7 @@ use self::muxer::Muxer;
 use super::addresses;
 use super::identity::{libp2p_id, peer_of_endpoint};
 use super::links::Links;
+use super::unreached::Unreached;
 
 /// Inbound connections that may wait for the swarm. A full queue holds back the router's accept tasks.
 const MAX_WAITING: usize = 64;
@@ -36,7 +37,7 @@ const MAX_WAITING: usize = 64;
 pub(crate) enum TransportFailure {
     /// The peer could not be reached, or is not who it should be.
     #[error("cannot connect: {0}")]
-    Connect(String),
+    Connect(Unreached),
     /// Another address of the same dial was used for all of them.
     #[error("this address shares the fate of the peer's other addresses")]
     SharedDial,

@@ -16,6 +16,7 @@ use super::super::addresses;
 use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::super::size;
 use super::super::swarm::PROVIDER_TTL;
+use super::super::unreached::Unreached;
 use super::{RequestReply, Task};
 
 /// Queries that somebody waits for.
@@ -165,6 +166,9 @@ impl Task {
     /// A peer that cannot be dialled leaves the routing table. It comes back with its next connection.
     pub(super) fn on_dial_failed(&mut self, id: &libp2p::PeerId, error: &DialError) {
         tracing::debug!(peer = %id, %error, "dial failed");
+        if let Some((peer, reason)) = peer_of_libp2p(id).zip(Unreached::of(error)) {
+            self.known.failed(peer, reason);
+        }
         let unreachable = matches!(error, DialError::Transport(_) | DialError::NoAddresses);
         if unreachable && !self.swarm.is_connected(id) {
             self.swarm.behaviour_mut().kad.remove_peer(id);

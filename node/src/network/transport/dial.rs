@@ -13,7 +13,7 @@ use iroh::endpoint::Connection;
 use iroh::{Endpoint, EndpointAddr, EndpointId, TransportAddr};
 use tokio::sync::watch;
 
-use super::TransportFailure;
+use super::{TransportFailure, Unreached};
 
 /// How long connecting may take. QUIC alone would try a dead address for as long as it believes in silent peers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -86,8 +86,8 @@ impl Attempt {
         let _ending = Ending(&self.group);
         let address = EndpointAddr::from_parts(self.peer, addresses);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect(address, &alpn));
-        let connected = connecting.await.map_err(|_| TransportFailure::Connect("no answer".into()))?;
-        connected.map_err(|error| TransportFailure::Connect(format!("{error:#}")))
+        let connected = connecting.await.map_err(|_| TransportFailure::Connect(Unreached::NoAnswer))?;
+        connected.map_err(|error| TransportFailure::Connect(Unreached::from(&error)))
     }
 }
 

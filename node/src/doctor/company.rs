@@ -1,0 +1,172 @@
+//! Who is connected, and if nobody is, why.
+
+use std::collections::BTreeMap;
+
+use super::meant;
+use crate::network::{KnownPeer, PeerInfo, Unreached};
+use crate::views::doctor::{Check, Finding};
+
+/// Peers that are named in one finding; the rest is counted.
+const MAX_TOLD: usize = 4;
+
+/// Who is connected, and what becomes of dialling the others.
+pub(super) fn peers(connected: &[PeerInfo], known: &[KnownPeer]) -> Finding {
+    if !connected.is_empty() {
+        let number = connected.len();
+        return Finding::ok(
+            Check::Peers,
+            format!("connected to {number} {}", if number == 1 { "peer" } else { "peers" }),
+        );
+    }
+    let failed: Vec<(&KnownPeer, &Unreached)> =
+        known.iter().filter_map(|peer| Some((peer, peer.reason.as_ref()?))).collect();
+    match (known, &failed[..]) {
+        ([], _) => Finding::note(
+            Check::Peers,
+            "no peer is connected, and none is known",
+            "jobs of a node that is alone are run by nobody else, so nothing verifies them",
+            "give `shoal ticket` to others, or start this node with the ticket of one of them: `--join TICKET`",
+        ),
+        (_, []) => Finding::note(
+            Check::Peers,
+            format!("no peer is connected yet; {} are being dialled", known.len()),
+            "until one answers, jobs find no workers",
+            "ask again in some seconds",
+        ),
+        (_, failed) => Finding::wrong(
+            Check::Peers,
+            format!("no peer is connected: {}", reasons(failed)),
+            "without peers, jobs of this node find no workers, and it hears of none",
+            remedy(failed),
+        ),
+    }
+}
+
+/// Whether the name of the mesh is the one that was meant. Says nothing while there is no doubt.
+pub(super) fn mesh(mesh: &str, names: &[String], connected: &[PeerInfo], known: &[KnownPeer]) -> Option<Finding> {
+    if !connected.is_empty() {
+        return None;
+    }
+    let elsewhere = known.iter().filter(|peer| peer.reason == Some(Unreached::OtherMesh)).count();
+    let meant = meant(mesh, names);
+    let remedy = match meant {
+        Some(name) => format!("did you mean {name:?}? Start the node with `--mesh {name}`"),
+        None => "start the node with the name that the others use (`shoal node info` there): `--mesh NAME`, or with a \
+                 ticket of theirs, which holds it"
+            .to_owned(),
+    };
+    let why = "nodes of meshes with different names have nothing to say to each other";
+    if elsewhere > 0 {
+        let what = format!("this node is in mesh {mesh:?}, and {elsewhere} of {} peers in another one", known.len());
+        return Some(Finding::wrong(Check::Mesh, what, why, remedy));
+    }
+    meant.map(|name| {
+        let what = format!("this node is in mesh {mesh:?}, which is nearly {name:?}, and nobody is there");
+        Finding::wrong(Check::Mesh, what, why, remedy)
+    })
+}
+
+/// Each peer with its reason, the first few by name.
+fn reasons(failed: &[(&KnownPeer, &Unreached)]) -> String {
+    let told = failed.iter().take(MAX_TOLD).map(|(known, reason)| format!("peer {}: {reason}", known.peer.short()));
+    let mut told: Vec<String> = told.collect();
+    if failed.len() > MAX_TOLD {
+        told.push(format!("and {} more", failed.len() - MAX_TOLD));
+    }
+    told.join("; ")
+}
+
+/// What helps against the commonest reason.
+fn remedy(failed: &[(&KnownPeer, &Unreached)]) -> &'static str {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for (_, reason) in failed {
+        *counts.entry(remedy_of(reason)).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or("", |(remedy, _)| remedy)
+}
+
+fn remedy_of(reason: &Unreached) -> &'static str {
+    match reason {
+        Unreached::NoAddress => "start the node with a fresh ticket of a running node: `shoal ticket` there",
+        Unreached::NoAnswer => {
+            "check that those nodes run, that their UDP port is open in their firewall and router, and that this \
+             network lets UDP out (guest and company networks often do not); a fresh ticket (`shoal ticket` there) has \
+             their current addresses"
+        }
+        Unreached::OtherMesh => "see the finding on the mesh's name",
+        Unreached::NotAdmitted => {
+            "ask whoever holds the mesh's key whether this node's membership is good (`shoal mesh show` here and there)"
+        }
+        Unreached::Failed(_) => {
+            "check that the address leads to that very node: one that was installed anew has another key, and needs a \
+             fresh ticket"
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Instant;
+
+    use shoal_protocol::id::PeerId;
+    use shoal_protocol::message::Contact;
+
+    use super::*;
+    use crate::views::doctor::State;
+
+    pub(in crate::doctor) fn connected(peer: u8) -> PeerInfo {
+        PeerInfo {
+            peer: PeerId([peer; 32]),
+            contact: Contact::default(),
+            connected_since: Instant::now(),
+            rtt: None,
+            relayed: false,
+            remote: None,
+            nat: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            score: 0.0,
+            version: None,
+        }
+    }
+
+    fn known(peer: u8, reason: Option<Unreached>) -> KnownPeer {
+        KnownPeer { peer: PeerId([peer; 32]), failures: 1, reason }
+    }
+
+    #[test]
+    fn why_nobody_is_connected_is_told_of_each_peer() {
+        let others = [known(1, Some(Unreached::NoAnswer)), known(2, Some(Unreached::NotAdmitted)), known(3, None)];
+        let finding = peers(&[], &others);
+        assert_eq!(finding.state, State::Wrong);
+        assert!(finding.what.contains("peer 0101010101: no answer"), "{finding:?}");
+        assert!(finding.what.contains("peer 0202020202: it answers, but one of the two"), "{finding:?}");
+        assert_eq!(peers(&[connected(1)], &others).state, State::Ok);
+        assert_eq!(peers(&[], &[]).state, State::Note);
+        assert_eq!(peers(&[], &[known(1, None)]).state, State::Note, "it has not failed yet");
+    }
+
+    #[test]
+    fn the_commonest_reason_is_what_is_to_be_mended_and_a_long_list_is_cut() {
+        let failed = |n, reason| known(n, Some(reason));
+        let mut others: Vec<KnownPeer> = (1..9).map(|n| failed(n, Unreached::NoAnswer)).collect();
+        others.push(failed(9, Unreached::NoAddress));
+        let finding = peers(&[], &others);
+        assert!(finding.what.ends_with("and 5 more"), "{finding:?}");
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("UDP port")));
+    }
+
+    #[test]
+    fn a_mistyped_name_is_noticed_by_peers_of_another_mesh_or_by_one_like_it_here() {
+        let names = ["public", "home"].map(str::to_owned);
+        let other = [known(1, Some(Unreached::OtherMesh)), known(2, None)];
+        let finding = mesh("publik", &names, &[], &other).unwrap();
+        assert!(finding.what.contains("\"publik\", and 1 of 2 peers"), "{finding:?}");
+        assert!(finding.remedy.unwrap().contains("--mesh public"));
+        let finding = mesh("somewhere", &names, &[], &other).unwrap();
+        assert!(finding.remedy.unwrap().contains("--mesh NAME"));
+        assert!(mesh("hom", &names, &[], &[]).unwrap().what.contains("nearly \"home\""));
+        assert_eq!(mesh("hom", &names, &[connected(1)], &[]), None, "somebody is there");
+        assert_eq!(mesh("public", &names, &[], &[known(1, Some(Unreached::NoAnswer))]), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Whether packets pass, in and out.
+
+use std::net::SocketAddr;
+
+use shoal_protocol::address::is_public;
+
+use crate::network::{PeerInfo, RelayInfo};
+use crate::views::doctor::{Check, Finding};
+
+/// Peers that only a relay reaches before it is this node's network that is blamed, not theirs.
+const SUSPICIOUS: usize = 2;
+
+/// Whether UDP passes. Says nothing while no peer tells.
+pub(super) fn udp(peers: &[PeerInfo]) -> Option<Finding> {
+    let direct = peers.iter().filter(|peer| !peer.relayed && peer.rtt.is_some()).count();
+    if direct > 0 {
+        return Some(Finding::ok(
+            Check::Udp,
+            format!("UDP passes: {direct} of {} peers are reached directly", peers.len()),
+        ));
+    }
+    let is_public_peer = |peer: &&PeerInfo| peer.contact.addresses.iter().any(|socket| is_public(socket.ip()));
+    let relayed: Vec<&PeerInfo> = peers.iter().filter(|peer| peer.relayed).collect();
+    let public = relayed.iter().copied().filter(is_public_peer).count();
+    let why = "data goes through relays, which is slower, and stops when they do";
+    match relayed.len() {
+        0 => None,
+        number if number >= SUSPICIOUS && public > 0 => Some(Finding::wrong(
+            Check::Udp,
+            format!(
+                "UDP seems to be blocked: all {number} peers are reached through relays, though {public} of them have \
+                 public addresses"
+            ),
+            why,
+            "let this machine send and receive UDP: in its firewall, in the router's, or by leaving a guest or company \
+             network that forbids it",
+        )),
+        number => Some(Finding::note(
+            Check::Udp,
+            format!("no peer is reached directly: {number} through relays"),
+            why,
+            "open a port of one side's router to its node (UPnP, or by hand)",
+        )),
+    }
+}
+
+/// Whether a peer elsewhere can begin to talk to this node, which is at `own`.
+pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, has_relay: bool) -> Finding {
+    if let Some(public) = own.iter().find(|socket| is_public(socket.ip())) {
+        return Finding::ok(
+            Check::Reachable,
+            format!("others can reach this node at {public}, if no firewall stops them"),
+        );
+    }
+    if !own.is_empty() && own.iter().all(|socket| socket.ip().is_loopback()) {
+        return Finding::ok(Check::Reachable, "this node is reached from this machine only, as its `listen` says");
+    }
+    let port = port.map_or_else(|| "UDP port".to_owned(), |port| format!("UDP port {port}"));
+    let what = match own {
+        [] => "this node knows no address of its own".to_owned(),
+        [first, ..] => format!("this node has no public address: its router opened no port, and {first} is private"),
+    };
+    let why = if has_relay {
+        "peers elsewhere reach it through a relay first"
+    } else {
+        "peers on the same network reach it, and those elsewhere only if it reaches them first"
+    };
+    let remedy = format!(
+        "switch on UPnP, NAT-PMP or PCP in the router, or forward {port} to this machine and fix it with \
+         `--listen 0.0.0.0:PORT`"
+    );
+    Finding::note(Check::Reachable, what, why, remedy)
+}
+
+/// Whether a relay answers. Says nothing where there are none.
+pub(super) fn relays(relays: &[RelayInfo]) -> Option<Finding> {
+    if let Some(relay) = relays.iter().find(|relay| relay.connected) {
+        return Some(Finding::ok(Check::Relays, format!("connected to relay {}", relay.url)));
+    }
+    let reason = |relay: &RelayInfo| relay.reason.clone().unwrap_or_else(|| "no answer yet".into());
+    let told: Vec<String> = relays.iter().map(|relay| format!("{}: {}", relay.url, reason(relay))).collect();
+    (!told.is_empty()).then(|| {
+        Finding::wrong(
+            Check::Relays,
+            format!("no relay can be reached: {}", told.join("; ")),
+            "peers that no direct path leads to cannot be reached either",
+            "check that the relay runs and that this network lets TCP out to it, or name another one",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::company::tests::connected;
+    use super::*;
+    use crate::views::doctor::State;
+
+    fn through_relay(peer: u8, address: &str) -> PeerInfo {
+        let mut info = connected(peer);
+        (info.relayed, info.rtt) = (true, Some(Duration::from_millis(9)));
+        info.contact.addresses.push(address.parse().unwrap());
+        info
+    }
+
+    #[test]
+    fn udp_is_blocked_when_relays_alone_reach_even_public_peers() {
+        let (public, private) = (through_relay(1, "1.2.3.4:1"), through_relay(2, "192.168.1.2:1"));
+        let state = |peers: &[PeerInfo]| udp(peers).map(|finding| finding.state);
+        assert_eq!(state(&[public.clone(), private.clone()]), Some(State::Wrong));
+        assert_eq!(state(std::slice::from_ref(&public)), Some(State::Note), "it may be the other side's network");
+        assert_eq!(state(&[private.clone(), private.clone()]), Some(State::Note));
+        let direct = PeerInfo { relayed: false, ..private };
+        assert_eq!(state(&[public, direct]), Some(State::Ok));
+        assert_eq!(state(&[]), None);
+    }
+
+    #[test]
+    fn a_node_with_private_addresses_alone_is_told_what_opens_its_router() {
+        let at = |own: &[&str], has_relay| {
+            let own: Vec<SocketAddr> = own.iter().map(|text| text.parse().unwrap()).collect();
+            reachable(&own, Some(4_433), has_relay)
+        };
+        assert_eq!(at(&["192.168.1.2:4433", "1.2.3.4:4433"], false).state, State::Ok);
+        assert_eq!(at(&["127.0.0.1:4433"], false).state, State::Ok);
+        let finding = at(&["192.168.1.2:4433"], false);
+        assert_eq!(finding.state, State::Note);
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("UDP port 4433")));
+        assert!(at(&["192.168.1.2:4433"], true).why.is_some_and(|why| why.contains("relay")));
+        assert!(at(&[], false).what.contains("no address"));
+    }
+
+    #[test]
+    fn a_relay_that_does_not_answer_is_named_with_its_reason() {
+        let relay = |connected, reason: Option<&str>| RelayInfo {
+            url: "http://relay.example/".into(),
+            connected,
+            reason: reason.map(str::to_owned),
+        };
+        assert_eq!(relays(&[]), None);
+        assert_eq!(relays(&[relay(true, None)]).unwrap().state, State::Ok);
+        let finding = relays(&[relay(false, Some("connection refused"))]).unwrap();
+        assert_eq!(finding.state, State::Wrong);
+        assert!(finding.what.contains("http://relay.example/: connection refused"), "{finding:?}");
+    }
+}
