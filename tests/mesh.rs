@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Mesh, example, executions, patient_wordcount, refused, run, text};
+use crate::support::{Daemon, Mesh, example, executions, patient_wordcount, refused, run, text, until};
 
 #[test]
 fn a_job_from_any_node_is_verified_and_told_alike() {
@@ -46,6 +46,29 @@ fn a_ticket_of_the_running_node_leads_to_it() {
     let ticket = String::from_utf8(printed.stdout).unwrap();
     let late = Daemon::start(&mesh.dir.path().join("late"), &["--join", ticket.trim()]);
     late.connected(2);
+}
+
+#[test]
+fn peers_are_listed_with_path_traffic_and_version() {
+    let mesh = Mesh::start(3);
+    let known = until("everything is known of both peers", || {
+        let known = mesh.nodes[0].json(&["peer", "list"]).as_array().unwrap().clone();
+        let is_whole = |peer: &Value| {
+            peer["RttMillis"].is_number() && peer["Version"] == env!("CARGO_PKG_VERSION") && peer["Score"].is_number()
+        };
+        (known.len() == 2 && known.iter().all(is_whole)).then_some(known)
+    });
+    for peer in &known {
+        assert_eq!(peer["Relayed"], false);
+        assert!(peer["RemoteAddress"].as_str().unwrap().starts_with("127.0.0.1:"), "{peer:#}");
+        assert!(peer["SentBytes"].as_u64().unwrap() > 0 && peer["ReceivedBytes"].as_u64().unwrap() > 0, "{peer:#}");
+    }
+    let rtts: Vec<f64> = known.iter().map(|peer| peer["RttMillis"].as_f64().unwrap()).collect();
+    assert!(rtts[0] <= rtts[1], "the nearest comes first: {rtts:?}");
+    let shown = String::from_utf8(mesh.nodes[0].run(&["peer", "list", "--wide"]).stdout).unwrap();
+    for word in ["SCORE", "VERSION", "direct", &mesh.nodes[1].id, "127.0.0.1:"] {
+        assert!(shown.contains(word), "{word} is missing in\n{shown}");
+    }
 }
 
 #[test]

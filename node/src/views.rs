@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use shoal_protocol::id::{BlobHash, JobId, PeerId};
 use shoal_protocol::task::{Content, ContentKind};
 
-use crate::network::PeerInfo;
+use crate::network::{Nat, PeerInfo};
 
 pub use admission::AdmissionView;
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
@@ -298,12 +298,30 @@ pub struct PeerView {
     pub addresses: Vec<String>,
     /// Its relay, if it has one.
     pub relay: Option<String>,
-    /// Since when it has been connected, in seconds.
+    /// For how long it has been connected, in seconds.
     pub connected_seconds: u64,
     /// Round-trip time in milliseconds, once measured.
     pub rtt_millis: Option<f64>,
     /// Whether data goes through a relay.
     pub relayed: bool,
+    /// Where its packets come from, if they come directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_address: Option<String>,
+    /// How its router treats it, where that can be told.
+    #[serde(rename = "NAT", default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<Nat>,
+    /// Bytes sent to it while it has been connected, all protocols together.
+    #[serde(default)]
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// What gossip thinks of it: below 0 it has done something wrong lately.
+    #[serde(default)]
+    pub score: f64,
+    /// The version of its build, once it has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// A node's join ticket.
@@ -350,6 +368,12 @@ impl From<&PeerInfo> for PeerView {
             connected_seconds: info.connected_since.elapsed().as_secs(),
             rtt_millis: info.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             relayed: info.relayed,
+            remote_address: info.remote.map(|remote| remote.to_string()),
+            nat: info.nat,
+            sent_bytes: info.sent_bytes,
+            received_bytes: info.received_bytes,
+            score: info.score,
+            version: info.version.clone(),
         }
     }
 }

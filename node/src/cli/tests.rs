@@ -56,6 +56,7 @@ fn the_contract_is_accepted() {
         "blob unpin hash",
         "blob gc",
         "peer list",
+        "peer list --wide",
         "doctor",
         "doctor --format json",
         "ticket --expires 7d --qr",
