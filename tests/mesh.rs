@@ -99,6 +99,20 @@ fn restarted_nodes_find_their_mesh_again() {
 }
 
 #[test]
+fn a_node_comes_back_when_whoever_let_it_in_is_gone_for_good() {
+    let Mesh { mut nodes, dir } = Mesh::start(3);
+    let mut back = nodes.pop().unwrap();
+    let (gone, stayed) = (nodes.remove(0), nodes.remove(0));
+    drop(gone);
+    back.stop();
+    // Its only ticket leads to the node that is gone.
+    let back = back.restart();
+    back.connected(1);
+    assert_eq!(back.json(&["peer", "list"])[0]["PeerID"], stayed.id.as_str());
+    drop(dir);
+}
+
+#[test]
 fn a_second_node_on_the_same_directory_is_refused() {
     let mesh = Mesh::start(1);
     let dir = mesh.dir.path().join("0");

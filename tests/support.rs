@@ -65,8 +65,15 @@ impl Daemon {
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
+        self.child.kill().expect("it can be killed, or is gone already");
         self.child.wait().expect("it is gone");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(asked.expect("kill can be run").success());
+        until("the node has stopped", || self.child.try_wait().expect("it can be waited for"));
     }
 
     /// Starts it again on the same data directory, without whatever was special about it.

@@ -39,6 +39,8 @@ mod ledger;
 
 mod known;
 
+mod service;
+
 mod unreached;
 
 mod nat;
@@ -74,10 +76,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
 pub use self::fetch::{FetchError, Progress};
-pub use self::known::KnownPeer;
+pub use self::known::{KnownPeer, Remembered, worth_keeping};
 pub use self::nat::Nat;
 pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
+pub use self::service::Service;
 use self::task::{Command, Described};
 use self::ticket::{Ticket, TicketError};
 pub use self::unreached::Unreached;
@@ -307,7 +310,10 @@ impl Network {
         let named = named_peers(&config)?;
         let names = config.names();
         let shared = Arc::new(Shared::bind(&config).await?);
-        named.iter().for_each(|(peer, contact)| shared.book.learn(*peer, contact));
+        // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
+        let remembered = config.known_peers.iter().map(|known| (known.peer, &known.contact));
+        let named_contacts = named.iter().map(|(peer, contact)| (*peer, contact));
+        remembered.chain(named_contacts).for_each(|(peer, contact)| shared.book.learn(peer, contact));
 
         let alpn: Arc<[u8]> = names.alpn().into();
         let endpoint = shared.endpoint.clone();
@@ -324,14 +330,18 @@ impl Network {
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
         let fetcher = fetch::Fetcher::new(&shared, &config);
-        let known = named.into_iter().map(|(peer, _)| peer).filter(|peer| *peer != shared.own);
+        let others = |peer: &PeerId| *peer != shared.own;
+        let named = named.into_iter().map(|(peer, _)| peer).filter(others);
+        let remembered = config.known_peers.iter().map(|known| (known.peer, known.service));
+        let known = known::Known::new(named, remembered.filter(|(peer, _)| others(peer)), Instant::now());
         tokio::spawn(task::Task::run(task::Parts {
             swarm,
             router,
             topic: names.topic().hash(),
             revocations: names.revocations().map(|topic| topic.hash()),
             shared: Arc::clone(&shared),
-            known: known::Known::new(known, Instant::now()),
+            known,
+            clock: config.clock,
             rates: config.rates,
             commands: command_queue,
             events: event_queue,
@@ -451,7 +461,7 @@ impl Network {
     fn info(&self, peer: PeerId, connected_since: Instant) -> PeerInfo {
         let (path, passed) = (self.shared.links.path(peer), self.shared.links.passed(peer));
         let described = self.shared.described().get(&peer).cloned().unwrap_or_default();
-        let contact = self.shared.book.contact(peer).unwrap_or_default();
+        let contact = self.contact_of(peer);
         let remote = path.and_then(|path| path.remote);
         PeerInfo {
             peer,
@@ -466,6 +476,11 @@ impl Network {
             score: described.score,
             version: described.version,
         }
+    }
+
+    /// Where `peer` was last said to be.
+    pub fn contact_of(&self, peer: PeerId) -> Contact {
+        self.shared.book.contact(peer).unwrap_or_default()
     }
 
     /// Peers that are dialled when they are not connected, and why that failed.
@@ -583,13 +598,12 @@ impl Shared {
     }
 }
 
-/// The peers of tickets and of the last run, after checking that the tickets are of this mesh.
+/// The peers that the operator named, after checking that the tickets are of this mesh.
 fn named_peers(config: &NetworkConfig) -> Result<Vec<(PeerId, Contact)>, NetworkError> {
     if config.mesh.is_empty() || config.mesh.len() > ticket::MAX_MESH_NAME {
         return Err(NetworkError::MeshName(config.mesh.len()));
     }
-    // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
-    let mut named = config.known_peers.clone();
+    let mut named = config.join_peers.clone();
     let key = config.membership.as_ref().map(Membership::key);
     for ticket in &config.join {
         named.extend(ticket.clone().for_mesh(&config.mesh)?.for_key(key)?.peers);

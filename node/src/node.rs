@@ -33,7 +33,7 @@ use parts::{
     blobs_config, containers, executors, offering, open_sources, profile, publishers_config, pulling, sources_config,
     wasm_config,
 };
-use remembered::{known_peers, known_publicly, listen_again, save_peers};
+use remembered::{known_peers, known_publicly, listen_again, peers_to_save, save_peers};
 
 use crate::admission::Gate;
 use crate::agreed::Agreed;
@@ -69,7 +69,7 @@ const GC_INTERVAL: Duration = Duration::from_secs(300);
 const CHECK_BLOBS_EVERY: Duration = Duration::from_secs(5);
 /// Pause between two looks at the mesh.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
-/// Looks at the mesh after which peers are saved.
+/// Looks at the mesh after which peers are saved; after the first few they are saved more often.
 const SAVE_PEERS_EVERY: u32 = 15;
 /// Happenings that a slow listener may be behind; then it must read the history.
 const MAX_HAPPENINGS: usize = 4_096;
@@ -254,7 +254,9 @@ impl Node {
         let mut network = NetworkConfig {
             listen: config.listen,
             join: config.join.clone(),
-            known_peers: [known_publicly(&state, &config.mesh)?, config.join_peers.clone()].concat(),
+            join_peers: config.join_peers.clone(),
+            known_peers: known_publicly(&state, &config.mesh)?,
+            clock,
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
@@ -266,7 +268,7 @@ impl Node {
         let membership = Box::pin(joining::membership(&dir, me, clock, &mut network)).await?;
         let mesh = membership.as_ref().map_or_else(|| MeshId::of(&config.mesh), Membership::mesh);
         if membership.is_some() {
-            network.known_peers = [known_peers(&state, mesh)?, config.join_peers.clone()].concat();
+            network.known_peers = known_peers(&state, mesh)?;
         }
         network.membership = membership.clone();
         let (network, heard) = Box::pin(listen_again(network, &state)).await?;
@@ -339,7 +341,7 @@ impl Node {
         let mut tasks = vec![
             tokio::spawn(drive(driver, failed.clone())),
             tokio::spawn(ingress.run(heard)),
-            tokio::spawn(observe(network.clone(), Arc::clone(&state), inbox.clone())),
+            tokio::spawn(observe(network.clone(), clock, Arc::clone(&state), inbox.clone())),
             tokio::spawn(announcer.clone().run()),
             tokio::spawn(watch_blobs(blobs.clone(), inbox.clone(), failed.clone())),
             tokio::spawn(sweep_published(publishing.clone())),
@@ -485,7 +487,8 @@ impl Node {
         if let Some(containers) = &self.0.containers {
             containers.executor.stop().await;
         }
-        save_peers(&self.0.network, &self.0.state);
+        let known = peers_to_save(&self.0.network, self.0.clock.now()).await;
+        save_peers(self.0.network.mesh_id(), known, &self.0.state);
         self.0.network.clone().shutdown().await;
         tasks.for_each(|task| task.abort());
         if let Err(error) = self.0.blobs.shutdown().await {
@@ -539,7 +542,7 @@ async fn watch_blobs(blobs: Blobs, inbox: mpsc::Sender<Event>, failed: watch::Se
 }
 
 /// Tells the driver how large and how far the mesh is, and remembers peers for the next start.
-async fn observe(network: Network, state: Arc<State>, inbox: mpsc::Sender<Event>) {
+async fn observe(network: Network, clock: Clock, state: Arc<State>, inbox: mpsc::Sender<Event>) {
     let mut ticks = tokio::time::interval(OBSERVE_EVERY);
     let mut looks = 0_u32;
     loop {
@@ -548,9 +551,10 @@ async fn observe(network: Network, state: Arc<State>, inbox: mpsc::Sender<Event>
             return;
         }
         looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(SAVE_PEERS_EVERY) {
-            let (network, state) = (network.clone(), Arc::clone(&state));
-            let _ = tokio::task::spawn_blocking(move || save_peers(&network, &state)).await;
+        if looks.is_multiple_of(SAVE_PEERS_EVERY) || looks < SAVE_PEERS_EVERY && looks.is_power_of_two() {
+            let (mesh, state) = (network.mesh_id(), Arc::clone(&state));
+            let known = peers_to_save(&network, clock.now()).await;
+            let _ = tokio::task::spawn_blocking(move || save_peers(mesh, known, &state)).await;
         }
     }
 }

@@ -112,6 +112,7 @@ pub(super) mod tests {
     use shoal_protocol::message::Contact;
 
     use super::*;
+    use crate::network::Service;
     use crate::views::doctor::State;
 
     pub(in crate::doctor) fn connected(peer: u8) -> PeerInfo {
@@ -131,7 +132,7 @@ pub(super) mod tests {
     }
 
     fn known(peer: u8, reason: Option<Unreached>) -> KnownPeer {
-        KnownPeer { peer: PeerId([peer; 32]), failures: 1, reason }
+        KnownPeer { peer: PeerId([peer; 32]), failures: 1, reason, service: Service::default() }
     }
 
     #[test]

@@ -8,10 +8,12 @@ use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use tokio::runtime::Handle;
 
+use super::known::Remembered;
 use super::rate::Rate;
 use super::serve::ServePolicy;
 use super::swarm;
 use super::ticket::Ticket;
+use crate::clock::Clock;
 use crate::membership::Membership;
 
 /// What a network needs to start.
@@ -27,8 +29,10 @@ pub struct NetworkConfig {
     pub listen: SocketAddr,
     /// Tickets into the mesh.
     pub join: Vec<Ticket>,
+    /// Peers to join with.
+    pub join_peers: Vec<(PeerId, Contact)>,
     /// Peers that the last run knew.
-    pub known_peers: Vec<(PeerId, Contact)>,
+    pub known_peers: Vec<Remembered>,
     /// URLs of relays to use where no direct path can be found. None: direct paths only.
     pub relays: Vec<String>,
     /// The blobs that are served, and where fetched ones go. It is not shut down with the network.
@@ -37,6 +41,8 @@ pub struct NetworkConfig {
     pub store_threads: Option<Handle>,
     /// Who may have which blob; nobody is refused without one.
     pub serve: Option<ServePolicy>,
+    /// What says for how long peers have been away.
+    pub clock: Clock,
     /// How much a single peer may ask for.
     pub rates: RateLimits,
     /// How many bytes of blobs may pass.
@@ -88,11 +94,13 @@ impl NetworkConfig {
             membership: None,
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             join: Vec::new(),
+            join_peers: Vec::new(),
             known_peers: Vec::new(),
             relays: Vec::new(),
             store,
             store_threads: None,
             serve: None,
+            clock: Clock::start(),
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),
             loopback_only: false,

@@ -38,6 +38,7 @@ use super::ledger::Ledger;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{GossipId, NetworkEvent, RateLimits, RequestError, Shared, Validity};
+use crate::clock::Clock;
 
 /// How often the swarm is looked after: peers to dial again, and the estimate of the mesh's size.
 const TICK: Duration = Duration::from_millis(500);
@@ -77,6 +78,7 @@ pub(super) struct Parts {
     pub(super) revocations: Option<TopicHash>,
     pub(super) shared: Arc<Shared>,
     pub(super) known: Known,
+    pub(super) clock: Clock,
     pub(super) rates: RateLimits,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<NetworkEvent>,
@@ -90,6 +92,7 @@ pub(super) struct Task {
     revocations: Option<TopicHash>,
     shared: Arc<Shared>,
     known: Known,
+    clock: Clock,
     events: mpsc::Sender<NetworkEvent>,
     /// Requests of ours that wait for an answer.
     requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
@@ -131,6 +134,7 @@ impl Task {
             revocations: parts.revocations,
             shared: parts.shared,
             known: parts.known,
+            clock: parts.clock,
             events: parts.events,
             requests: HashMap::new(),
             requests_to: BTreeMap::new(),
@@ -230,7 +234,8 @@ impl Task {
         let now = Instant::now();
         let connected = self.swarm.connected_peers().count();
         let is_connected = |peer| libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
-        for peer in self.known.due(now, connected, is_connected) {
+        self.known.look(now, self.clock.now(), is_connected);
+        for peer in self.known.due(now, self.clock.now(), connected, is_connected) {
             self.dial(peer);
         }
         self.begin_again_with_deaf(now);

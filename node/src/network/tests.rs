@@ -233,7 +233,7 @@ async fn a_node_that_comes_back_with_its_key_is_taken_back() {
     let (id, known) = (gone.id(), gone.network.peers().into_iter().map(|info| (info.peer, info.contact)).collect());
     within(gone.network.shutdown()).await;
     stayed.misses(id).await;
-    let mut back = Node::start(2, |config| config.known_peers = known).await;
+    let mut back = Node::start(2, |config| config.join_peers = known).await;
     assert_eq!(back.id(), id);
     stayed.sees(id).await;
     back.sees(stayed.id()).await;
@@ -285,7 +285,7 @@ async fn a_peer_that_was_not_there_yet_is_found_later() {
     let listen = probe.local_addr().unwrap();
     let late =
         (identity::peer_of_key(&SigningKey::from_bytes(&[2; 32])), Contact { addresses: vec![listen], relay: None });
-    let mut early = Node::start(1, |config| config.known_peers.push(late.clone())).await;
+    let mut early = Node::start(1, |config| config.join_peers.push(late.clone())).await;
     let error = within(early.network.request(late.0, vec![])).await;
     assert_eq!(error, Err(RequestError::Unreachable(late.0)));
     drop(probe);
@@ -352,12 +352,21 @@ async fn nodes_of_two_meshes_do_not_mix() {
     let ticket = one.network.ticket();
     let stranger = Node::start(2, |config| {
         config.mesh = "other".into();
-        config.known_peers = ticket.peers.clone();
+        config.join_peers = ticket.peers.clone();
     });
     let stranger = stranger.await;
     let asked = within(stranger.network.request(one.id(), b"hello?".to_vec())).await;
     assert_eq!(asked, Err(RequestError::Unreachable(one.id())));
     assert_eq!((one.network.peers(), stranger.network.peers()), (vec![], vec![]));
+    let reason = async {
+        loop {
+            match &stranger.network.known().await[..] {
+                [KnownPeer { reason: Some(reason), .. }] => return reason.clone(),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    assert_eq!(within(reason).await, Unreached::OtherMesh);
     let error = Ticket::new("other", vec![]).for_mesh("test");
     assert!(matches!(error, Err(TicketError::OtherMesh { .. })));
 }

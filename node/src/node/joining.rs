@@ -44,7 +44,7 @@ pub(super) async fn membership(
             tracing::info!(mesh = %ticket.mesh, "joined a private mesh");
             Ok(Some(membership))
         }
-        (_, _, Some(at)) if network.known_peers.is_empty() || key.is_some() => Err(TicketError::Expired(at).into()),
+        (_, _, Some(at)) if has_no_other_way(network) || key.is_some() => Err(TicketError::Expired(at).into()),
         (Some(_), None, _) => match standing {
             Err(ended) => Err(ended.into()),
             Ok(_) => Err(TicketError::NoInvitation(network.mesh.clone()).into()),
@@ -55,6 +55,11 @@ pub(super) async fn membership(
             Ok(None)
         }
     }
+}
+
+/// Whether nothing but tickets leads into the mesh.
+fn has_no_other_way(network: &NetworkConfig) -> bool {
+    network.known_peers.is_empty() && network.join_peers.is_empty()
 }
 
 /// The key that all tickets and what is known agree on; none for a public mesh.
