@@ -478,6 +478,12 @@ impl Network {
         }
     }
 
+    /// Looks at the machine's interfaces and for peers anew, without the pauses that failures made: after a sleep.
+    pub async fn hurry(&self) {
+        self.shared.endpoint.network_change().await;
+        let _ = self.commands.send(Command::Hurry).await;
+    }
+
     /// Where `peer` was last said to be.
     pub fn contact_of(&self, peer: PeerId) -> Contact {
         self.shared.book.contact(peer).unwrap_or_default()

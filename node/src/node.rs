@@ -541,12 +541,16 @@ async fn watch_blobs(blobs: Blobs, inbox: mpsc::Sender<Event>, failed: watch::Se
     }
 }
 
-/// Tells the driver how large and how far the mesh is, and remembers peers for the next start.
+/// Tells the driver how large and how far the mesh is, remembers peers for the next start, and notices sleep.
 async fn observe(network: Network, clock: Clock, state: Arc<State>, inbox: mpsc::Sender<Event>) {
     let mut ticks = tokio::time::interval(OBSERVE_EVERY);
     let mut looks = 0_u32;
     loop {
         ticks.tick().await;
+        if let Some(slept_ms) = clock.notice_sleep() {
+            tracing::info!(slept_ms, "the machine has slept, or its clock was set: looking for peers anew");
+            network.hurry().await;
+        }
         if inbox.send(Event::View(view(&network))).await.is_err() {
             return;
         }

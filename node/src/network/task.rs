@@ -59,6 +59,7 @@ pub(super) enum Command {
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
     Block(PeerId, bool),
+    Hurry,
     Known(oneshot::Sender<Vec<KnownPeer>>),
     Revoked(Vec<u8>),
     Shutdown(oneshot::Sender<()>),
@@ -201,6 +202,7 @@ impl Task {
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
             Command::Block(peer, block) => self.block(peer, block),
+            Command::Hurry => self.known.hurry(Instant::now()),
             Command::Known(reply) => {
                 let _ = reply.send(self.known.all());
             }
