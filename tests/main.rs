@@ -18,6 +18,7 @@ mod inspect;
 mod ipfs;
 mod jobs;
 mod keeping;
+mod lan;
 mod leaks;
 mod liars;
 mod mesh;

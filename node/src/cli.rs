@@ -219,7 +219,8 @@ impl Status {
 
 /// The AWS SDK warns when a cloud gives no credentials. Whether they are missed our own errors say, with what to do.
 /// iroh warns of every stranger that comes to the wrong door, which anybody can do as often as they like.
-const UNHEARD: &str = "aws_config=error,iroh::protocol=error";
+/// So does mDNS of everything on the local network that it cannot read.
+const UNHEARD: &str = "aws_config=error,iroh::protocol=error,iroh_mdns_address_lookup=off,swarm_discovery=error";
 
 fn start_logging(usual: &str) {
     let usual = || EnvFilter::new(format!("{usual},{UNHEARD}"));

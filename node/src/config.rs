@@ -73,6 +73,10 @@ pub struct Config {
     /// The mesh's name. Nodes of different meshes do not talk. A private one is meant if the data directory belongs to
     /// one of this name, or if a ticket invites into one.
     pub mesh: String,
+    /// Whether neighbours on the local network are looked for, and told of this node.
+    pub mdns: bool,
+    /// Whether the router is asked to open the UDP port.
+    pub port_mapping: bool,
     /// TCP address of the HTTP API; none for no API.
     pub api_listen: Option<SocketAddr>,
     /// Executors that run jobs of others; none for a node that only submits.
@@ -243,6 +247,8 @@ impl Loaded {
         let join = Joins::read(&join)?;
         let ticket_mesh = join.mesh().unwrap_or(DEFAULT_MESH).to_owned();
         let (mesh, _) = setting!(mesh, ticket_mesh);
+        let (mdns, _) = setting!(mdns, true);
+        let (port_mapping, _) = setting!(port_mapping, true);
         let (api_listen, _) = setting!(api_listen, SocketAddr::from(([127, 0, 0, 1], 0)));
         let (executors, executors_from) = setting!(executors, vec!["wasm".to_owned()]);
         let (sources, sources_from) = setting!(sources, Vec::new());
@@ -323,6 +329,8 @@ impl Loaded {
             join: tickets.collect::<Result<_, _>>()?,
             join_peers: join.peers,
             mesh,
+            mdns,
+            port_mapping,
             api_listen: Some(api_listen),
             executors,
             sources: parse_sources(&sources, sources_from)?,
@@ -433,6 +441,15 @@ mod tests {
         let origin = |name| loaded.explanation.iter().find(|(n, ..)| *n == name).unwrap().2;
         let origins = ["max_cpu", "mesh", "max_memory", "listen"].map(origin);
         assert_eq!(origins, [Origin::Flag, Origin::Environment, Origin::File, Origin::Default]);
+    }
+
+    #[test]
+    fn neighbours_and_the_router_are_asked_unless_somebody_says_no() {
+        let asked = |loaded: Loaded| (loaded.config.mdns, loaded.config.port_mapping);
+        assert_eq!(asked(merged("", &[], Settings::default()).unwrap()), (true, true));
+        assert_eq!(asked(merged("mdns = false", &[], Settings::default()).unwrap()), (false, true));
+        let flags = Settings { mdns: Some(false), ..Settings::default() };
+        assert_eq!(asked(merged("", &[("SHOAL_PORT_MAPPING", "false")], flags).unwrap()), (false, false));
     }
 
     #[test]

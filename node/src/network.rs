@@ -43,6 +43,8 @@ mod service;
 
 mod unreached;
 
+mod lan;
+
 mod nat;
 
 mod book;
@@ -329,6 +331,9 @@ impl Network {
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
+        if config.looks_around() {
+            lan::look_around(&shared.endpoint, config.mesh_id(), &commands);
+        }
         let fetcher = fetch::Fetcher::new(&shared, &config);
         let others = |peer: &PeerId| *peer != shared.own;
         let named = named.into_iter().map(|(peer, _)| peer).filter(others);

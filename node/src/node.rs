@@ -257,6 +257,8 @@ impl Node {
             join_peers: config.join_peers.clone(),
             known_peers: known_publicly(&state, &config.mesh)?,
             clock,
+            mdns: config.mdns,
+            port_mapping: config.port_mapping,
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,

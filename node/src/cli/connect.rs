@@ -141,6 +141,9 @@ impl Own {
             join,
             api_listen: Some(([127, 0, 0, 1], 0).into()),
             executors: Some(vec![executor.into()]),
+            // It is gone before a router or neighbours could make use of it.
+            mdns: Some(false),
+            port_mapping: Some(false),
             ..Settings::default()
         };
         let mut loaded = Loaded::new(dir.path(), settings)?;

@@ -45,6 +45,12 @@ pub(super) struct NodeFlags {
     /// Name of the mesh, public or a private one of this data directory; nodes of different meshes do not talk
     #[arg(long, value_name = "NAME")]
     mesh: Option<String>,
+    /// Do not look for neighbours of the mesh on the local network, nor tell them of this node
+    #[arg(long)]
+    no_mdns: bool,
+    /// Do not ask the router to open the UDP port (UPnP, NAT-PMP, PCP)
+    #[arg(long)]
+    no_port_mapping: bool,
     /// TCP address of the HTTP API
     #[arg(long, value_name = "IP:PORT")]
     api_listen: Option<SocketAddr>,
@@ -163,6 +169,8 @@ impl From<NodeFlags> for Settings {
             listen: flags.listen,
             join: Some(flags.join).filter(|join| !join.is_empty()),
             mesh: flags.mesh,
+            mdns: flags.no_mdns.then_some(false),
+            port_mapping: flags.no_port_mapping.then_some(false),
             api_listen: flags.api_listen,
             executors: Some(flags.executors).filter(|executors| !executors.is_empty()),
             sources: Some(flags.sources).filter(|sources| !sources.is_empty()),

@@ -22,6 +22,10 @@ pub struct Settings {
     pub join: Option<Vec<String>>,
     /// The mesh's name.
     pub mesh: Option<String>,
+    /// Whether neighbours on the local network are looked for, and told of this node.
+    pub mdns: Option<bool>,
+    /// Whether the router is asked to open the UDP port (UPnP, NAT-PMP, PCP).
+    pub port_mapping: Option<bool>,
     /// TCP address of the API, `IP:PORT`.
     pub api_listen: Option<SocketAddr>,
     /// Executors: `wasm`, `docker`.
@@ -132,6 +136,8 @@ pub(super) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<S
         listen: address("SHOAL_LISTEN")?,
         join: words("SHOAL_JOIN"),
         mesh: get("SHOAL_MESH"),
+        mdns: switch("SHOAL_MDNS")?,
+        port_mapping: switch("SHOAL_PORT_MAPPING")?,
         api_listen: address("SHOAL_API_LISTEN")?,
         executors: words("SHOAL_EXECUTORS"),
         sources: words("SHOAL_SOURCES"),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iroh::address_lookup::memory::MemoryLookup;
 use shoal_protocol::id::PeerId;
+use shoal_protocol::limits::MAX_ADDRESSES;
 use shoal_protocol::message::Contact;
 
 use super::addresses;
@@ -15,6 +16,9 @@ use super::identity::endpoint_id;
 
 /// Peers in the book.
 pub(crate) const MAX_PEERS: usize = 4_096;
+
+/// Addresses that a hint can put before those that are known.
+const MAX_HINTED: usize = 2;
 
 /// Where peers were last said to be. Clones share one book.
 #[derive(Clone, Default)]
@@ -46,6 +50,16 @@ impl Book {
         if let Some(id) = gone.and_then(endpoint_id) {
             self.lookup.remove_endpoint_info(id);
         }
+    }
+
+    /// Adds where somebody says that `peer` is to what is known of it. That comes first, since it is near if it is true,
+    /// and leaves room for the rest.
+    pub(crate) fn hint(&self, peer: PeerId, contact: &Contact) {
+        let known = self.contact(peer).unwrap_or_default();
+        let hinted = contact.addresses.iter().take(MAX_HINTED);
+        let rest = known.addresses.iter().filter(|address| !contact.addresses.contains(address));
+        let addresses = hinted.chain(rest).take(MAX_ADDRESSES).copied().collect();
+        self.learn(peer, &Contact { addresses, relay: known.relay.or_else(|| contact.relay.clone()) });
     }
 
     /// Where `peer` was last said to be.
@@ -114,6 +128,19 @@ mod tests {
         assert_eq!(book.contact(peer), Some(contact(2)));
         let info = book.lookup().get_endpoint_info(endpoint_id(peer).unwrap()).unwrap();
         assert_eq!(info.data.ip_addrs().count(), 1);
+    }
+
+    #[test]
+    fn a_hint_is_tried_first_and_pushes_nothing_out_for_good() {
+        let book = Book::default();
+        let peer = peer_of_key(&SigningKey::from_bytes(&[1; 32]));
+        let relay = Some("https://relay.example/".to_owned());
+        book.learn(peer, &Contact { addresses: [contact(1), contact(2)].map(|c| c.addresses[0]).into(), relay });
+        let false_ones = (10..20).flat_map(|port| contact(port).addresses).collect();
+        book.hint(peer, &Contact { addresses: false_ones, relay: Some("https://other.example/".into()) });
+        let known = book.contact(peer).unwrap();
+        assert_eq!(known.addresses.iter().map(|a| a.port()).collect::<Vec<_>>(), [10, 11, 1, 2]);
+        assert_eq!(known.relay.as_deref(), Some("https://relay.example/"));
     }
 
     #[test]

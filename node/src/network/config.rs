@@ -35,6 +35,10 @@ pub struct NetworkConfig {
     pub known_peers: Vec<Remembered>,
     /// URLs of relays to use where no direct path can be found. None: direct paths only.
     pub relays: Vec<String>,
+    /// Whether neighbours on the local network are looked for, and told of this node.
+    pub mdns: bool,
+    /// Whether the router is asked to open the port.
+    pub port_mapping: bool,
     /// The blobs that are served, and where fetched ones go. It is not shut down with the network.
     pub store: Store,
     /// The threads that the store runs on; none: those of the network.
@@ -97,6 +101,8 @@ impl NetworkConfig {
             join_peers: Vec::new(),
             known_peers: Vec::new(),
             relays: Vec::new(),
+            mdns: false,
+            port_mapping: true,
             store,
             store_threads: None,
             serve: None,
@@ -110,10 +116,16 @@ impl NetworkConfig {
     }
 
     pub(super) fn names(&self) -> swarm::Names {
-        match &self.membership {
-            Some(membership) => swarm::Names::new(membership.mesh(), true),
-            None => swarm::Names::new(MeshId::of(&self.mesh), false),
-        }
+        swarm::Names::new(self.mesh_id(), self.membership.is_some())
+    }
+
+    pub(super) fn mesh_id(&self) -> MeshId {
+        self.membership.as_ref().map_or_else(|| MeshId::of(&self.mesh), Membership::mesh)
+    }
+
+    /// Whether it looks for neighbours: nobody else can reach a node on loopback.
+    pub(super) fn looks_around(&self) -> bool {
+        self.mdns && !self.loopback_only && !self.listen.ip().is_loopback()
     }
 
     pub(super) fn store_threads(&self) -> Handle {

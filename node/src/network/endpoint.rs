@@ -36,7 +36,8 @@ pub(super) async fn bind(config: &NetworkConfig, book: &Book, gate: Option<&Gate
         Some(gate) => builder.hooks(gate.clone()),
         None => builder,
     };
-    let builder = if config.loopback_only { builder.portmapper_config(PortmapperConfig::Disabled) } else { builder };
+    let maps_port = config.port_mapping && !config.loopback_only && !config.listen.ip().is_loopback();
+    let builder = if maps_port { builder } else { builder.portmapper_config(PortmapperConfig::Disabled) };
     let failed = |reason: String| NetworkError::Bind { listen: config.listen, reason };
     let builder = sockets(builder, config.listen).map_err(&failed)?;
     let endpoint = builder.bind().await.map_err(|error| failed(format!("{error:#}")))?;

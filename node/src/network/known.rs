@@ -19,6 +19,8 @@ const MAX_KNOWN: usize = 256;
 /// Peers of one network (IPv4 /24, IPv6 /48) among those that are kept for the next start: whoever owns a network may
 /// have many keys, and must not be all that a node knows.
 const MAX_PER_NETWORK: usize = 8;
+/// Neighbours among them that were never connected: anybody nearby can invent some.
+const MAX_NEIGHBOURS: usize = 32;
 /// Fewer connected peers than this are few.
 const ENOUGH: usize = 6;
 /// Dials begun at once.
@@ -57,6 +59,8 @@ enum Origin {
     Remembered,
     /// It came by itself.
     Met,
+    /// Somebody on the local network says that it is there.
+    Neighbour,
 }
 
 /// A peer that is worth dialling.
@@ -121,6 +125,9 @@ impl Known {
             if standing.failures > 0 {
                 standing.service.answered();
             }
+            if standing.origin == Origin::Neighbour {
+                standing.origin = Origin::Met;
+            }
             (standing.failures, standing.due, standing.reason) = (0, now, None);
             return;
         }
@@ -129,6 +136,18 @@ impl Known {
         }
         if self.peers.len() < MAX_KNOWN {
             self.peers.insert(peer, Standing::new(Origin::Met, now));
+        }
+    }
+
+    /// Notes that somebody on the local network says that `peer` is there.
+    pub(super) fn neighbour(&mut self, peer: PeerId, now: Instant) {
+        if let Some(standing) = self.peers.get_mut(&peer) {
+            standing.due = standing.due.min(now);
+            return;
+        }
+        let neighbours = self.peers.values().filter(|standing| standing.origin == Origin::Neighbour).count();
+        if neighbours < MAX_NEIGHBOURS && self.peers.len() < MAX_KNOWN {
+            self.peers.insert(peer, Standing::new(Origin::Neighbour, now));
         }
     }
 
@@ -212,7 +231,8 @@ impl Known {
         standing.due = now + FIRST_PAUSE.saturating_mul(1 << standing.failures.min(16)).min(LONGEST_PAUSE);
         standing.failures += 1;
         standing.service.dialled();
-        if standing.failures > MAX_FAILURES && standing.origin == Origin::Met {
+        let is_lasting = matches!(standing.origin, Origin::Named | Origin::Remembered);
+        if standing.failures > MAX_FAILURES && !is_lasting {
             self.peers.remove(&peer);
         }
     }
@@ -347,6 +367,19 @@ mod tests {
         assert!(known.peers.contains_key(&id(MAX_KNOWN)) && known.peers.contains_key(&id(0)));
         assert!(!known.peers.contains_key(&id(7)));
         assert_eq!(known.peers.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn invented_neighbours_are_few_and_push_nobody_out() {
+        let now = Instant::now();
+        let mut known = Known::new([name(250)], [(name(251), Service::default())], now);
+        (0..100).for_each(|n| known.neighbour(name(n), now));
+        assert_eq!(known.peers.len(), 2 + MAX_NEIGHBOURS);
+        known.connected(name(0), now);
+        known.neighbour(name(100), now);
+        assert!(known.peers.contains_key(&name(100)), "one of them was there, and makes room for another");
+        known.neighbour(name(101), now);
+        assert!(!known.peers.contains_key(&name(101)));
     }
 
     #[test]

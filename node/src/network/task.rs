@@ -24,6 +24,7 @@ use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use shoal_protocol::id::{BlobHash, PeerId};
+use shoal_protocol::message::Contact;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -59,6 +60,7 @@ pub(super) enum Command {
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
     Block(PeerId, bool),
+    Neighbour(PeerId, Contact),
     Hurry,
     Known(oneshot::Sender<Vec<KnownPeer>>),
     Revoked(Vec<u8>),
@@ -202,6 +204,7 @@ impl Task {
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
             Command::Block(peer, block) => self.block(peer, block),
+            Command::Neighbour(peer, contact) => self.on_neighbour(peer, &contact),
             Command::Hurry => self.known.hurry(Instant::now()),
             Command::Known(reply) => {
                 let _ = reply.send(self.known.all());
@@ -252,6 +255,14 @@ impl Task {
         if self.renew_at <= now {
             self.renew_at = now + RENEW_EVERY;
             self.renew_certificate();
+        }
+    }
+
+    /// Somebody on the local network says that `peer` is there. Of who is connected that is no news.
+    fn on_neighbour(&mut self, peer: PeerId, contact: &Contact) {
+        if peer != self.shared.own && !self.connections.contains_key(&peer) {
+            self.shared.book.hint(peer, contact);
+            self.known.neighbour(peer, Instant::now());
         }
     }
 
