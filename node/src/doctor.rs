@@ -11,7 +11,6 @@ mod reach;
 
 mod agreement;
 
-use shoal_protocol::id::MeshId;
 use shoal_store::data_dir::DataDir;
 use shoal_store::meshes;
 
@@ -37,7 +36,7 @@ pub(crate) async fn examine(node: &Node) -> Vec<Finding> {
     findings.push(company::peers(&peers, &known));
     let own: Vec<_> = network.endpoint_addr().ip_addrs().copied().collect();
     findings.extend(reach::udp(&peers));
-    findings.push(reach::reachable(&own, network.port(), !relays.is_empty()));
+    findings.push(reach::reachable(&own, network.port(), network.port_mapping(), !relays.is_empty()));
     findings.extend(reach::relays(&relays));
     findings.push(agreement::clock(inner.skew.ahead_ms(inner.clock.now())));
     findings.push(agreement::version(env!("CARGO_PKG_VERSION"), &peers));
@@ -79,7 +78,7 @@ pub(crate) fn mistyped(mesh: &str, names: &[String]) -> Option<Finding> {
 /// The name that `typed` may be a mistyped form of.
 fn meant<'a>(typed: &str, names: &'a [String]) -> Option<&'a str> {
     let distance = |name: &str| strsim::osa_distance(&typed.to_lowercase(), &name.to_lowercase());
-    let near = names.iter().filter(|name| MeshId::of(name) != MeshId::of(typed)).map(|name| (distance(name), name));
+    let near = names.iter().filter(|name| *name != typed).map(|name| (distance(name), name));
     let near = near.filter(|(distance, name)| *distance <= TYPING_ERRORS && *distance < name.chars().count());
     near.min().map(|(_, name)| name.as_str())
 }

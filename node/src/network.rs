@@ -45,6 +45,8 @@ mod unreached;
 
 mod lan;
 
+mod mapping;
+
 mod nat;
 
 mod book;
@@ -79,6 +81,7 @@ pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
 pub use self::fetch::{FetchError, Progress};
 pub use self::known::{KnownPeer, Remembered, worth_keeping};
+pub use self::mapping::PortMapping;
 pub use self::nat::Nat;
 pub use self::rate::Rate;
 pub use self::serve::ServePolicy;
@@ -288,6 +291,7 @@ struct Shared {
     connected: Mutex<BTreeMap<PeerId, Instant>>,
     described: Mutex<BTreeMap<PeerId, Described>>,
     mesh_size: watch::Sender<u32>,
+    port_mapping: Option<watch::Receiver<PortMapping>>,
     served: Arc<serve::Served>,
     fetched: Arc<AtomicU64>,
 }
@@ -379,7 +383,7 @@ impl Network {
 
     /// The UDP port that it listens on.
     pub fn port(&self) -> Option<u16> {
-        self.shared.endpoint.bound_sockets().first().map(SocketAddr::port)
+        port_of(&self.shared.endpoint)
     }
 
     /// This node as iroh names it: for tickets of blobs.
@@ -503,6 +507,11 @@ impl Network {
         known.await.unwrap_or_default()
     }
 
+    /// What the router does for this node's port.
+    pub fn port_mapping(&self) -> PortMapping {
+        self.shared.port_mapping.as_ref().map(|state| *state.borrow()).unwrap_or_default()
+    }
+
     /// The relays that this node should be connected to.
     pub fn relays(&self) -> Vec<RelayInfo> {
         let statuses = self.shared.endpoint.home_relay_status().get();
@@ -588,10 +597,12 @@ impl Shared {
     async fn bind(config: &NetworkConfig) -> Result<Self, NetworkError> {
         let (book, names) = (book::Book::default(), config.names());
         let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
+        let endpoint = endpoint::bind(config, &book, gate.as_ref()).await?;
         Ok(Self {
             own: identity::peer_of_key(&config.key),
             mesh: config.mesh.clone(),
-            endpoint: endpoint::bind(config, &book, gate.as_ref()).await?,
+            port_mapping: config.maps_port().then(|| mapping::ask(&endpoint, port_of(&endpoint))),
+            endpoint,
             gate,
             blobs_alpn: names.blobs_alpn(),
             book,
@@ -607,6 +618,10 @@ impl Shared {
     fn serve(&self, config: &NetworkConfig) -> serve::Serve {
         serve::Serve::new(config, self.links.clone(), Arc::clone(&self.served))
     }
+}
+
+fn port_of(endpoint: &Endpoint) -> Option<u16> {
+    endpoint.bound_sockets().first().map(SocketAddr::port)
 }
 
 /// The peers that the operator named, after checking that the tickets are of this mesh.

@@ -189,6 +189,8 @@ pub struct NodeInfo {
     pub contact: Contact,
     /// The same, for `--join` of another node.
     pub multiaddrs: Vec<String>,
+    /// What the router does for its port.
+    pub port_mapping: String,
     /// Executors and their profiles; `none` for one that is not there now.
     pub executors: BTreeMap<String, String>,
     /// The engine that runs containers, if the operator wants it used.
@@ -440,6 +442,7 @@ impl Node {
             mesh_key: self.0.membership.as_ref().map(Membership::key),
             contact: self.0.network.contact(),
             multiaddrs: self.0.network.multiaddrs(),
+            port_mapping: self.0.network.port_mapping().in_words(),
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),
             docker_networks: containers.map(Containers::networks).unwrap_or_default(),

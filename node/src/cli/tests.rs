@@ -19,6 +19,7 @@ fn the_contract_is_accepted() {
         "node",
         "node --listen 127.0.0.1:0 --join a --join b --mesh home --api-listen 127.0.0.1:0 --executors wasm,docker",
         "node --max-memory 4GiB --max-cpu 2 --max-disk 10GB --data-dir /tmp/x",
+        "node --no-mdns --no-port-mapping",
         "node info",
         "node info --format json",
         "ticket --api http://127.0.0.1:1",

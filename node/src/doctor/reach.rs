@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use shoal_protocol::address::is_public;
 
-use crate::network::{PeerInfo, RelayInfo};
+use crate::network::{PeerInfo, PortMapping, RelayInfo};
 use crate::views::doctor::{Check, Finding};
 
 /// Peers that only a relay reaches before it is this node's network that is blamed, not theirs.
@@ -45,7 +45,7 @@ pub(super) fn udp(peers: &[PeerInfo]) -> Option<Finding> {
 }
 
 /// Whether a peer elsewhere can begin to talk to this node, which is at `own`.
-pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, has_relay: bool) -> Finding {
+pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, mapping: PortMapping, has_relay: bool) -> Finding {
     if let Some(public) = own.iter().find(|socket| is_public(socket.ip())) {
         return Finding::ok(
             Check::Reachable,
@@ -58,17 +58,19 @@ pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, has_relay: bool) 
     let port = port.map_or_else(|| "UDP port".to_owned(), |port| format!("UDP port {port}"));
     let what = match own {
         [] => "this node knows no address of its own".to_owned(),
-        [first, ..] => format!("this node has no public address: its router opened no port, and {first} is private"),
+        [first, ..] => format!("this node has no public address: {first} is private, and {}", mapping.in_words()),
     };
     let why = if has_relay {
         "peers elsewhere reach it through a relay first"
     } else {
         "peers on the same network reach it, and those elsewhere only if it reaches them first"
     };
-    let remedy = format!(
-        "switch on UPnP, NAT-PMP or PCP in the router, or forward {port} to this machine and fix it with \
-         `--listen 0.0.0.0:PORT`"
-    );
+    let switch_on = match mapping {
+        PortMapping::Off => "leave out `--no-port-mapping`",
+        _ => "switch on UPnP, NAT-PMP or PCP in the router",
+    };
+    let remedy =
+        format!("{switch_on}, or forward {port} to this machine there and fix it with `--listen 0.0.0.0:PORT`");
     Finding::note(Check::Reachable, what, why, remedy)
 }
 
@@ -120,7 +122,7 @@ mod tests {
     fn a_node_with_private_addresses_alone_is_told_what_opens_its_router() {
         let at = |own: &[&str], has_relay| {
             let own: Vec<SocketAddr> = own.iter().map(|text| text.parse().unwrap()).collect();
-            reachable(&own, Some(4_433), has_relay)
+            reachable(&own, Some(4_433), PortMapping::NoRouter, has_relay)
         };
         assert_eq!(at(&["192.168.1.2:4433", "1.2.3.4:4433"], false).state, State::Ok);
         assert_eq!(at(&["127.0.0.1:4433"], false).state, State::Ok);

@@ -102,7 +102,7 @@ impl NetworkConfig {
             known_peers: Vec::new(),
             relays: Vec::new(),
             mdns: false,
-            port_mapping: true,
+            port_mapping: false,
             store,
             store_threads: None,
             serve: None,
@@ -121,6 +121,11 @@ impl NetworkConfig {
 
     pub(super) fn mesh_id(&self) -> MeshId {
         self.membership.as_ref().map_or_else(|| MeshId::of(&self.mesh), Membership::mesh)
+    }
+
+    /// Whether it asks the router to open its port.
+    pub(super) fn maps_port(&self) -> bool {
+        self.port_mapping && !self.loopback_only && !self.listen.ip().is_loopback()
     }
 
     /// Whether it looks for neighbours: nobody else can reach a node on loopback.

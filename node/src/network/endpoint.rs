@@ -31,13 +31,13 @@ pub(super) async fn bind(config: &NetworkConfig, book: &Book, gate: Option<&Gate
         .secret_key(iroh_key(&config.key))
         .address_lookup(book.lookup())
         .relay_mode(relay_mode(config)?)
+        // We ask the router ourselves, see `mapping`.
+        .portmapper_config(PortmapperConfig::Disabled)
         .transport_config(transport_config(gate.is_some()));
     let builder = match gate {
         Some(gate) => builder.hooks(gate.clone()),
         None => builder,
     };
-    let maps_port = config.port_mapping && !config.loopback_only && !config.listen.ip().is_loopback();
-    let builder = if maps_port { builder } else { builder.portmapper_config(PortmapperConfig::Disabled) };
     let failed = |reason: String| NetworkError::Bind { listen: config.listen, reason };
     let builder = sockets(builder, config.listen).map_err(&failed)?;
     let endpoint = builder.bind().await.map_err(|error| failed(format!("{error:#}")))?;
