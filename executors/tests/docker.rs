@@ -95,6 +95,63 @@ async fn what_harms_a_host_fails_inside() {
     assert_eq!(ended.stdout(), "", "all of these must fail");
 }
 
+/// A program for Linux that attaches to process `pid` as a debugger does, and exits with the error: 0 if it could.
+#[cfg(target_arch = "x86_64")]
+fn attaches_to(pid: u32) -> Vec<u8> {
+    const AT: u64 = 0x40_0000;
+    let [a, b, c, d] = pid.to_le_bytes();
+    #[rustfmt::skip]
+    let code = [
+        0xb8, 101, 0, 0, 0,     // mov eax, ptrace
+        0xbf, 16, 0, 0, 0,      // mov edi, PTRACE_ATTACH
+        0xbe, a, b, c, d,       // mov esi, pid
+        0x31, 0xd2,             // xor edx, edx
+        0x45, 0x31, 0xd2,       // xor r10d, r10d
+        0x0f, 0x05,             // syscall
+        0xf7, 0xd8,             // neg eax
+        0x89, 0xc7,             // mov edi, eax
+        0xb8, 60, 0, 0, 0,      // mov eax, exit
+        0x0f, 0x05,             // syscall
+    ];
+    let (header, segment) = (64_u16, 56_u16);
+    let (start, length) = (u64::from(header + segment), u64::from(header + segment) + code.len() as u64);
+    let mut file = [0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0].to_vec();
+    [2_u16, 62].iter().for_each(|half| file.extend(half.to_le_bytes()));
+    file.extend(1_u32.to_le_bytes());
+    [AT + start, u64::from(header), 0].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(0_u32.to_le_bytes());
+    [header, segment, 1, 0, 0, 0].iter().for_each(|half| file.extend(half.to_le_bytes()));
+    // One segment, to be read and executed.
+    [1_u32, 5].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    [0, AT, AT, length, length, 0x1000].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(code);
+    file
+}
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_debugs_none_of_the_hosts_processes() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(mut bench) = Bench::with("of-root", &["USER root"], true).await else { return };
+    // A process that could be debugged by whoever has the right.
+    let mut victim = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut script = String::new();
+    for (name, pid) in [("victim", victim.id()), ("test", std::process::id())] {
+        let path = bench.dir.path().join(name);
+        fs::write(&path, attaches_to(pid)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        bench.inputs.push(StagedInput { target: format!("/in/{name}"), path, writable: false });
+        script += &format!("/in/{name}; echo {name} $?; cat /proc/{pid}/mem /proc/{pid}/environ && echo read {name};");
+    }
+    let told = bench.sh(&format!("{script} true")).await.unwrap().exits(0).stdout();
+    let no_such_process = 3;
+    assert_eq!(told, format!("victim {no_such_process}\ntest {no_such_process}\n"));
+    let status = fs::read_to_string(format!("/proc/{}/status", victim.id())).unwrap();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(status.contains("TracerPid:\t0\n"), "{status}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_reaches_nobody() {
     let Some(bench) = Bench::new("busybox", &[]).await else { return };
