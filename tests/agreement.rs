@@ -155,6 +155,29 @@ fn a_validator_decides_what_agrees_and_is_named_with_the_result() {
 }
 
 #[test]
+fn a_validator_of_modules_lets_results_agree_that_differ_and_no_others() {
+    let mesh = Mesh::start_with(4, |index| if index > 0 { vec![LIES_ALONE] } else { vec![] });
+    let (node, program) = (&mesh.nodes[0], module(mesh.dir.path(), "writes.wasm", WRITES));
+    let run = |validator: &str| ran(node, &["wasm", "run", "-o", "out:/out", "--validator", validator, &program]);
+    // What they print begins with the same letter, and goes on with their names.
+    let job = run(&module(mesh.dir.path(), "near.wasm", NEAR));
+    assert!(verified(&job), "{job:#}");
+    let executions = executions(&job);
+    let agreed: Vec<&Value> = executions.iter().filter(|one| one["State"] == "Agreed").collect();
+    assert!(agreed.len() >= 2 && agreed[0]["ResultHash"] != agreed[1]["ResultHash"], "{job:#}");
+    assert_eq!((&job["Result"]["Hash"], &job["Verification"]["Dissented"]), (&agreed[0]["ResultHash"], &0.into()));
+    assert!(words(node, &job).contains("agree, says validator "), "{}", words(node, &job));
+
+    let never = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 1))))"#;
+    let job = run(&module(mesh.dir.path(), "never.wasm", never));
+    assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Failed".into(), &false.into()), "{job:#}");
+    assert!(job["StateReason"].as_str().unwrap().starts_with("disputed"), "{job:#}");
+    // Dissent there may be chance, so nobody is thought a liar.
+    assert!(verified(&run(&module(mesh.dir.path(), "near.wasm", NEAR))));
+}
+
+#[test]
 fn what_is_no_validator_is_refused_before_anything_runs() {
     let mesh = Mesh::start(1);
     let writes = module(mesh.dir.path(), "writes.wasm", WRITES);
