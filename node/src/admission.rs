@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is read of a probe's answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4_096;
 
-/// What a job of another peer has to pass. A clone is the same.
+/// What a job has to pass that was announced to the mesh. A clone is the same.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -77,7 +77,7 @@ impl Gate {
         Self(Arc::new(Inner { me, policy, containers, probes, turns: Semaphore::new(MAX_PROBES) }))
     }
 
-    /// Whether a job of another peer may run.
+    /// Whether a job may run.
     pub(crate) async fn admit(&self, needed: &Needed) -> Result<(), Failure> {
         if let Engine::Docker(docker) = &needed.invocation.engine
             && self.0.policy.names_matter()
@@ -177,4 +177,62 @@ fn words(said: &[u8]) -> String {
     let said = said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = said.collect::<Vec<_>>().join(" ");
     text::beginning(&line, MAX_TEXT_BYTES).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::id::{BlobHash, ImageId, ManifestDigest};
+    use shoal_protocol::task::{Image, Network};
+
+    use super::*;
+
+    const ID: ImageId = ImageId([6; 32]);
+    const DIGEST: ManifestDigest = ManifestDigest([7; 32]);
+
+    fn gate(allow: &[&str], deny: &[&str]) -> Gate {
+        let patterns = |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect();
+        let policy = Admission { allow_images: patterns(allow), deny_images: patterns(deny), ..Admission::default() };
+        Gate::new(PeerId([1; 32]), AdmissionConfig { policy, probe_exec: None, probe_http: None }, None)
+    }
+
+    fn container(image: Image) -> Docker {
+        Docker {
+            platform: "linux/amd64".into(),
+            image,
+            entrypoint: Vec::new(),
+            parameters: Vec::new(),
+            working_directory: None,
+            network: Network::None,
+            cpu_millis: 500,
+            gpus: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_requester_that_lies_of_an_image_has_run_what_the_list_allows_or_nothing() {
+        let registry = |name: &str| ImageOrigin::Registry(name.parse().unwrap(), DIGEST);
+        let (digest, other) = (format!("busybox@{DIGEST}"), format!("busybox@{}", ManifestDigest([8; 32])));
+        let blob = format!("blob://{}", BlobHash([9; 32]));
+        let (allowed, busybox) = (["busybox:1.37"], registry("busybox"));
+        let table: [(&[&str], &[&str], ImageOrigin, &str, bool); 12] = [
+            (&allowed, &[], busybox.clone(), "busybox:1.37", true),
+            (&allowed, &[], registry("evil/busybox"), "busybox:1.37", false),
+            (&allowed, &[], registry("evil.example/busybox"), "docker.io/library/busybox:1.37", false),
+            (&allowed, &[], ImageOrigin::Engine, "busybox:1.37", false),
+            (&allowed, &[], ImageOrigin::Blob(BlobHash([9; 32])), "busybox:1.37", false),
+            (&[&digest], &[], busybox.clone(), &digest, true),
+            (&[&other], &[], busybox.clone(), &other, false),
+            (&[&other], &[], busybox.clone(), "busybox:1.37", false),
+            (&[&blob], &[], ImageOrigin::Blob(BlobHash([9; 32])), "busybox:1.37", true),
+            (&[&blob], &[], ImageOrigin::Blob(BlobHash([8; 32])), &blob, false),
+            (&[], &["evil/*"], registry("evil/busybox"), "busybox:1.37", false),
+            (&[], &[&digest], busybox, &other, false),
+        ];
+        for (allow, deny, origin, said, expected) in table {
+            let docker = container(Image { id: ID, origin });
+            let admitted = gate(allow, deny).image(&docker, said).await;
+            assert_eq!(admitted.is_ok(), expected, "{allow:?} {deny:?} {:?} called {said}", docker.image.origin);
+            assert!(!matches!(admitted, Err(failure) if !matches!(failure, Failure::Refused(_))));
+        }
+    }
 }
