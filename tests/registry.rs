@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::docker::engine::{docker, image};
+use crate::docker::{has_no_containers, work_of};
 use crate::support::{Daemon, executions, refused, run, text, until};
 use served::{Registry, forget};
 
@@ -19,7 +20,7 @@ const ANN: &str = "Basic YW5uOnNlY3JldA==";
 /// A requester without an engine, and workers, each with its options.
 struct Nodes {
     nodes: Vec<Daemon>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Nodes {
@@ -36,7 +37,7 @@ impl Nodes {
         for node in &nodes {
             node.connected(workers.len());
         }
-        Self { nodes, _dir: dir }
+        Self { nodes, dir }
     }
 
     fn requester(&self) -> &Daemon {
@@ -117,7 +118,7 @@ fn a_private_image_is_run_by_its_owner_and_by_nobody_for_strangers_unless_told()
     // Its owner may look it up, and a worker that is told nothing does not show its own login.
     let mesh = Nodes::start(&ann, &[]);
     let join = mesh.requester().ticket.clone();
-    let dir_of = |name: &str| mesh._dir.path().join(name);
+    let dir_of = |name: &str| mesh.dir.path().join(name);
     let options = [&["--join", &join][..], &WORKER].concat();
     let silent = Daemon::start_with(&dir_of("silent"), &options, &ann);
     silent.connected(1);
@@ -160,6 +161,47 @@ fn a_name_that_is_nowhere_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_node_killed_while_it_gets_an_image_starts_over_and_leaves_nothing() {
+    let registry = Registry::start();
+    let Some(name) = only_in(&registry, "tools/killed", "killed") else { return };
+    let mut mesh = Nodes::start(&[], &[&WORKER]);
+    registry.hold(true);
+    let words = ["docker", "run", "--detach", "--id-only", "--queue-timeout", "150", &name, "sh", "-c", "echo $WORD"];
+    let ran = mesh.requester().run(&words);
+    let job = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+    mesh.requester().execution_in(&job, "Preparing");
+    let killed = mesh.nodes.remove(1);
+    mesh.nodes.push(killed.restart());
+    registry.hold(false);
+    let described = mesh.requester().finished(&job);
+    assert_eq!(described["State"], "Completed", "{described:#}");
+    let states: Vec<Value> = executions(&described).iter().map(|execution| execution["State"].clone()).collect();
+    assert_eq!(states, ["Failed", "Agreed"], "{described:#}");
+    let logs = mesh.requester().run(&["job", "logs", &job]);
+    assert!(String::from_utf8_lossy(&logs.stdout).contains("killed"), "{}", text(&logs));
+    has_no_containers(&mesh.nodes[1]);
+    let work = mesh.dir.path().join("0");
+    until("no folder stays", || (work_of(&work) == 0).then_some(()));
+    forget_loaded("killed");
+}
+
+#[test]
+fn an_image_that_goes_between_bid_and_run_is_got_again() {
+    let registry = Registry::start();
+    let Some(name) = only_in(&registry, "tools/gone", "gone") else { return };
+    // The probe is asked once the execution was awarded.
+    let removes = "docker image ls -q --filter label=shoal.test=gone | xargs -r docker rmi -f >/dev/null";
+    let mesh = Nodes::start(&[], &[&[&WORKER[..], &["--probe-exec", removes]].concat()]);
+    for round in ["first", "second"] {
+        let described = mesh.requester().json(&["docker", "run", &name, "sh", "-c", "echo $WORD", round]);
+        assert_eq!((&described["State"], executions(&described).len()), (&"Completed".into(), 1), "{described:#}");
+        let here = docker(&["image", "ls", "-q", "--filter", "label=shoal.test=gone"]).unwrap();
+        assert_eq!(here.lines().count(), 1, "it was there for the {round} run");
+    }
+    forget_loaded("gone");
+}
+
+#[test]
 fn a_job_that_is_stopped_ends_its_pull() {
     let registry = Registry::start();
     let Some(name) = only_in(&registry, "tools/stopped", "stopped") else { return };
@@ -171,7 +213,7 @@ fn a_job_that_is_stopped_ends_its_pull() {
     mesh.requester().json(&["job", "stop", &job]);
     assert_eq!(mesh.requester().finished(&job)["State"], "Stopped");
     until("the worker's folder is gone", || {
-        let work = mesh._dir.path().join("0").join("work");
+        let work = mesh.dir.path().join("0").join("work");
         (std::fs::read_dir(work).unwrap().count() == 0).then_some(())
     });
     registry.hold(false);
