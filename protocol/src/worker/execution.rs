@@ -273,8 +273,7 @@ impl Execution {
     }
 
     fn fail(&mut self, ctx: &mut Context<'_>, failure: Failure) -> Phase {
-        ctx.out(Output::Release(self.record.execution));
-        ctx.out(Output::Forget(Key::Held(self.record.execution)));
+        self.let_go(ctx);
         let (job, execution) = (self.record.job, self.record.execution);
         ctx.send(self.record.requester, Message::Fail(Fail { job, execution, failure }));
         Phase::Over
@@ -295,9 +294,14 @@ impl Execution {
         if phase.has_not_ended() {
             ctx.out(Output::Abort(self.record.execution));
         }
-        ctx.out(Output::Release(self.record.execution));
-        ctx.out(Output::Forget(Key::Held(self.record.execution)));
+        self.let_go(ctx);
         Phase::Over
+    }
+
+    fn let_go(&self, ctx: &mut Context<'_>) {
+        // Forgotten first: after a crash between the two it would be asked for what it has let go of.
+        ctx.out(Output::Forget(Key::Held(self.record.execution)));
+        ctx.out(Output::Release(self.record.execution));
     }
 
     fn send_progress(&self, ctx: &mut Context<'_>, phase: &Phase) {
@@ -336,6 +340,6 @@ fn give_up(ctx: &mut Context<'_>, record: &HeldRecord) {
     let (job, execution) = (record.job, record.execution);
     let failure = Failure::HostFailed("the node was restarted during the run".into());
     ctx.send(record.requester, Message::Fail(Fail { job, execution, failure }));
-    ctx.out(Output::Release(execution));
     ctx.out(Output::Forget(Key::Held(execution)));
+    ctx.out(Output::Release(execution));
 }

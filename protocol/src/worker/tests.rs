@@ -269,7 +269,7 @@ fn a_job_that_its_operator_turned_down_is_not_bid_for_again() {
         (0, announce(Vec::new()), ""),
         (100, Input::Tick, "bid"),
         (110, award(), "save learn fetch-blobs"),
-        (120, refused(), "release forget fail"),
+        (120, refused(), "forget release fail"),
         (130, refused(), ""),
         (140, refusing(1), "refuse"),
         (150, award(), "fail"),
@@ -311,7 +311,7 @@ fn an_execution_takes_each_step_once_and_in_order() {
         (150, executed(), ""),
         (160, award(), "commit"),
         (170, reveal_please(), "reveal"),
-        (180, settle(), "release forget"),
+        (180, settle(), "forget release"),
         (190, settle(), ""),
         (200, award(), "fail"),
         (210, reveal_please(), "fail"),
@@ -327,12 +327,12 @@ fn an_execution_takes_each_step_once_and_in_order() {
 fn only_what_was_agreed_on_is_kept_and_no_longer_than_the_worker_likes() {
     let steps = || [announce(Vec::new()), Input::Tick, award(), Input::Fetched(execution(), Ok(())), executed()];
     let table = [
-        (5, Ending::Agreed { keep_ms: 7 }, "keep-7 release forget"),
-        (5, Ending::Agreed { keep_ms: u64::MAX }, "keep-1000 release forget"),
-        (5, Ending::Agreed { keep_ms: 0 }, "release forget"),
-        (5, Ending::Dissented, "release forget"),
-        (5, Ending::Unused, "release forget"),
-        (4, Ending::Agreed { keep_ms: 7 }, "abort release forget"),
+        (5, Ending::Agreed { keep_ms: 7 }, "keep-7 forget release"),
+        (5, Ending::Agreed { keep_ms: u64::MAX }, "keep-1000 forget release"),
+        (5, Ending::Agreed { keep_ms: 0 }, "forget release"),
+        (5, Ending::Dissented, "forget release"),
+        (5, Ending::Unused, "forget release"),
+        (4, Ending::Agreed { keep_ms: 7 }, "abort forget release"),
     ];
     for (taken, ending, expected) in table {
         let mut worker = worker();

@@ -93,9 +93,9 @@ fn a_worker_says_again_and_again_that_it_prepares() {
 fn what_cannot_be_prepared_fails_and_what_is_not_wanted_is_stopped() {
     let missing = Failure::InputMissing("image: gone".into());
     let failed = Input::Executed(its_execution(), Err(missing));
-    assert_eq!(outputs(&mut preparing(), 200, failed), "release forget fail");
+    assert_eq!(outputs(&mut preparing(), 200, failed), "forget release fail");
     let cancel = Settle { job: its_job(), execution: its_execution(), ending: Ending::Cancelled };
-    assert_eq!(outputs(&mut preparing(), 200, from_requester(Message::Settle(cancel))), "abort release forget");
+    assert_eq!(outputs(&mut preparing(), 200, from_requester(Message::Settle(cancel))), "abort forget release");
 }
 
 #[test]

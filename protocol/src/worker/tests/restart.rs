@@ -26,13 +26,13 @@ fn restored(record: HeldRecord) -> Machine {
 #[test]
 fn the_run_of_a_module_ends_with_its_node() {
     let mut worker = restored(held(work()));
-    assert_eq!(waiting(&mut worker), "fail release forget");
+    assert_eq!(waiting(&mut worker), "fail forget release");
     assert_eq!((worker.held_executions(), worker.capacity().0), (0, Resources::default()));
 }
 
 #[test]
 fn work_that_cannot_be_read_any_more_is_given_up() {
-    assert_eq!(waiting(&mut restored(held(vec![1, 2, 3]))), "fail release forget");
+    assert_eq!(waiting(&mut restored(held(vec![1, 2, 3]))), "fail forget release");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_container_that_is_gone_fails_as_the_executor_says() {
     let mut worker = restored(held(container_work()));
     waiting(&mut worker);
     let failed = Input::Executed(execution(), Err(Failure::HostFailed("the node was restarted".into())));
-    assert_eq!(outputs(&mut worker, 10, failed), "release forget fail");
+    assert_eq!(outputs(&mut worker, 10, failed), "forget release fail");
     assert_eq!((worker.held_executions(), worker.capacity().0), (0, Resources::default()));
 }
 
@@ -59,6 +59,6 @@ fn a_container_that_is_gone_fails_as_the_executor_says() {
 fn a_container_that_nobody_wants_any_more_is_stopped() {
     let mut worker = restored(held(container_work()));
     waiting(&mut worker);
-    assert_eq!(outputs(&mut worker, 10, settle_as(Ending::Cancelled)), "abort release forget");
+    assert_eq!(outputs(&mut worker, 10, settle_as(Ending::Cancelled)), "abort forget release");
     assert_eq!(worker.capacity().0, Resources::default());
 }
