@@ -59,7 +59,7 @@ fn contains(reason: &str, expected: &[&str]) {
 
 #[test]
 fn each_refusal_reaches_the_requester_and_is_counted() {
-    let market = Market::start(&[], |asker| {
+    let market = Market::start(&["--executors", "none"], |asker| {
         vec![
             words(&["--block-requester", asker]),
             words(&["--allow-requester", &"ab".repeat(32)]),
@@ -118,10 +118,11 @@ fn images_are_chosen_by_their_names_and_probes_see_the_job() {
     let seen = tempfile::NamedTempFile::new().unwrap();
     let probe = format!("cat >{}", seen.path().display());
     let market = Market::start(&DOCKER, |_| {
-        let options = ["--allow-image", &allow, "--deny-image", &bad, "--probe-exec", &probe];
+        // The asker has no such label, so it runs none of it itself.
+        let options = ["--allow-image", &allow, "--deny-image", &bad, "--probe-exec", &probe, "--label", "role=worker"];
         vec![words(&[&DOCKER[..], &options].concat())]
     });
-    let refused = market.job(&["docker", "run", &bad, "true"]);
+    let refused = market.job(&["docker", "run", "--constraints", "role=worker", &bad, "true"]);
     assert_eq!(refused["State"], "Failed", "{refused:#}");
     contains(reason(&refused), &["1 peer: its operator does not allow image", &bad]);
     assert_eq!(std::fs::read(seen.path()).unwrap(), b"", "no probe is asked about what is refused at once");

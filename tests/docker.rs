@@ -139,22 +139,26 @@ fn what_stops_a_program_is_said_in_words() {
 
 #[test]
 fn where_nobody_has_docker_the_reasons_are_counted() {
-    let Some(image) = image("busybox", &[]) else { return };
-    let mesh = Nodes::start(&[&DOCKER, &[]]);
-    let ran = mesh.nodes[0].run(&["--format", "json", "docker", "run", &image, "true"]);
+    let Some(name) = image("busybox", &[]) else { return };
+    let mesh = Nodes::start(&[&[], &[]]);
+    let pushed = mesh.nodes[0].json(&["docker", "push-image", &name]);
+    let ran = mesh.nodes[0].run(&["--format", "json", "docker", "run", pushed["Image"].as_str().unwrap(), "true"]);
     let described: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", text(&ran)));
     assert_eq!(described["State"], "Failed");
-    assert!(described["StateReason"].as_str().unwrap().contains("1 peer: no docker executor"), "{described:#}");
+    let reason = described["StateReason"].as_str().unwrap();
+    assert!(reason.contains("1 peer: no docker executor; this node: no docker executor"), "{described:#}");
 }
 
 #[test]
 fn where_nobody_has_a_gpu_the_reasons_are_counted() {
     let Some(image) = image("busybox", &[]) else { return };
-    let mesh = Nodes::start(&[&DOCKER, &["--executors", "docker", "--gpus", "none"]]);
+    let without = ["--executors", "docker", "--gpus", "none"];
+    let mesh = Nodes::start(&[&without, &without]);
     let ran = mesh.nodes[0].run(&["--format", "json", "docker", "run", "--gpu", "1", &image, "true"]);
     let described: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", text(&ran)));
     assert_eq!(described["State"], "Failed");
-    assert!(described["StateReason"].as_str().unwrap().contains("1 peer: GPU 1 > 0"), "{described:#}");
+    let reason = described["StateReason"].as_str().unwrap();
+    assert!(reason.contains("1 peer: GPU 1 > 0; this node: GPU 1 > 0 (its setting gpus"), "{described:#}");
 }
 
 #[test]

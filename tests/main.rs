@@ -6,6 +6,7 @@ mod support;
 
 mod admission;
 mod agreement;
+mod alone;
 mod bacalhau;
 mod crash;
 mod devnet;

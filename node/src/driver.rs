@@ -220,9 +220,20 @@ impl Driver {
                 self.network.gossip(sealed.bytes().to_vec()).await;
             }
             Output::Send(to, message) => self.send(to, message),
+            Output::Price(announce) => self.hands.price(announce),
             Output::Learn(peer, contact) => self.network.learn(peer, &contact),
-            Output::Fetch { execution, job, from, invocation, image_name, resources, timeout_ms, partition } => {
-                let needed = Needed { job, from, invocation, image_name, resources, timeout_ms, partition };
+            Output::Fetch {
+                execution,
+                job,
+                from,
+                placement,
+                invocation,
+                image_name,
+                resources,
+                timeout_ms,
+                partition,
+            } => {
+                let needed = Needed { job, from, placement, invocation, image_name, resources, timeout_ms, partition };
                 self.hands.fetch(execution, needed);
             }
             Output::Execute { execution, requester, invocation, timeout_ms } => {
@@ -297,6 +308,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::End(..) => false,
         Output::Gossip(_)
         | Output::Send(..)
+        | Output::Price(_)
         | Output::Fetch { .. }
         | Output::Execute { .. }
         | Output::Resume { .. }

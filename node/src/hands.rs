@@ -11,7 +11,8 @@ use std::time::Duration;
 use shoal_executors::{Executor, Stage};
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
-use shoal_protocol::message::{ExecutorKind, Resources};
+use shoal_protocol::message::{Announce, ExecutorKind, Resources};
+use shoal_protocol::record::Placement;
 use shoal_protocol::task::{Account, Claim, Compare, Content, ContentKind, Failure, Invocation, Mount};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::{Rerun, TraceRequest};
@@ -27,6 +28,7 @@ use crate::driver::Event;
 use crate::engine::Containers;
 use crate::history::History;
 use crate::kept::{Kept, Owner};
+use crate::means;
 use crate::network::{FetchError, Network};
 use crate::pins;
 use crate::publish::{Leaving, Publishing};
@@ -103,6 +105,8 @@ pub(crate) struct Needed {
     pub(crate) job: JobId,
     /// Whom it is for, who has the contents.
     pub(crate) from: PeerId,
+    /// Whether others were asked as well.
+    pub(crate) placement: Placement,
     pub(crate) invocation: Box<Invocation>,
     /// What the requester calls the image.
     pub(crate) image_name: String,
@@ -124,6 +128,16 @@ impl Runs {
 }
 
 impl Hands {
+    /// Finds out what this node has for a job of its own.
+    pub(crate) fn price(&self, announce: Box<Announce>) {
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let Hands { blobs, containers, pulling, .. } = &hands;
+            let means = means::means(blobs, containers.as_ref(), pulling.is_open, &announce.needs).await;
+            hands.tell(Input::Priced(announce, means)).await;
+        });
+    }
+
     /// Fetches and keeps what an execution needs.
     pub(crate) fn fetch(&self, execution: ExecutionId, needed: Needed) {
         let over = CancellationToken::new();
@@ -141,7 +155,7 @@ impl Hands {
     async fn have_all(&self, execution: ExecutionId, needed: Needed) -> Result<(), Failure> {
         let own = needed.from == self.network.peer_id();
         // Boxed, like the next, because few jobs need so large a future.
-        if !own {
+        if needed.placement == Placement::Mesh {
             Box::pin(self.gate.admit(&needed)).await?;
         }
         let Needed { from, invocation, resources, partition, .. } = needed;
@@ -169,6 +183,8 @@ impl Hands {
         let hands = self.clone();
         tokio::spawn(async move {
             let result = hands.run(execution, &run, invocation, Duration::from_millis(timeout)).await;
+            let own = run.requester == hands.network.peer_id();
+            let result = if own { result.map_err(lasting) } else { result };
             hands.ended(execution, run, result).await;
         });
     }
@@ -476,5 +492,14 @@ impl Hands {
 
     fn dir(&self, execution: ExecutionId) -> PathBuf {
         self.work_dir.join(execution.to_string())
+    }
+}
+
+/// What an executor does not take it will not take later either. For a job of this node's own there may be nobody else, so
+/// that is said at once, with the executor's own words.
+fn lasting(failure: Failure) -> Failure {
+    match failure {
+        Failure::Declined(why) => Failure::Refused(why),
+        other => other,
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use shoal_protocol::id::{MeshId, PeerId};
-use shoal_protocol::machine::{self, Input, Means, Opinion};
-use shoal_protocol::message::{ImageSource, Message, Needs};
-use shoal_protocol::task::Content;
+use shoal_protocol::machine::{self, Input, Opinion};
+use shoal_protocol::message::Message;
 use shoal_protocol::wire::{self, OpenError, Sealed};
-use shoal_store::blobs::{Blobs, Status};
+use shoal_store::blobs::Blobs;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
@@ -16,6 +15,7 @@ use crate::driver::Event;
 use crate::engine::Containers;
 use crate::hands::Runs;
 use crate::logs;
+use crate::means::means;
 use crate::network::{Network, NetworkEvent, Reply, Validity};
 use crate::skew::Skew;
 
@@ -144,43 +144,5 @@ impl Ingress {
         if self.inbox.try_send(Event::Input(input)).is_err() {
             tracing::debug!("gossip was dropped: too much to do");
         }
-    }
-}
-
-fn comes_from_registry(needs: &Needs) -> bool {
-    needs.image.is_some_and(|image| image.source == ImageSource::Registry)
-}
-
-/// Whether this node has the image of a job's containers, gets it from peers, or needs none.
-async fn has_image(containers: Option<&Containers>, needs: &Needs) -> bool {
-    match (needs.image, containers) {
-        (None, _) => true,
-        (Some(image), Some(containers)) => containers.has_image(image).await,
-        (Some(_), None) => false,
-    }
-}
-
-/// What this node has for a job. Inputs that are not named count as missing.
-async fn means(blobs: &Blobs, containers: Option<&Containers>, pulls: bool, needs: &Needs) -> Means {
-    let data: Vec<Content> = needs.named_data().copied().collect();
-    let (mut here, mut data_here) = (0_u64, true);
-    for (content, size) in &needs.inputs {
-        let status = blobs.status(*content).await;
-        data_here &= matches!(status, Ok(Status::Complete { .. })) || !data.contains(content);
-        here = here.saturating_add(match status {
-            Ok(Status::Complete { .. }) => *size,
-            Ok(Status::Partial { bytes }) => bytes.min(*size),
-            Ok(Status::Missing) | Err(_) => 0,
-        });
-    }
-    let is_here = has_image(containers, needs).await;
-    // What is pulled goes to the disk beside all else.
-    let image_bytes = needs.image.filter(|_| !is_here).map_or(0, |image| image.bytes);
-    let disk_bytes = needs.resources.disk_bytes.saturating_add(image_bytes);
-    Means {
-        missing_bytes: needs.input_bytes.saturating_sub(here).saturating_add(image_bytes),
-        disk_bytes: blobs.room_for(disk_bytes).await.unwrap_or(0).saturating_sub(image_bytes),
-        has_image: is_here || pulls && comes_from_registry(needs),
-        data_here,
     }
 }

@@ -20,6 +20,8 @@ mod ingress;
 
 mod hands;
 
+mod means;
+
 mod admission;
 
 mod engine;

@@ -55,6 +55,11 @@ pub fn could_run(offering: &Offering, needs: &Needs) -> Result<(), Reason> {
     if let Some(kind) = needs.sources.iter().find(|kind| !offering.sources.contains(kind)) {
         return Err(Reason::NoSource(*kind));
     }
+    could_give(offering, needs)
+}
+
+/// Whether a worker has the network and the resources of a job, with all its capacity free; if not, why.
+pub fn could_give(offering: &Offering, needs: &Needs) -> Result<(), Reason> {
     if needs.network != NetworkKind::None && !offering.networks.contains(&needs.network) {
         return Err(Reason::NoNetwork(needs.network));
     }
@@ -209,6 +214,28 @@ pub fn summary<'a>(reasons: impl Iterator<Item = &'a Reason>) -> String {
 /// "1 peer", "2 peers".
 pub fn plural(count: u32, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+impl Reason {
+    /// The setting of a node that decides it, as its operator knows it.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Reason::NoExecutor(_) => Some("executors"),
+            Reason::TooLarge(Resource::Cpu, ..) => Some("max_cpu"),
+            Reason::TooLarge(Resource::Memory, ..) => Some("max_memory"),
+            Reason::TooLarge(Resource::Disk, ..) | Reason::DiskFull(..) => Some("max_disk"),
+            Reason::TooLarge(Resource::Gpu, ..) => Some("gpus"),
+            Reason::Constraint(_) => Some("labels"),
+            Reason::NoSource(_) => Some("sources"),
+            Reason::NoImage(ImageSource::Registry) => Some("docker_pull"),
+            Reason::NoNetwork(_) => Some("docker_networks"),
+            Reason::Image(_) => Some("allow_images or deny_images"),
+            Reason::Requester => Some("allow_requesters or block_requesters"),
+            Reason::Stateless => Some("reject_stateless"),
+            Reason::NotLocal => Some("locality"),
+            Reason::NoImage(_) | Reason::OtherProfile(_) | Reason::Busy | Reason::Policy(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Reason {

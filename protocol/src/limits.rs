@@ -85,6 +85,11 @@ pub const FIRST_ROUND_PAUSE_MS: Millis = 250;
 pub const LONGEST_ROUND_PAUSE_MS: Millis = 15_000;
 /// Rounds without a bid that a job without queueing survives, about ten seconds of asking.
 pub const MAX_EMPTY_ROUNDS: u32 = 7;
+/// Rounds of which nothing came, after which a requester asks its own worker as well where nobody verifies the job: those
+/// who were there have been asked thrice within about two seconds, and from the second time on could say why not.
+pub const FAIR_ROUNDS: u32 = 3;
+/// The same where no peer is known: time for one to be connected to, and no longer than a person alone likes to wait.
+pub const FAIR_ROUNDS_ALONE: u32 = 2;
 /// Announcements that a worker considers or has answered with a bid, at once; of those that it let pass it keeps nothing.
 pub const MAX_OFFERS: usize = 4_096;
 /// How long after its round a requester still awards to a worker that offered, in milliseconds: the worker holds

@@ -17,8 +17,8 @@ use crate::id::{BlobHash, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::job::spec::NetworkKind;
 use crate::limits::MAX_CLOCK_SKEW_MS;
-use crate::message::{Contact, Ending, ExecutorKind, Message, Resources, Settle};
-use crate::record::{Placement, Record, Submission};
+use crate::message::{Announce, Contact, Ending, ExecutorKind, Message, Reason, Resources, Settle};
+use crate::record::{Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
 use crate::time::{Millis, Time};
@@ -94,7 +94,6 @@ pub(crate) struct Context<'a> {
     pub(crate) view: &'a View,
     /// Whether a more important job of this node waits for busy workers.
     pub(crate) yields: bool,
-    pub(crate) own_capacity: Resources,
     pub(crate) ledger: &'a mut Ledger,
     rng: &'a mut ChaCha20Rng,
     outputs: &'a mut VecDeque<Output>,
@@ -178,6 +177,7 @@ impl Machine {
             Input::Stop(job) => self.with_job(now, job, Requester::stop),
             Input::Heard(sealed) => self.heard(now, sealed),
             Input::Announced(sealed, means) => self.announced(now, &sealed, means),
+            Input::Priced(announce, means) => self.priced(now, &announce, means),
             Input::Fetched(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.fetched(ctx, execution, result));
             }
@@ -269,6 +269,16 @@ impl Machine {
         }
     }
 
+    /// This node's own worker answers for a job of this node's own. Both halves are here, so nothing is said.
+    fn priced(&mut self, now: Time, announce: &Announce, means: Means) {
+        let job = announce.job;
+        let Some(requester) = self.jobs.get(&job).filter(|requester| requester.asks_itself()) else { return };
+        let placement = requester.placement();
+        let mut answer = Err(Reason::Busy);
+        self.with_worker(now, |worker, ctx| answer = worker.asked(ctx, announce, means, placement));
+        self.with_job(now, job, |requester, ctx| requester.answered_itself(ctx, answer));
+    }
+
     /// Brings a message to the part that it concerns.
     fn heard(&mut self, now: Time, sealed: Sealed) {
         let (from, job) = (sealed.from(), sealed.message().job());
@@ -323,13 +333,11 @@ impl Machine {
     }
 
     fn with_worker(&mut self, now: Time, step: impl FnOnce(&mut Worker, &mut Context<'_>)) {
-        let own_capacity = self.worker.offering().capacity;
         let mut ctx = Context {
             now,
             me: self.me,
             view: &self.view,
             yields: false,
-            own_capacity,
             ledger: &mut self.ledger,
             rng: &mut self.rng,
             outputs: &mut self.outputs,
@@ -351,7 +359,6 @@ impl Machine {
             me: self.me,
             view: &self.view,
             yields: self.starved.last().is_some_and(|(highest, _)| *highest > priority),
-            own_capacity: self.worker.offering().capacity,
             ledger: &mut self.ledger,
             rng: &mut self.rng,
             outputs: &mut self.outputs,
@@ -412,10 +419,5 @@ impl Submission {
     /// The id of the job that `requester` makes of this.
     pub fn job(&self, requester: PeerId) -> JobId {
         JobId::derive(requester, BlobHash::of(&self.work), self.nonce)
-    }
-
-    /// Whether the submitting node runs it itself.
-    pub fn is_local(&self) -> bool {
-        self.placement == Placement::Here
     }
 }

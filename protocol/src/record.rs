@@ -108,9 +108,9 @@ pub struct InputRecord {
 /// Who runs a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Placement {
-    /// Peers, after an auction.
+    /// Peers, after an auction; where nobody verifies, at last this node as well.
     Mesh,
-    /// This node itself, for want of a mesh.
+    /// This node itself, for want of a mesh: whatever it allows others.
     Here,
 }
 

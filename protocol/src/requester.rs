@@ -15,6 +15,8 @@ mod partition;
 
 mod search;
 
+mod itself;
+
 mod bidding;
 
 #[cfg(test)]
@@ -31,7 +33,9 @@ use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::limits::{MAX_COLLECTS, MAX_EVENTS, MAX_EXECUTIONS, MAX_TEXT_BYTES};
 use crate::machine::{Context, Output};
 use crate::message::{Bid, Ending, Message, Reason, Settle};
-use crate::record::{Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Policy, Record, Step, Submission};
+use crate::record::{
+    Event, ExecutionRecord, ExecutionState, JobRecord, JobState, Placement, Policy, Record, Step, Submission,
+};
 use crate::task::{Compare, Failure, Work};
 use crate::text;
 use crate::time::Time;
@@ -164,6 +168,10 @@ impl Requester {
         self.record.state == JobState::Queued && self.bidding.is_busy()
     }
 
+    pub(crate) fn placement(&self) -> Placement {
+        self.record.submission.placement
+    }
+
     pub(crate) fn priority(&self) -> i64 {
         self.record.submission.priority
     }
@@ -271,7 +279,7 @@ impl Requester {
             }
             _ => {}
         }
-        if self.record.submission.is_local() {
+        if self.placement() == Placement::Here {
             self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(1));
         }
     }
@@ -400,5 +408,5 @@ impl Requester {
 
 /// What a worker says whose operator has seen the job, as a reason among others.
 fn turned_down(why: &str) -> Reason {
-    Reason::Policy(text::beginning(why, MAX_TEXT_BYTES).to_owned())
+    Reason::Policy(text::ends(why, MAX_TEXT_BYTES))
 }

@@ -24,7 +24,7 @@ use crate::job::spec::NetworkKind;
 use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
 use crate::machine::{Context, Means, Output};
 use crate::message::{Amount, Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
-use crate::record::HeldRecord;
+use crate::record::{HeldRecord, Placement};
 use crate::suppression;
 use crate::task::{Engine, Failure, Invocation, Limits, Work};
 use crate::time::Time;
@@ -158,6 +158,28 @@ impl Worker {
         }
     }
 
+    /// This node's own job needs a worker: how many of its executions it takes, on the terms that any job is taken on.
+    /// For want of a mesh it takes what it can run, whatever it allows others.
+    pub(crate) fn asked(
+        &mut self,
+        ctx: &mut Context<'_>,
+        announce: &Announce,
+        means: Means,
+        placement: Placement,
+    ) -> Result<u16, Reason> {
+        self.lapse(announce.job);
+        match placement {
+            Placement::Mesh => self.could_run(ctx.me, announce, means)?,
+            Placement::Here => auction::could_give(&self.offering, &announce.needs)?,
+        }
+        self.room_for(announce, means)?;
+        self.consider(ctx, ctx.me, announce, means);
+        if let Some(offer) = self.offers.get_mut(&announce.job) {
+            offer.placement = placement;
+        }
+        self.speak(ctx, announce.job).ok_or(Reason::Busy)
+    }
+
     /// Another worker bids: a reason to stay silent, if it is as good.
     pub(crate) fn overheard(&mut self, now: Time, sealed: &Sealed) {
         let Message::Bid(bid) = sealed.message() else { return };
@@ -207,28 +229,30 @@ impl Worker {
     }
 
     fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
-        let Some(offer) = self.offers.get_mut(&job) else { return };
-        if offer.is_waiting() {
-            let (free, spoke) = (self.offering.capacity.minus(self.used), offer.has_spoken());
-            if let Some(slots) = offer.speak(ctx.now, &free, ctx.view.gossip_ms()) {
-                if !spoke {
-                    self.spoken.push_back(job);
-                }
-                self.used = self.used.plus(offer.resources.times(slots));
-                ctx.out(Output::Gossip(Message::Bid(Bid {
-                    job,
-                    round: offer.round,
-                    slots,
-                    cost: offer.cost,
-                    operator: self.offering.operator.clone(),
-                    contact: ctx.view.contact.clone(),
-                })));
+        let Some(offer) = self.offers.get(&job) else { return };
+        let (round, cost) = (offer.round, offer.cost);
+        if !offer.is_waiting() {
+            self.lapse(job);
+        } else if let Some(slots) = self.speak(ctx, job) {
+            let (operator, contact) = (self.offering.operator.clone(), ctx.view.contact.clone());
+            ctx.out(Output::Gossip(Message::Bid(Bid { job, round, slots, cost, operator, contact })));
+        }
+    }
+
+    /// Reserves what is offered for a job: so many slots, if there is room for any.
+    fn speak(&mut self, ctx: &Context<'_>, job: JobId) -> Option<u16> {
+        let free = self.offering.capacity.minus(self.used);
+        let offer = self.offers.get_mut(&job)?;
+        let spoke = offer.has_spoken();
+        let slots = offer.speak(ctx.now, &free, ctx.view.gossip_ms());
+        if let Some(slots) = slots {
+            if !spoke {
+                self.spoken.push_back(job);
             }
-        } else {
-            let lapsed = offer.lapse();
-            self.used = self.used.minus(lapsed);
+            self.used = self.used.plus(offer.resources.times(slots));
         }
         self.rest(job);
+        slots
     }
 
     /// Ends the reservation of an offer, which an award may still take up if there is room.
@@ -273,7 +297,7 @@ impl Worker {
             return;
         }
         let (job, execution) = (award.job, award.execution);
-        match self.accept(ctx, from, &award) {
+        match self.accept(from, &award) {
             Ok(work) => self.hold(ctx, from, award, work),
             Err(failure) => ctx.send(from, Message::Fail(Fail { job, execution, failure })),
         }
@@ -333,8 +357,8 @@ impl Worker {
     }
 
     /// Checks an award against what was offered; reserves capacity for it.
-    fn accept(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, Failure> {
-        let work = self.check(ctx, from, award).map_err(declined)?;
+    fn accept(&mut self, from: PeerId, award: &Award) -> Result<Work, Failure> {
+        let work = self.check(from, award).map_err(declined)?;
         if let Some(why) = self.refused.why(award.job) {
             return Err(Failure::Refused(why.to_owned()));
         }
@@ -344,12 +368,12 @@ impl Worker {
         if self.held.len() >= MAX_HELD {
             return Err(declined("too many executions are unsettled"));
         }
-        self.reserve(ctx, from, award, &work).map_err(declined)?;
+        self.reserve(from, award, &work).map_err(declined)?;
         Ok(work)
     }
 
     /// Checks that an award is its requester's, and one that this node could run.
-    fn check(&self, ctx: &Context<'_>, from: PeerId, award: &Award) -> Result<Work, &'static str> {
+    fn check(&self, from: PeerId, award: &Award) -> Result<Work, &'static str> {
         let work: Work = wire::parse(&award.work).map_err(|_| "the work is malformed")?;
         if !work.is_sound() {
             return Err("the work is malformed");
@@ -362,14 +386,8 @@ impl Worker {
         if award.partition >= work.partitions {
             return Err("there is no such partition");
         }
-        let engine = &work.invocation.engine;
-        let offered = self.offering.executors.get(&engine.kind()).is_some_and(|profile| profile == engine.profile());
-        // For want of a mesh a node runs its own jobs, also when it offers nothing to others.
-        if from != ctx.me && !offered {
-            return Err("no executor of this profile");
-        }
-        if from != ctx.me && self.offering.admission.requester(from).is_err() {
-            return Err("its operator does not allow jobs of this requester");
+        if self.placement(award.job) == Placement::Mesh {
+            self.check_terms(from, &work.invocation.engine)?;
         }
         if exceed(&work.invocation, &award.resources) {
             return Err("the limits exceed the resources");
@@ -377,14 +395,28 @@ impl Worker {
         Ok(work)
     }
 
-    fn reserve(&mut self, ctx: &Context<'_>, from: PeerId, award: &Award, work: &Work) -> Result<(), &'static str> {
-        let offer = self.offers.get_mut(&award.job).filter(|offer| offer.matches(from, award));
-        match &offer {
-            Some(offer) => self.offering.admission.awarded(&offer.announced, &work.partition(award.partition))?,
-            None if from != ctx.me => return Err("no such bid was made"),
-            None => {}
+    /// What may have changed since it was bid for.
+    fn check_terms(&self, from: PeerId, engine: &Engine) -> Result<(), &'static str> {
+        let offered = self.offering.executors.get(&engine.kind()).is_some_and(|profile| profile == engine.profile());
+        if !offered {
+            return Err("no executor of this profile");
         }
-        if offer.is_some_and(Offer::take_slot) {
+        let allowed = self.offering.admission.requester(from);
+        allowed.map_err(|_| "its operator does not allow jobs of this requester")
+    }
+
+    /// Where a job that was bid for is placed.
+    fn placement(&self, job: JobId) -> Placement {
+        self.offers.get(&job).map_or(Placement::Mesh, |offer| offer.placement)
+    }
+
+    fn reserve(&mut self, from: PeerId, award: &Award, work: &Work) -> Result<(), &'static str> {
+        let offer = self.offers.get_mut(&award.job).filter(|offer| offer.matches(from, award));
+        let offer = offer.ok_or("no such bid was made")?;
+        if offer.placement == Placement::Mesh {
+            self.offering.admission.awarded(&offer.announced, &work.partition(award.partition))?;
+        }
+        if offer.take_slot() {
             return Ok(());
         }
         if auction::slots(&award.resources, &self.offering.capacity) == 0 {
@@ -399,9 +431,10 @@ impl Worker {
 
     fn hold(&mut self, ctx: &mut Context<'_>, from: PeerId, award: Award, work: Work) {
         let id = award.execution;
-        let image_name =
-            self.offers.get(&award.job).map(|offer| offer.announced.image_name.clone()).unwrap_or_default();
-        self.held.insert(id, Execution::fetch(ctx, from, award, work, image_name));
+        let offer = self.offers.get(&award.job);
+        let offered = offer.map(|offer| (offer.placement, offer.announced.image_name.clone()));
+        let offered = offered.unwrap_or((Placement::Mesh, String::new()));
+        self.held.insert(id, Execution::fetch(ctx, from, award, work, offered));
         self.running += 1;
         self.reschedule(id);
     }

@@ -88,6 +88,8 @@ impl Checks {
             Message::TracePlease(_) => false,
             Message::Trace(m) => matches!(m.answer, TraceAnswer::Failed(_)),
         };
+        let verifies_itself = matches!(message, Message::Award(m) if to == Some(me) && is_verified(disk, m.job));
+        self.expect(place, !verifies_itself, || "a requester is one of those that must agree".into());
         self.expect(place, supported, || format!("said {} without having saved it: {message:?}", message.name()));
         self.remembered(place, me, to, message);
     }
@@ -250,6 +252,11 @@ pub(crate) fn results(disk: &Disk, job: &JobRecord) -> Vec<(u32, Option<Claim>)>
 fn truth(job: &JobRecord, partition: u32) -> Option<Claim> {
     let work: Work = wire::parse(&job.submission.work).ok()?;
     Some(peers::truth(&work.partition(partition)))
+}
+
+/// Whether executions of a job must agree.
+fn is_verified(disk: &Disk, job: JobId) -> bool {
+    disk.job(job).is_some_and(|job| job.submission.policy.agreement > 1)
 }
 
 /// Whether a settlement is what the disk says of the execution.

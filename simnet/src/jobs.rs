@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::job::spec::NetworkKind;
+use shoal_protocol::machine::Means;
 use shoal_protocol::message::{ExecutorKind, Needs, Resources};
 use shoal_protocol::record::{Placement, Policy, Submission};
 use shoal_protocol::task::{Compare, Content, ContentKind, Engine, Invocation, Limits, Mount, Wasm, Work};
@@ -91,8 +92,14 @@ pub(crate) fn draw(load: &Load, number: u64, chance: &mut Chance) -> Submission 
     }
 }
 
+/// What a node has for a job.
+pub(crate) fn means(node: u32, needs: &Needs) -> Means {
+    let missing_bytes = missing_bytes(node, needs);
+    Means { missing_bytes, disk_bytes: u64::MAX, has_image: true, data_here: missing_bytes == 0 }
+}
+
 /// How many bytes of a job's inputs a node lacks: one node in ten has each input already.
-pub(crate) fn missing_bytes(node: u32, needs: &Needs) -> u64 {
+fn missing_bytes(node: u32, needs: &Needs) -> u64 {
     let lacks = |content: &Content| {
         let start = u64::from_le_bytes(std::array::from_fn(|i| content.hash.0[i]));
         !mix(start, u64::from(node)).is_multiple_of(10)

@@ -107,6 +107,9 @@ const LOAD: Load = Load {
     published: 0.0,
 };
 
+/// One execution is believed.
+const UNVERIFIED: Load = Load { agreement: 1, executions: 1, max_executions: 1, ..LOAD };
+
 fn calm() -> Scenario {
     Scenario {
         name: "calm",
@@ -270,6 +273,24 @@ pub fn all() -> Vec<Scenario> {
             workers: 0.0,
             load: Load { queue_timeout_ms: 0, run_ms: 15_000, ..LOAD },
             complete: 0.0,
+            ..calm()
+        },
+        Scenario {
+            name: "hermits",
+            about: "nobody hears anybody, and nobody verifies: each runs its own jobs at last",
+            profile: lossy(1.0, 0.0, 0.0),
+            heal_ms: u64::MAX,
+            load: Load { partitions: 3, run_ms: 3_000, ..UNVERIFIED },
+            ..calm()
+        },
+        Scenario {
+            name: "selfish",
+            about: "jobs that nobody verifies, too few workers, and crashes: owners help themselves",
+            workers: 0.4,
+            crashes: 0.5,
+            heal_ms: minutes(3),
+            load: Load { partitions: 4, cpu_millis: 2_000, run_ms: 4_000, ..UNVERIFIED },
+            complete: 0.9,
             ..calm()
         },
         Scenario {

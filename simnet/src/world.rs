@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use shoal_protocol::id::{ExecutionId, JobId, PeerId};
-use shoal_protocol::machine::{self, Input, Means, Opinion};
+use shoal_protocol::machine::{self, Input, Opinion};
 use shoal_protocol::message::{Award, Message};
 use shoal_protocol::record::Submission;
 use shoal_protocol::time::Time;
@@ -272,17 +272,14 @@ impl World {
         if self.nodes[node as usize].behaviour == Behaviour::Flooder {
             self.outbid(node, sealed.message());
         }
-        let missing = match sealed.message() {
-            Message::Announce(announce) => Some(jobs::missing_bytes(node, &announce.needs)),
+        let means = match sealed.message() {
+            Message::Announce(announce) => Some(jobs::means(node, &announce.needs)),
             _ => None,
         };
         self.step(
             node,
-            match missing {
-                Some(missing_bytes) => {
-                    let data_here = missing_bytes == 0;
-                    Input::Announced(sealed, Means { missing_bytes, disk_bytes: u64::MAX, has_image: true, data_here })
-                }
+            match means {
+                Some(means) => Input::Announced(sealed, means),
                 None => Input::Heard(sealed),
             },
         );

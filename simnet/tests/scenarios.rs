@@ -58,6 +58,8 @@ scenario_tests! {
     arrays_complete: "arrays",
     results_are_published_under_one_name: "publishers",
     jobs_that_nobody_can_verify_end_and_say_why: "scarce",
+    nodes_that_hear_nobody_run_their_own_jobs: "hermits",
+    owners_help_themselves_where_nobody_else_does: "selfish",
     everything_at_once: "chaos",
 }
 

@@ -16,6 +16,8 @@ const SEEDS: &[(&str, usize, usize, u64)] = &[
     ("crashes", 30, 15, 11),
     // One peer that says a bid again and again silenced every honest one, round after round.
     ("floods", 40, 40, 1),
+    // A worker that crashed between letting go of a result and forgetting the execution was told to keep it.
+    ("chaos", 24, 8, 1_012),
 ];
 
 #[test]

@@ -104,6 +104,7 @@ fn raw(hash: BlobHash) -> Content {
 mod tests {
     use shoal_protocol::id::{ImageId, JobId};
     use shoal_protocol::message::Resources;
+    use shoal_protocol::record::Placement;
     use shoal_protocol::task::{Image, ImageOrigin, ImportModule, Limits, Mount, ResultPath, Unread};
 
     use super::*;
@@ -124,6 +125,7 @@ mod tests {
             job: JobId([1; 16]),
             from: PeerId([2; 32]),
             invocation: Box::new(invocation),
+            placement: Placement::Mesh,
             image_name: "busybox:1.37".into(),
             resources: Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 2 << 30, gpus: 0 },
             timeout_ms: 60_000,

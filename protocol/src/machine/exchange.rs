@@ -2,8 +2,8 @@
 
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiry;
-use crate::message::{Amount, Contact, Message, Resources};
-use crate::record::{Published, Record, Submission};
+use crate::message::{Amount, Announce, Contact, Message, Resources};
+use crate::record::{Placement, Published, Record, Submission};
 use crate::task::{Claim, Compare, Content, Failure, Invocation};
 use crate::time::{Millis, Time};
 use crate::trace::{Rerun, TraceRequest};
@@ -21,6 +21,8 @@ pub enum Input {
     Heard(Sealed),
     /// A peer announced a job, for which this node has this.
     Announced(Sealed, Means),
+    /// What [`Output::Price`] came to: what this node has for that job of its own.
+    Priced(Box<Announce>, Means),
     /// What [`Output::Fetch`] came to.
     Fetched(ExecutionId, Result<(), Failure>),
     /// How far an execution is with its image.
@@ -111,9 +113,11 @@ pub enum Output {
     Gossip(Message),
     /// Say this to one peer, which may be this node itself.
     Send(PeerId, Message),
+    /// Find out what this node has for a job of its own that it might run itself; then say [`Input::Priced`].
+    Price(Box<Announce>),
     /// Remember where a peer can be reached.
     Learn(PeerId, Contact),
-    /// Ask whoever else has a say about a job of another peer. Then fetch and keep what the execution needs, and say
+    /// Ask whoever else has a say about a job. Then fetch and keep what the execution needs, and say
     /// [`Input::Fetched`].
     Fetch {
         /// For which execution.
@@ -122,6 +126,8 @@ pub enum Output {
         job: JobId,
         /// Whose job it is, who surely has its modules and inputs.
         from: PeerId,
+        /// Whether it has passed an auction, in which case others have a say. For want of a mesh, nobody else has.
+        placement: Placement,
         /// What is to be run.
         invocation: Box<Invocation>,
         /// What the requester calls its image; nothing for a module.

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auction::{self, Candidate, MAX_COST, plural};
-use crate::id::PeerId;
+use crate::id::{JobId, PeerId};
 use crate::limits::{MAX_BIDS, OFFER_FRESH_MS};
 use crate::machine::Context;
-use crate::message::{Bid, Reason};
+use crate::message::{Bid, Contact, Reason};
 use crate::time::Time;
+
+/// What counts against this node's own worker: more than against any other.
+const LAST_RESORT: u16 = u16::MAX;
 
 #[derive(Debug, Default)]
 pub(super) struct Bidding {
@@ -23,6 +26,8 @@ pub(super) struct Bidding {
     pub(super) empty_rounds: u32,
     /// Rounds in a row of which nothing came: each makes the next pause longer.
     pub(super) fruitless: u32,
+    /// Whether this node's own worker was asked and has not answered yet.
+    pub(super) asks_itself: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,21 @@ impl Bidding {
         let closes = self.deadline().unwrap_or(ctx.now).max(ctx.now);
         self.candidates.insert(from, (candidate, closes + OFFER_FRESH_MS));
         true
+    }
+
+    /// This node's own worker takes so many executions that nobody else does.
+    pub(super) fn add_itself(&mut self, ctx: &mut Context<'_>, slots: u16) {
+        let (job, round, cost, contact) = (JobId([0; 16]), 0, MAX_COST, Contact::default());
+        let bid = Bid { job, round, slots, cost, operator: None, contact };
+        let candidate = Candidate { worker: ctx.me, bid, slots, penalty: LAST_RESORT, lot: ctx.lot() };
+        self.refusals.remove(&ctx.me);
+        self.earlier_refusals.remove(&ctx.me);
+        self.candidates.insert(ctx.me, (candidate, ctx.now + OFFER_FRESH_MS));
+    }
+
+    /// What a peer said last why it does not offer.
+    pub(super) fn refusal_of(&self, peer: PeerId) -> Option<&Reason> {
+        self.refusals.get(&peer).or_else(|| self.earlier_refusals.get(&peer))
     }
 
     /// A worker has ended what it was given, so it has room again.
@@ -117,15 +137,17 @@ impl Bidding {
     }
 
     /// Why peers do not offer, or offer in vain because they are not independent of those taken, counted; empty if
-    /// none said so.
+    /// none but this node said so.
     pub(super) fn why_not(
         &self,
+        me: PeerId,
         taken: &BTreeSet<PeerId>,
         groups: &BTreeSet<String>,
         unwilling: &BTreeMap<PeerId, Reason>,
     ) -> String {
         let mut refusals = self.latest_refusals();
         refusals.extend(unwilling.iter().map(|(peer, reason)| (*peer, reason)));
+        refusals.remove(&me);
         let refused = auction::summary(refusals.into_values());
         let mut lines: Vec<String> = self.dependent(taken, groups).into_iter().map(not_independent).collect();
         lines.extend(Some(refused).filter(|refused| !refused.is_empty()));

@@ -6,12 +6,12 @@ use super::bidding;
 use super::partition::{Execution, Partition, backoff};
 use super::{Key, Requester};
 
-use crate::auction::{self, plural};
+use crate::auction::plural;
 use crate::id::{BlobHash, ExecutionId, PeerId};
-use crate::limits::{MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
+use crate::limits::{FAIR_ROUNDS, FAIR_ROUNDS_ALONE, MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
 use crate::machine::{Context, Output, View};
 use crate::message::{Announce, Award, Contact, Message};
-use crate::record::{ExecutionRecord, ExecutionState, JobState, Step};
+use crate::record::{ExecutionRecord, ExecutionState, JobState, Placement, Step};
 use crate::suppression;
 use crate::time::{Millis, Time};
 use crate::timers::Resend;
@@ -29,6 +29,11 @@ fn gossip_ms(view: &View) -> Millis {
     view.gossip_ms().min(LONGEST_GOSSIP_MS)
 }
 
+/// How many rounds of which nothing came give others a fair chance.
+fn fair_rounds(view: &View) -> u32 {
+    if view.mesh_size > 1 { FAIR_ROUNDS } else { FAIR_ROUNDS_ALONE }
+}
+
 impl Requester {
     /// Seeks workers for what is missing.
     pub(super) fn seek(&mut self, ctx: &mut Context<'_>) {
@@ -37,10 +42,11 @@ impl Requester {
         }
         if self.hungry.is_empty() {
             self.bidding.phase = bidding::Phase::Idle;
-        } else if self.record.submission.is_local() {
-            self.award_here(ctx);
         } else {
-            self.seek_peers(ctx);
+            match self.placement() {
+                Placement::Here => self.seek_here(ctx),
+                Placement::Mesh => self.seek_peers(ctx),
+            }
         }
         self.timers.set(Key::Bidding, self.bidding.deadline());
     }
@@ -70,8 +76,11 @@ impl Requester {
     pub(super) fn bidding_due(&mut self, ctx: &mut Context<'_>) {
         match self.bidding.phase {
             bidding::Phase::Open(_) => self.close_round(ctx),
-            bidding::Phase::Paused(_) if self.record.submission.is_local() => self.seek(ctx),
-            bidding::Phase::Paused(_) => self.announce(ctx),
+            bidding::Phase::Paused(_) if self.hungry.is_empty() => self.bidding.phase = bidding::Phase::Idle,
+            bidding::Phase::Paused(_) => match self.placement() {
+                Placement::Here => self.seek(ctx),
+                Placement::Mesh => self.announce(ctx),
+            },
             bidding::Phase::Idle => {}
         }
         if !self.is_over() {
@@ -85,13 +94,20 @@ impl Requester {
             self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(3));
             return;
         }
-        let round = self.record.rounds;
-        let window_ms = suppression::window(ctx.view.mesh_size, ctx.view.delay_ms);
+        let announce = self.announcement(ctx);
         self.record.rounds += 1;
         // The announcement travels first, and then the bids do.
-        self.bidding.open(ctx.now, ctx.now + window_ms + 2 * gossip_ms(ctx.view));
-        let submission = &self.record.submission;
-        let announce = Announce {
+        self.bidding.open(ctx.now, ctx.now + Millis::from(announce.window_ms) + 2 * gossip_ms(ctx.view));
+        self.event(ctx, Step::Announce, None, None, format!("round {}, {} wanted", announce.round, announce.wanted));
+        self.save(ctx);
+        ctx.out(Output::Gossip(Message::Announce(announce)));
+    }
+
+    /// What is missing, as others are told of it.
+    pub(super) fn announcement(&self, ctx: &Context<'_>) -> Announce {
+        let (submission, round) = (&self.record.submission, self.record.rounds);
+        let window_ms = suppression::window(ctx.view.mesh_size, ctx.view.delay_ms);
+        Announce {
             job: self.record.job,
             at: ctx.now,
             round,
@@ -104,10 +120,7 @@ impl Requester {
             mesh_size: ctx.view.mesh_size,
             refusals: if round == 0 { 0 } else { WANTED_REFUSALS },
             contact: ctx.view.contact.clone(),
-        };
-        self.event(ctx, Step::Announce, None, None, format!("round {round}, {} wanted", announce.wanted));
-        self.save(ctx);
-        ctx.out(Output::Gossip(Message::Announce(announce)));
+        }
     }
 
     /// Peers that must not answer: their bids would silence others and could not be taken.
@@ -129,15 +142,19 @@ impl Requester {
         let at_work = self.partitions.values().any(Partition::has_open_executions);
         self.bidding.empty_rounds = if awarded > 0 || at_work { 0 } else { self.bidding.empty_rounds + 1 };
         self.bidding.fruitless = if awarded > 0 { 0 } else { self.bidding.fruitless + 1 };
-        if self.bidding.empty_rounds > 0 && self.should_give_up(ctx.now) {
-            return self.finish(ctx, JobState::Failed, self.why_unplaced());
+        let gives_up = self.bidding.empty_rounds > 0 && self.should_give_up(ctx.now);
+        if gives_up && !self.has_a_last_resort(ctx.me) {
+            return self.finish(ctx, JobState::Failed, self.why_unplaced(ctx.me));
         }
         if self.record.state == JobState::Pending && self.bidding.empty_rounds > 1 {
-            let why = self.why_unplaced();
+            let why = self.why_unplaced(ctx.me);
             self.event(ctx, Step::Queue, None, None, why.clone());
             self.set_state(ctx, JobState::Queued, why);
         }
         self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(self.bidding.fruitless));
+        if gives_up || self.bidding.fruitless >= fair_rounds(ctx.view) {
+            self.ask_itself(ctx);
+        }
     }
 
     pub(super) fn should_give_up(&self, now: Time) -> bool {
@@ -148,11 +165,11 @@ impl Requester {
     }
 
     /// Why some execution has no worker, for a person.
-    pub(super) fn why_unplaced(&self) -> String {
+    pub(super) fn why_unplaced(&self, me: PeerId) -> String {
         let Some((index, partition)) = self.hungry.keys().next().map(|index| (index, &self.partitions[index])) else {
-            return self.why_nobody("", &Taken::default());
+            return self.why_nobody(me, "", &Taken::default());
         };
-        let nobody = self.why_nobody(&partition.why_failed(), &partition.taken());
+        let nobody = self.why_nobody(me, &partition.why_failed(), &partition.taken());
         let votes = partition.votes();
         let differ = partition.camps().is_ok_and(|camps| camps.len() > 1);
         let live = partition.executions.iter().filter(|e| e.record.state.is_live()).count();
@@ -166,18 +183,21 @@ impl Requester {
         }
     }
 
-    /// What came of those who were asked: how their executions `failed`, and why others do not offer.
-    pub(super) fn why_nobody(&self, failed: &str, (taken, groups): &Taken) -> String {
-        let refused = self.bidding.why_not(taken, groups, &self.unwilling);
-        match (failed.is_empty(), refused.is_empty()) {
-            (true, true) => {
-                let asked = plural(self.record.rounds, "announcement");
+    /// What came of those who were asked: how their executions `failed`, why others do not offer, and why this node
+    /// does not run it itself.
+    pub(super) fn why_nobody(&self, me: PeerId, failed: &str, (taken, groups): &Taken) -> String {
+        let refused = self.bidding.why_not(me, taken, groups, &self.unwilling);
+        let nobody = match (failed.is_empty(), self.record.rounds) {
+            _ if !refused.is_empty() => refused,
+            (false, _) => "and nobody else offers".into(),
+            (true, 0) => String::new(),
+            (true, rounds) => {
+                let asked = plural(rounds, "announcement");
                 format!("no peer answered {asked}: `shoal peer list` shows whether there are any")
             }
-            (true, false) => refused,
-            (false, true) => format!("{failed}; and nobody else offers"),
-            (false, false) => format!("{failed}; {refused}"),
-        }
+        };
+        let told = [failed.to_owned(), nobody, self.why_not_itself(me)];
+        told.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// Gives out what is missing to those who offered; returns how many executions were awarded.
@@ -199,21 +219,6 @@ impl Requester {
             }
         }
         awarded
-    }
-
-    /// For want of a mesh this node runs the job itself, as much at once as it has room for.
-    pub(super) fn award_here(&mut self, ctx: &mut Context<'_>) {
-        if matches!(self.bidding.phase, bidding::Phase::Paused(at) if at > ctx.now) {
-            return;
-        }
-        self.bidding.phase = bidding::Phase::Idle;
-        let room = usize::from(auction::slots(&self.record.submission.needs.resources, &ctx.own_capacity).max(1));
-        let open = |partition: &&Partition| partition.has_open_executions();
-        let at_work = self.partitions.values().filter(open).count();
-        let hungry: Vec<u32> = self.hungry.keys().copied().take(room.saturating_sub(at_work)).collect();
-        for index in hungry {
-            self.award(ctx, index, ctx.me, Contact::default(), None);
-        }
     }
 
     /// Whether the candidates suffice for every partition, as far as can be told without giving anything out.

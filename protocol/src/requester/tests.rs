@@ -9,6 +9,8 @@ mod validating;
 
 mod failing;
 
+mod itself;
+
 mod preparing;
 
 mod publishing;
@@ -26,8 +28,8 @@ use crate::job::spec::NetworkKind;
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Comparison, Input, Machine, Output, Unfit, Unvalidated};
 use crate::message::{
-    Amount, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse, Resource,
-    Resources, Reveal, Stage,
+    Amount, Announce, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse,
+    Resource, Resources, Reveal, Stage,
 };
 use crate::record::{JobRecord, Placement, Policy, Published, Record, Standing, Submission};
 use crate::task::{Account, Claim, Compare, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
@@ -49,10 +51,15 @@ const QUORUM: Policy = Policy { agreement: 2, executions: 3, max_executions: 7 }
 /// A requester with one job, its disk, and what it told whom.
 struct Story {
     machine: Machine,
+    /// What this node itself offers: mostly nothing.
+    offering: Offering,
+    /// What it asked itself last.
+    asked: Option<Box<Announce>>,
     submission: Submission,
     disk: Vec<Record>,
     awards: BTreeMap<char, ExecutionId>,
     announced: u32,
+    now: Time,
     /// What it did last.
     told: String,
 }
@@ -60,8 +67,9 @@ struct Story {
 impl Story {
     fn new(policy: Policy) -> Self {
         let (disk, awards) = (Vec::new(), BTreeMap::new());
-        let told = String::new();
-        Self { machine: machine(), submission: submission(policy), disk, awards, announced: 0, told }
+        let (told, offering, asked) = Default::default();
+        let submission = submission(policy);
+        Self { machine: machine(), offering, asked, submission, disk, awards, announced: 0, now: Time(0), told }
     }
 
     /// A job whose first executions were just awarded to `workers`.
@@ -85,7 +93,8 @@ impl Story {
             assert_eq!(self.machine.deadline(), Some(Time(now)), "it wants to be woken just then");
         }
         let input = self.input(heard);
-        self.machine.handle(Time(now), input);
+        self.now = Time(now);
+        self.machine.handle(self.now, input);
         self.told = self.outputs(usize::MAX).join(", ");
         self.told.clone()
     }
@@ -103,7 +112,7 @@ impl Story {
 
     /// Takes up what was saved, as another process would, and says what it does then.
     fn wake(&mut self, now: u64) -> String {
-        self.machine = machine();
+        self.machine = Machine::new(ME, self.offering.clone(), [3; 32]);
         self.machine.restore(Time(now), self.disk.clone());
         let at_once = self.outputs(usize::MAX);
         self.machine.handle(Time(now), Input::Tick);
@@ -168,6 +177,7 @@ impl Story {
             "shows" => return examined(Ok(BlobHash::of(answer.unwrap_or("x").as_bytes()))),
             "hides" => return examined(Err(Unfit::Missing("nobody has it".into()))),
             "cheats" => return examined(Err(Unfit::False("it has no exit code".into()))),
+            _ if peer(who) == ME => return self.itself(execution, what),
             _ => {}
         }
         Input::Heard(Sealed::assume(peer(who), Some(ME), self.message(job, execution, who, what, answer)))
@@ -231,8 +241,22 @@ impl Story {
             }
             Output::Send(to, Message::Award(award)) => {
                 self.awards.insert(letter(to), award.execution);
+                if to == ME {
+                    self.machine.handle(self.now, Input::Heard(Sealed::assume(ME, Some(ME), Message::Award(award))));
+                }
                 Some(format!("award {}", letter(to)))
             }
+            Output::Send(ME, message) => {
+                self.machine.handle(self.now, Input::Heard(Sealed::assume(ME, Some(ME), message)));
+                None
+            }
+            Output::Price(announce) => {
+                self.asked = Some(announce);
+                Some("price".into())
+            }
+            Output::Fetch { .. } => Some("fetch".into()),
+            Output::Execute { .. } => Some("run".into()),
+            Output::Forget(_) | Output::Release(_) => None,
             Output::Send(to, Message::RevealPlease(_)) => Some(format!("ask {}", letter(to))),
             Output::Send(to, Message::Settle(settle)) => {
                 Some(format!("settle {} {}", letter(to), ending(settle.ending)))
@@ -279,10 +303,16 @@ fn machine() -> Machine {
 }
 
 fn peer(letter: char) -> PeerId {
+    if letter == 'I' {
+        return ME;
+    }
     PeerId([u8::try_from(letter).expect("a letter"); 32])
 }
 
 fn letter(peer: PeerId) -> char {
+    if peer == ME {
+        return 'I';
+    }
     char::from(peer.0[0])
 }
 

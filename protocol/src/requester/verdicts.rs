@@ -10,7 +10,7 @@ use crate::id::ExecutionId;
 use crate::limits::{LEASE_MS, MAX_EXECUTIONS, MAX_FAILURES, REVEAL_MS};
 use crate::machine::{Context, Output};
 use crate::message::{Ending, ExecutorKind, Message, RevealPlease};
-use crate::record::{ExecutionRecord, ExecutionState, JobState, Record, Step};
+use crate::record::{ExecutionRecord, ExecutionState, JobState, Placement, Record, Step};
 use crate::task::Failure;
 use crate::timers::Resend;
 use crate::verdict::Verdict;
@@ -199,8 +199,10 @@ impl Requester {
         };
         let hopeless = failures.filter(of_machines).count() >= MAX_FAILURES;
         let exhausted = partition.executions.len() >= MAX_EXECUTIONS as usize && partition.missing(self.policy()) > 0;
-        if hopeless || exhausted {
-            let why = self.why_nobody(&partition.why_failed(), &partition.taken());
+        // For want of a mesh there is nobody else.
+        let only_here = self.placement() == Placement::Here && partition.missing(self.policy()) > 0;
+        if hopeless || exhausted || only_here && self.has_done_its_best(ctx.me, partition) {
+            let why = self.why_nobody(ctx.me, &partition.why_failed(), &partition.taken());
             let reason = format!("partition {index}: {why}");
             self.finish(ctx, JobState::Failed, reason);
         }

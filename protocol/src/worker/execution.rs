@@ -7,7 +7,7 @@ use crate::id::{JobId, PeerId};
 use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
 use crate::machine::{Context, Key, Output};
 use crate::message::{Amount, Award, Commit, Ending, Fail, Message, Progress, Resources, Reveal, Stage};
-use crate::record::{Answer, HeldRecord, Record};
+use crate::record::{Answer, HeldRecord, Placement, Record};
 use crate::task::{Account, Claim, Engine, Failure, Work};
 use crate::time::{Millis, Time};
 use crate::timers::Resend;
@@ -85,7 +85,7 @@ impl Execution {
         requester: PeerId,
         award: Award,
         work: Work,
-        image_name: String,
+        (placement, image_name): (Placement, String),
     ) -> Self {
         let record = HeldRecord {
             job: award.job,
@@ -105,6 +105,7 @@ impl Execution {
             execution: record.execution,
             job: record.job,
             from: requester,
+            placement,
             invocation: Box::new(work.partition(record.partition)),
             image_name,
             resources: record.resources,

@@ -8,12 +8,15 @@ use crate::id::PeerId;
 use crate::limits::{BID_HOLD_MS, MAX_BIDS};
 use crate::machine::Context;
 use crate::message::{Announce, Award, Bid, PeerPrefix, Resources};
+use crate::record::Placement;
 use crate::suppression;
 use crate::time::{Millis, Time};
 
 #[derive(Debug)]
 pub(super) struct Offer {
     requester: PeerId,
+    /// Whether others were asked as well.
+    pub(super) placement: Placement,
     pub(super) round: u32,
     pub(super) resources: Resources,
     pub(super) cost: u16,
@@ -56,6 +59,7 @@ impl Offer {
         let delay = suppression::bid_delay(window_ms, announce.mesh_size, share, ctx.chance());
         Self {
             requester,
+            placement: Placement::Mesh,
             round: announce.round,
             resources: announce.needs.resources,
             cost,

@@ -51,7 +51,7 @@ impl Worker {
 
     fn run_again(&mut self, ctx: &mut Context<'_>, from: PeerId, please: TracePlease) -> Result<(), &'static str> {
         let TracePlease { award, number, request } = please;
-        let work = self.check(ctx, from, &award)?;
+        let work = self.check(from, &award)?;
         if !work.invocation.unread.is_empty() {
             return Err("it read sources that may hold something else now");
         }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use shoal_protocol::id::{BlobHash, ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{Finished, Input};
-use shoal_protocol::message::Resources;
+use shoal_protocol::message::{Announce, Resources};
 use shoal_protocol::record::Published;
 use shoal_protocol::task::{Account, Claim, Content, Failure, Invocation};
 
 use super::{Event, What, World};
 use crate::chance::mix;
 use crate::checks::Leaving;
+use crate::jobs;
 use crate::links::Distance;
 use crate::peers::Behaviour;
 use crate::scenarios::Sabotage;
@@ -31,6 +32,7 @@ pub(super) struct Note {
 
 #[derive(Debug)]
 enum Work {
+    Price { announce: Box<Announce> },
     Fetch { execution: ExecutionId, from: PeerId, tries: u32 },
     Run { execution: ExecutionId, claim: Claim, run_ms: u64, failure: Option<Failure> },
     Collect { job: JobId, partition: u32, result: BlobHash, from: Vec<PeerId> },
@@ -38,6 +40,12 @@ enum Work {
 }
 
 impl World {
+    /// Finds out what a node has for a job of its own.
+    pub(super) fn price(&mut self, number: u32, announce: Box<Announce>) {
+        let delay = self.chance.between(1, 20);
+        self.begin(number, delay, Work::Price { announce });
+    }
+
     pub(super) fn fetch(&mut self, number: u32, execution: ExecutionId, contents: &[Content], from: PeerId) {
         let vanishes = self.nodes[number as usize].behaviour == Behaviour::Vanisher;
         if vanishes || self.has_sabotage(Sabotage::DeadWorkers) {
@@ -121,6 +129,10 @@ impl World {
             return;
         }
         match work {
+            Work::Price { announce } => {
+                let means = jobs::means(number, &announce.needs);
+                self.step(number, Input::Priced(announce, means));
+            }
             Work::Fetch { execution, from, tries } => self.fetched(number, execution, from, tries),
             Work::Run { execution, claim, run_ms, failure } => self.ran(number, execution, claim, run_ms, failure),
             Work::Collect { job, partition, result, from } => self.collected(number, job, partition, result, &from),

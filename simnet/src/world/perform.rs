@@ -22,6 +22,7 @@ impl World {
             Output::Gossip(message) => self.say(node, None, message),
             Output::Send(to, message) => self.say(node, Some(to), message),
             Output::Learn(..) | Output::End(..) => {}
+            Output::Price(announce) => self.price(node, announce),
             Output::Fetch { execution, from, invocation, .. } => {
                 self.fetch(node, execution, &invocation.contents(), from);
             }
@@ -165,6 +166,10 @@ impl World {
 
     fn direct(&mut self, from: u32, to: PeerId, sealed: Sealed) {
         let Some(to) = self.by_peer.get(&to).copied() else { return };
+        // What a node says to itself needs no network.
+        if to == from {
+            return self.deliver(sealed, &[(to, 0)]);
+        }
         let delays = self.links.direct(from as usize, to as usize);
         let arrivals = delays.into_iter().flatten().map(|delay| (to, delay)).collect::<Vec<_>>();
         self.deliver(sealed, &arrivals);
