@@ -274,6 +274,49 @@ fn an_engine_that_is_lost_in_mid_job_costs_one_execution_and_its_node_comes_back
 }
 
 #[test]
+fn an_image_that_goes_between_bid_and_run_and_is_nowhere_else_fails_there_and_runs_elsewhere() {
+    let Some(image) = image("of-removal", &["LABEL of=removal"]) else { return };
+    let Some(engine) = Engine::start(&image) else { return };
+    // The probe is asked once the execution was awarded.
+    let removes = format!("docker rmi -f {image} >/dev/null; true");
+    let label = ["--label", "role=worker"];
+    let mut mesh = Nodes::start(&[&DOCKER, &[&DOCKER[..], &label, &["--probe-exec", &removes]].concat()]);
+    let job = detached(&mesh.nodes[0], &["--constraints", "role=worker", "--queue-timeout", "150", &image, "true"]);
+    let failed = mesh.nodes[0].execution_in(&job, "Failed");
+    assert!(failed["Failure"].as_str().unwrap().contains("push it as a blob"), "{failed:#}");
+    let host = engine.host();
+    let join = mesh.nodes[0].ticket.clone();
+    let options = [&["--join", &join, "--executors", "docker", "--docker-host", &host], &label[..]].concat();
+    mesh.nodes.push(Daemon::start(&mesh.dir.path().join("2"), &options));
+    let described = mesh.nodes[0].finished(&job);
+    assert_eq!(described["State"], "Completed", "{described:#}");
+    let last = executions(&described).into_iter().find(|execution| execution["State"] == "Agreed").unwrap();
+    assert_eq!(last["PeerID"], mesh.nodes[2].id.as_str(), "{described:#}");
+}
+
+#[test]
+fn an_image_goes_by_what_its_worker_calls_it_and_not_by_its_requesters_word() {
+    let (Some(good), Some(bad)) = (image("named-good", &["ENV A=1"]), image("named-bad", &["ENV A=2"])) else { return };
+    let Some(engine) = Engine::start(&bad) else { return };
+    // The requester's engine calls one as the other.
+    engine.docker(&["tag", &bad, &good]).expect("it takes any name");
+    let host = engine.host();
+    let requester = ["--executors", "docker", "--docker-host", &host, "--deny-image", "*"];
+    let mesh = Nodes::start(&[&requester, &[&DOCKER[..], &["--allow-image", &good]].concat()]);
+    let run = |name: &str| {
+        let ran = mesh.nodes[0].run(&["--format", "json", "docker", "run", name, "sh", "-c", "echo $A"]);
+        serde_json::from_slice::<Value>(&ran.stdout).unwrap_or_else(|_| panic!("{}", text(&ran)))
+    };
+    let lied = run(&good);
+    assert_eq!((&lied["State"], executions(&lied).len()), (&"Failed".into(), 1), "it bid, and looked: {lied:#}");
+    let reason = lied["StateReason"].as_str().unwrap();
+    assert!(reason.contains("has no name here that its operator allows, whatever the job calls it"), "{reason}");
+    let honest = run(&bad);
+    assert_eq!((&honest["State"], executions(&honest).len()), (&"Failed".into(), 0), "{honest:#}");
+    has_no_containers(&mesh.nodes[1]);
+}
+
+#[test]
 fn another_nodes_container_is_untouched_whatever_becomes_of_a_node() {
     let Some(image) = image("busybox", &[]) else { return };
     let mut mesh = Nodes::start(&[&DOCKER, &DOCKER]);
