@@ -21,6 +21,7 @@ pub mod wire;
 
 pub mod invitation;
 pub mod membership;
+pub mod relay;
 
 mod inquiry;
 pub mod machine;

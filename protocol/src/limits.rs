@@ -180,3 +180,34 @@ pub const MAX_INVITATIONS: usize = 256;
 pub const MAX_USES: u32 = 1_000;
 /// Longest time that an invitation is good for, in milliseconds.
 pub const MAX_INVITATION_MS: Millis = 365 * 24 * 3_600_000;
+
+/// A relay's address, in bytes.
+pub const MAX_RELAY_URL_BYTES: usize = 128;
+/// Announcement of a relay, in bytes.
+pub const MAX_RELAY_ANNOUNCEMENT_BYTES: usize = 256;
+/// How long an announcement of a relay is believed, in milliseconds: five of them may be lost.
+pub const RELAY_ANNOUNCEMENT_MS: Millis = 10 * 60_000;
+/// How often a relay is announced, in milliseconds. It is also how long a newcomer may not know of one.
+pub const ANNOUNCE_RELAY_MS: Millis = 2 * 60_000;
+/// Shortest time between two announcements of one relay, in milliseconds: a peer that came just now should hear of it.
+pub const MIN_ANNOUNCE_RELAY_MS: Millis = 10_000;
+/// Relays that a node remembers, whoever announced them.
+pub const MAX_RELAYS_KNOWN: usize = 32;
+/// Relays that a node measures and stays in touch with; one of them is its home.
+pub const MAX_RELAYS_USED: usize = 4;
+/// The same in a private mesh. There a node is let in only at relays that it uses, and its peers may be at others.
+pub const MAX_PRIVATE_RELAYS_USED: usize = 8;
+/// How often a relay in use is probed, in milliseconds.
+pub const RELAY_PROBE_MS: Millis = 60_000;
+/// How often one is probed that answers and is not used, in milliseconds.
+pub const RELAY_IDLE_PROBE_MS: Millis = 5 * 60_000;
+/// Probes in a row without an answer after which a relay is not used.
+pub const RELAY_FAILURES: u32 = 2;
+/// The same after which one is forgotten, unless somebody named it.
+pub const MAX_RELAY_FAILURES: u32 = 6;
+/// Pause after the first probe without an answer, in milliseconds; it doubles.
+pub const FIRST_RELAY_PAUSE_MS: Millis = 1_000;
+/// Longest pause between two probes while no relay at all answers, in milliseconds.
+pub const RELAY_ALONE_PROBE_MS: Millis = 5_000;
+/// Longest pause between two probes of one relay, in milliseconds.
+pub const LONGEST_RELAY_PAUSE_MS: Millis = 10 * 60_000;

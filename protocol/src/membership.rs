@@ -26,7 +26,7 @@ pub struct Authority {
 
 /// An ed25519 signature, in two halves.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seal([[u8; 32]; 2]);
+pub(crate) struct Seal([[u8; 32]; 2]);
 
 /// The mesh's key says that a peer is a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,12 +213,12 @@ impl Revocations {
 }
 
 impl Seal {
-    fn new(key: &SigningKey, bytes: &[u8]) -> Self {
+    pub(crate) fn new(key: &SigningKey, bytes: &[u8]) -> Self {
         let signature = key.sign(bytes);
         Self([*signature.r_bytes(), *signature.s_bytes()])
     }
 
-    fn is_of(&self, key: MeshKey, bytes: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, key: MeshKey, bytes: &[u8]) -> bool {
         let Ok(key) = VerifyingKey::from_bytes(&key.0) else { return false };
         key.verify_strict(bytes, &Signature::from_components(self.0[0], self.0[1])).is_ok()
     }
