@@ -27,6 +27,7 @@ mod networks;
 mod outliving;
 mod private;
 mod registry;
+mod relay;
 mod resolve;
 mod results;
 mod retention;

@@ -39,6 +39,8 @@ mod peer;
 
 mod doctor;
 
+mod relay;
+
 mod mesh;
 
 mod qr;
@@ -109,6 +111,8 @@ enum Command {
     Peer(peer::Peer),
     /// Say what is wrong, and what to do about it
     Doctor(doctor::Doctor),
+    /// Relay for peers that cannot reach each other directly, and look at relays
+    Relay(Box<relay::Relay>),
     /// Make private meshes, let others in, send them away
     Mesh(mesh::Mesh),
     /// Look at settings
@@ -190,6 +194,7 @@ impl Command {
             Command::Blob(command) => Box::pin(command.run(global)).await,
             Command::Peer(command) => command.run(global).await,
             Command::Doctor(command) => Box::pin(command.run(global)).await,
+            Command::Relay(command) => Box::pin(command.run(global)).await,
             Command::Mesh(command) => command.run(global).await,
             Command::Config(command) => command.run(global),
             Command::Bench(command) => Box::pin(command.run(global)).await,
@@ -202,6 +207,7 @@ impl Command {
     fn usual_level(&self) -> &'static str {
         match self {
             Command::Node(node) if node.is_service() => "warn,shoal=info",
+            Command::Relay(relay) if relay.is_service() => "warn,shoal=info",
             _ => "error",
         }
     }

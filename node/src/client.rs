@@ -18,7 +18,8 @@ use crate::api::{ELSEWHERE, PREFIX};
 use crate::views::{
     BlobRow, BlobView, CollectedView, DiffView, DoctorView, EntryView, ErrorView, EventView, ExecutionView,
     FetchRequest, FetchedView, ImportRequest, ImportedView, InputProgressView, InviteRequest, InvitedView, JobSummary,
-    JobView, KindView, MeshView, PeerView, PinView, ReplayView, SubmitReply, SubmitRequest, TicketView, UsageView,
+    JobView, KindView, MeshView, PeerView, PinView, RelayClientView, RelayView, ReplayView, SubmitReply, SubmitRequest,
+    TicketView, UsageView,
 };
 
 pub use self::sse::Events;
@@ -148,6 +149,16 @@ impl Client {
     /// What the node finds when it looks at itself.
     pub async fn doctor(&self) -> Result<DoctorView, ClientError> {
         self.get("/doctor").await
+    }
+
+    /// The relays that the node knows.
+    pub async fn relays(&self) -> Result<Vec<RelayView>, ClientError> {
+        self.get("/relays").await
+    }
+
+    /// Who uses the node's own relay.
+    pub async fn relay_clients(&self) -> Result<Vec<RelayClientView>, ClientError> {
+        self.get("/relay/clients").await
     }
 
     /// Submits a job, or has it checked. `progress` hears how far its inputs are.

@@ -6,6 +6,8 @@ mod admission;
 
 mod join;
 
+mod relay;
+
 mod settings;
 
 mod values;
@@ -25,6 +27,7 @@ use shoal_protocol::id::PeerId;
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources, SourceKind};
+use shoal_protocol::relay::RelayAddress;
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
@@ -36,6 +39,7 @@ use values::{
 };
 
 use crate::network::Bandwidth;
+use crate::network::relay::RelaySettings;
 use crate::network::ticket::{Ticket, TicketError};
 pub use crate::pulling::LoginScope;
 
@@ -107,6 +111,10 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How long results are kept.
     pub retention: Retention,
+    /// Relays to use, beside those that tickets name and the mesh announces.
+    pub relays: Vec<RelayAddress>,
+    /// The relay that the node runs; none to run none.
+    pub relay: Option<RelaySettings>,
     /// Whether the node is there for one command, and its data directory goes with it.
     pub passing: bool,
     /// Whether the node stays on this machine: no port mapping, no relay.
@@ -297,6 +305,18 @@ impl Loaded {
             "" => None,
             text => Some(amount::<SocketAddr>("publish_listen", publish_from, text)?),
         };
+        let (relays, relays_from) = setting!(relays, Vec::new());
+        let relay = relay::read(relay::Given {
+            is_on: setting!(relay, false).0,
+            listen: setting!(relay_listen, relay::DEFAULT_LISTEN.to_owned()),
+            url: setting!(relay_url, String::new()),
+            certificate: setting!(relay_cert, PathBuf::new()),
+            key: setting!(relay_key, PathBuf::new()).0,
+            rate: setting!(relay_rate, relay::DEFAULT_RATE.to_owned()),
+            total_rate: setting!(relay_total_rate, relay::DEFAULT_TOTAL_RATE.to_owned()),
+            clients: setting!(relay_clients, relay::DEFAULT_CLIENTS),
+            denied: setting!(relay_deny, Vec::new()),
+        })?;
         let capacity = Resources {
             cpu_millis: amount::<Cpu>("max_cpu", cpu_from, &cpu)?.0,
             memory_bytes: amount::<Bytes>("max_memory", memory_from, &memory)?.0,
@@ -349,6 +369,8 @@ impl Loaded {
                 dir: Some(publish_dir).filter(|dir| !dir.as_os_str().is_empty()),
             },
             retention: retention.checked(usual_from)?,
+            relays: relay::named(&relays, relays_from)?,
+            relay,
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             passing: false,
             loopback_only: false,

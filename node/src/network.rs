@@ -25,6 +25,8 @@ mod gate;
 
 pub mod join;
 
+pub mod relay;
+
 mod places;
 
 mod frame;
@@ -73,6 +75,7 @@ use serde::Serialize;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
 use shoal_protocol::message::Contact;
+use shoal_protocol::relay::RelayAddress;
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::wire::canonical;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -84,6 +87,7 @@ pub use self::known::{KnownPeer, Remembered, worth_keeping};
 pub use self::mapping::PortMapping;
 pub use self::nat::Nat;
 pub use self::rate::Rate;
+pub use self::relay::{KnownRelay, RelayClient};
 pub use self::serve::ServePolicy;
 pub use self::service::Service;
 use self::task::{Command, Described};
@@ -97,6 +101,8 @@ const MAX_COMMANDS: usize = 1_024;
 const MAX_EVENTS: usize = 1_024;
 /// How long a request may take, with looking the peer up and dialling it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a node waits at its start for a relay. Where UDP is blocked, finding one takes three seconds.
+const HOME_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long saying goodbye may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -111,9 +117,9 @@ pub enum NetworkError {
         /// What the system said.
         reason: String,
     },
-    /// A relay's URL is none.
-    #[error("{0:?} is not the URL of a relay")]
-    Relay(String),
+    /// This node's own relay did not start.
+    #[error(transparent)]
+    Relay(#[from] relay::RelayError),
     /// A ticket leads elsewhere.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -231,6 +237,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// Whether data goes through a relay.
     pub relayed: bool,
+    /// Which one, if it does.
+    pub relay: Option<String>,
     /// Where its packets come from, if they come directly.
     pub remote: Option<SocketAddr>,
     /// How its router treats it, where that can be told.
@@ -294,6 +302,7 @@ struct Shared {
     port_mapping: Option<watch::Receiver<PortMapping>>,
     served: Arc<serve::Served>,
     fetched: Arc<AtomicU64>,
+    relays: relay::Relays,
 }
 
 impl Shared {
@@ -315,7 +324,9 @@ impl Network {
     pub async fn start(config: NetworkConfig) -> Result<(Self, mpsc::Receiver<NetworkEvent>), NetworkError> {
         let named = named_peers(&config)?;
         let names = config.names();
-        let shared = Arc::new(Shared::bind(&config).await?);
+        let (relays, heard) = relay::Relays::new();
+        let shared = Arc::new(Shared::bind(&config, relays).await?);
+        let own_relay = relay::start(&config, &shared.endpoint).await?;
         // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
         let remembered = config.known_peers.iter().map(|known| (known.peer, &known.contact));
         let named_contacts = named.iter().map(|(peer, contact)| (*peer, contact));
@@ -324,7 +335,7 @@ impl Network {
         let alpn: Arc<[u8]> = names.alpn().into();
         let endpoint = shared.endpoint.clone();
         let (transport, incoming) =
-            transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone());
+            transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone(), detours(&shared));
         let router =
             Router::builder(endpoint).accept(&alpn, incoming).accept(&shared.blobs_alpn, shared.serve(&config));
         let router = match config.membership.clone().filter(Membership::holds_key) {
@@ -339,6 +350,10 @@ impl Network {
             lan::look_around(&shared.endpoint, config.mesh_id(), &commands);
         }
         let fetcher = fetch::Fetcher::new(&shared, &config);
+        let has_relay = own_relay.is_some() || !relay::named(&config).is_empty();
+        if !config.loopback_only {
+            tokio::spawn(relay::Keeper::new(&config, &shared, own_relay, heard, &commands).run());
+        }
         let others = |peer: &PeerId| *peer != shared.own;
         let named = named.into_iter().map(|(peer, _)| peer).filter(others);
         let remembered = config.known_peers.iter().map(|known| (known.peer, known.service));
@@ -347,6 +362,7 @@ impl Network {
             swarm,
             router,
             topic: names.topic().hash(),
+            relays: names.relays().hash(),
             revocations: names.revocations().map(|topic| topic.hash()),
             shared: Arc::clone(&shared),
             known,
@@ -355,6 +371,9 @@ impl Network {
             commands: command_queue,
             events: event_queue,
         }));
+        if has_relay && !config.loopback_only {
+            shared.wait_for_home().await;
+        }
         Ok((Self { commands, shared, fetcher }, events))
     }
 
@@ -479,6 +498,7 @@ impl Network {
             connected_since,
             rtt: path.map(|path| path.rtt),
             relayed: path.is_some_and(|path| path.relayed),
+            relay: self.shared.links.relay(peer),
             remote,
             sent_bytes: passed.sent,
             received_bytes: passed.received,
@@ -526,6 +546,26 @@ impl Network {
     /// How many nodes the mesh has, this one included: counted while it is small, estimated when it is not.
     pub fn mesh_size(&self) -> u32 {
         *self.shared.mesh_size.borrow()
+    }
+
+    /// The relays of the mesh that this node knows.
+    pub fn known_relays(&self) -> Vec<KnownRelay> {
+        self.shared.relays.known()
+    }
+
+    /// Where this node's own relay is, if it runs one.
+    pub fn own_relay(&self) -> Option<RelayAddress> {
+        self.shared.relays.own()
+    }
+
+    /// What the clients of this node's own relay have used, as of a moment ago.
+    pub fn relay_clients(&self) -> Vec<RelayClient> {
+        self.shared.relays.clients()
+    }
+
+    /// The relay where peers find this node that cannot reach it directly.
+    pub fn home_relay(&self) -> Option<RelayAddress> {
+        self.shared.home_relay()
     }
 
     /// What blobs have travelled since the start.
@@ -594,10 +634,10 @@ impl Network {
 }
 
 impl Shared {
-    async fn bind(config: &NetworkConfig) -> Result<Self, NetworkError> {
+    async fn bind(config: &NetworkConfig, relays: relay::Relays) -> Result<Self, NetworkError> {
         let (book, names) = (book::Book::default(), config.names());
         let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
-        let endpoint = endpoint::bind(config, &book, gate.as_ref()).await?;
+        let endpoint = endpoint::bind(config, &book, gate.as_ref(), relay::to_begin_with(config)).await?;
         Ok(Self {
             own: identity::peer_of_key(&config.key),
             mesh: config.mesh.clone(),
@@ -612,12 +652,36 @@ impl Shared {
             mesh_size: watch::Sender::new(1),
             served: Arc::default(),
             fetched: Arc::default(),
+            relays,
         })
+    }
+
+    /// The relay where peers find this node that cannot reach it directly.
+    fn home_relay(&self) -> Option<RelayAddress> {
+        // iroh goes on naming one that it has lost until it finds another.
+        let homes = self.endpoint.home_relay_status().get();
+        homes.iter().find(|home| home.is_connected())?.url().to_string().parse().ok()
+    }
+
+    /// Waits for a home relay, so that a ticket that is made now names it.
+    async fn wait_for_home(&self) {
+        if tokio::time::timeout(HOME_TIMEOUT, self.endpoint.online()).await.is_err() {
+            tracing::warn!("no relay answers yet; who cannot be reached directly is out of reach until one does");
+        }
     }
 
     fn serve(&self, config: &NetworkConfig) -> serve::Serve {
         serve::Serve::new(config, self.links.clone(), Arc::clone(&self.served))
     }
+}
+
+/// A peer whose home relay does not answer has another by now, most likely one that this node uses too.
+fn detours(shared: &Arc<Shared>) -> transport::Detours {
+    let (book, relays) = (shared.book.clone(), shared.relays.clone());
+    Arc::new(move |peer| {
+        let home = book.contact(peer).and_then(|contact| contact.relay?.parse().ok());
+        home.map(|home| relays.instead_of(&home)).unwrap_or_default()
+    })
 }
 
 fn port_of(endpoint: &Endpoint) -> Option<u16> {

@@ -4,6 +4,8 @@ mod joining;
 
 mod parts;
 
+mod relays;
+
 mod remembered;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,6 +191,12 @@ pub struct NodeInfo {
     pub contact: Contact,
     /// The same, for `--join` of another node.
     pub multiaddrs: Vec<String>,
+    /// The relay where peers find it that cannot reach it directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_relay: Option<String>,
+    /// The relay that it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
     /// What the router does for its port.
     pub port_mapping: String,
     /// Executors and their profiles; `none` for one that is not there now.
@@ -264,6 +272,7 @@ impl Node {
             loopback_only: config.loopback_only,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
+            relay: config.relay.clone(),
             store_threads: Some(blobs.threads().clone()),
             #[cfg(debug_assertions)]
             corrupt: config.misbehaviour == Some(crate::config::Misbehaviour::ServeCorrupt),
@@ -275,6 +284,8 @@ impl Node {
             network.known_peers = known_peers(&state, mesh)?;
         }
         network.membership = membership.clone();
+        let chosen = config.relays.iter().map(ToString::to_string);
+        network.relays = chosen.chain(relays::known(&state, mesh)?).collect();
         let (network, heard) = Box::pin(listen_again(network, &state)).await?;
         machine.observe(view(&network));
 
@@ -442,6 +453,8 @@ impl Node {
             mesh_key: self.0.membership.as_ref().map(Membership::key),
             contact: self.0.network.contact(),
             multiaddrs: self.0.network.multiaddrs(),
+            home_relay: self.0.network.home_relay().map(|relay| relay.to_string()),
+            relay: self.0.network.own_relay().map(|relay| relay.to_string()),
             port_mapping: self.0.network.port_mapping().in_words(),
             executors: config.executors.iter().map(profile).collect(),
             docker_engine: containers.map(Containers::in_words),
@@ -494,6 +507,7 @@ impl Node {
         }
         let known = peers_to_save(&self.0.network, self.0.clock.now()).await;
         save_peers(self.0.network.mesh_id(), known, &self.0.state);
+        relays::save(&self.0.network, &self.0.state);
         self.0.network.clone().shutdown().await;
         tasks.for_each(|task| task.abort());
         if let Err(error) = self.0.blobs.shutdown().await {
@@ -561,9 +575,13 @@ async fn observe(network: Network, clock: Clock, state: Arc<State>, inbox: mpsc:
         }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SAVE_PEERS_EVERY) || looks < SAVE_PEERS_EVERY && looks.is_power_of_two() {
-            let (mesh, state) = (network.mesh_id(), Arc::clone(&state));
+            let (network, state) = (network.clone(), Arc::clone(&state));
             let known = peers_to_save(&network, clock.now()).await;
-            let _ = tokio::task::spawn_blocking(move || save_peers(mesh, known, &state)).await;
+            let _ = tokio::task::spawn_blocking(move || {
+                save_peers(network.mesh_id(), known, &state);
+                relays::save(&network, &state);
+            })
+            .await;
         }
     }
 }

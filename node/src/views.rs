@@ -13,6 +13,8 @@ pub mod job;
 
 pub mod mesh;
 
+pub mod relay;
+
 pub mod replay;
 
 pub mod time;
@@ -32,6 +34,7 @@ pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use doctor::{DoctorView, Finding};
 pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, PublishedView, ResultView};
 pub use mesh::{InvitationView, InviteRequest, InvitedView, MemberView, MeshView, RevokedView};
+pub use relay::{RelayClientView, RelayView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
 pub use verification::{PartitionView, VerificationView};
 
@@ -304,6 +307,9 @@ pub struct PeerView {
     pub rtt_millis: Option<f64>,
     /// Whether data goes through a relay.
     pub relayed: bool,
+    /// Which one, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// Where its packets come from, if they come directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_address: Option<String>,
@@ -368,6 +374,7 @@ impl From<&PeerInfo> for PeerView {
             connected_seconds: info.connected_since.elapsed().as_secs(),
             rtt_millis: info.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             relayed: info.relayed,
+            via: info.relay.clone(),
             remote_address: info.remote.map(|remote| remote.to_string()),
             nat: info.nat,
             sent_bytes: info.sent_bytes,

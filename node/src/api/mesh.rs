@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Asked;
-use crate::views::{DoctorView, PeerView, SettingView, TicketView};
+use crate::views::{DoctorView, PeerView, RelayClientView, RelayView, SettingView, TicketView};
 use crate::{NodeInfo, doctor};
 
 pub(super) fn router() -> Router<Api> {
@@ -17,6 +17,8 @@ pub(super) fn router() -> Router<Api> {
         .route("/ticket", get(ticket))
         .route("/peers", get(peers))
         .route("/doctor", get(doctor))
+        .route("/relays", get(relays))
+        .route("/relay/clients", get(relay_clients))
         .route("/config", get(config))
 }
 
@@ -45,6 +47,18 @@ async fn peers(State(api): State<Api>) -> Json<Vec<PeerView>> {
 
 async fn doctor(State(api): State<Api>) -> Json<DoctorView> {
     Json(DoctorView::new(doctor::examine(api.node()).await))
+}
+
+async fn relays(State(api): State<Api>) -> Json<Vec<RelayView>> {
+    Json(api.node().network().known_relays().iter().map(RelayView::from).collect())
+}
+
+async fn relay_clients(State(api): State<Api>) -> Result<Json<Vec<RelayClientView>>, ApiError> {
+    let network = api.node().network();
+    if network.own_relay().is_none() {
+        return Err(ApiError::malformed("this node runs no relay: start it with `--relay`, or ask the node that does"));
+    }
+    Ok(Json(network.relay_clients().iter().map(RelayClientView::from).collect()))
 }
 
 async fn config(State(api): State<Api>) -> Json<Vec<SettingView>> {

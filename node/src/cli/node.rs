@@ -2,6 +2,8 @@
 
 mod admission;
 
+mod relay;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -12,6 +14,7 @@ use serde_json::Value;
 use shoal_protocol::id::PeerId;
 
 use admission::AdmissionFlags;
+use relay::RelayFlags;
 
 use super::signal::Stop;
 use super::{Global, Status, connect, output};
@@ -137,6 +140,8 @@ pub(super) struct NodeFlags {
     worker_retention: Option<String>,
     #[command(flatten)]
     admission: AdmissionFlags,
+    #[command(flatten)]
+    relay: RelayFlags,
 }
 
 /// What a node says when it is ready.
@@ -157,7 +162,7 @@ impl Node {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         match self.command {
             Some(Command::Info(output)) => info(global, output).await,
-            None => serve(global, self.flags).await,
+            None => serve(global, self.flags.into()).await,
         }
     }
 }
@@ -165,7 +170,7 @@ impl Node {
 impl From<NodeFlags> for Settings {
     fn from(flags: NodeFlags) -> Self {
         let admission = flags.admission;
-        Self {
+        let mut settings = Self {
             listen: flags.listen,
             join: Some(flags.join).filter(|join| !join.is_empty()),
             mesh: flags.mesh,
@@ -207,7 +212,10 @@ impl From<NodeFlags> for Settings {
             retention: flags.retention,
             max_retention: flags.max_retention,
             worker_retention: flags.worker_retention,
-        }
+            ..Self::default()
+        };
+        flags.relay.apply(&mut settings);
+        settings
     }
 }
 
@@ -215,8 +223,9 @@ fn some(list: Vec<String>) -> Option<Vec<String>> {
     Some(list).filter(|list| !list.is_empty())
 }
 
-async fn serve(global: &Global, flags: NodeFlags) -> Result<Status> {
-    let loaded = Loaded::new(&global.data_dir()?, flags.into())?;
+/// Runs a node until it is told to stop.
+pub(super) async fn serve(global: &Global, settings: Settings) -> Result<Status> {
+    let loaded = Loaded::new(&global.data_dir()?, settings)?;
     let mut stop = Stop::new()?;
     let (node, server) = Box::pin(connect::serve(loaded)).await?;
     let ready = Ready { peer_id: node.peer_id(), ticket: node.ticket().to_string() };

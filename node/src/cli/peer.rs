@@ -55,6 +55,7 @@ fn table(peers: &[PeerView], wide: bool) -> String {
         let head = ["peer", "path", "rtt", "nat", "sent", "received", "score", "version", "connected", "addresses"];
         let row = |peer: &PeerView| {
             let [path, rtt, nat, sent, received, score, version, connected] = cells(peer);
+            let path = peer.via.as_ref().map_or(path, |relay| format!("relayed by {relay}"));
             let addresses = addresses(peer);
             [peer.peer_id.to_string(), path, rtt, nat, sent, received, score, version, connected, addresses]
         };
@@ -118,6 +119,7 @@ mod tests {
             connected_seconds: 93_784,
             rtt_millis,
             relayed,
+            via: relayed.then(|| "http://relay.example/".into()),
             remote_address: Some("1.2.3.4:7".into()),
             nat: Some(Nat::Cone),
             sent_bytes: 2_048,

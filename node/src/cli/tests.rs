@@ -60,6 +60,8 @@ fn the_contract_is_accepted() {
         "peer list --wide",
         "doctor",
         "doctor --format json",
+        "relay list",
+        "relay clients",
         "ticket --expires 7d --qr",
         "mesh create home",
         "mesh invite --expires 1d --uses 3 --qr",

@@ -98,6 +98,26 @@ pub struct Settings {
     pub max_retention: Option<String>,
     /// How long results of executions for others are kept at most; 0 for not at all.
     pub worker_retention: Option<String>,
+    /// Relays to use, beside those that tickets name and the mesh announces.
+    pub relays: Option<Vec<String>>,
+    /// Whether the node relays for peers that cannot reach each other directly.
+    pub relay: Option<bool>,
+    /// TCP and UDP address of the relay, `IP:PORT`.
+    pub relay_listen: Option<String>,
+    /// How others reach the relay, for example `https://relay.example`.
+    pub relay_url: Option<String>,
+    /// The relay's certificate chain, a file of PEM.
+    pub relay_cert: Option<PathBuf>,
+    /// The key of the certificate, a file of PEM.
+    pub relay_key: Option<PathBuf>,
+    /// Bytes a second that one client of the relay may send, for example `1MB`.
+    pub relay_rate: Option<String>,
+    /// Bytes a second of all clients together.
+    pub relay_total_rate: Option<String>,
+    /// Clients of the relay at once.
+    pub relay_clients: Option<u64>,
+    /// Peers that are not relayed.
+    pub relay_deny: Option<Vec<String>>,
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigError> {
@@ -175,5 +195,15 @@ pub(super) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<S
         retention: get("SHOAL_RETENTION"),
         max_retention: get("SHOAL_MAX_RETENTION"),
         worker_retention: get("SHOAL_WORKER_RETENTION"),
+        relays: words("SHOAL_RELAYS"),
+        relay: switch("SHOAL_RELAY")?,
+        relay_listen: get("SHOAL_RELAY_LISTEN"),
+        relay_url: get("SHOAL_RELAY_URL"),
+        relay_cert: get("SHOAL_RELAY_CERT").map(PathBuf::from),
+        relay_key: get("SHOAL_RELAY_KEY").map(PathBuf::from),
+        relay_rate: get("SHOAL_RELAY_RATE"),
+        relay_total_rate: get("SHOAL_RELAY_TOTAL_RATE"),
+        relay_clients: count("SHOAL_RELAY_CLIENTS")?,
+        relay_deny: words("SHOAL_RELAY_DENY"),
     })
 }

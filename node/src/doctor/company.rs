@@ -122,6 +122,7 @@ pub(super) mod tests {
             connected_since: Instant::now(),
             rtt: None,
             relayed: false,
+            relay: None,
             remote: None,
             nat: None,
             sent_bytes: 0,

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::known::Remembered;
 use super::rate::Rate;
+use super::relay::RelaySettings;
 use super::serve::ServePolicy;
 use super::swarm;
 use super::ticket::Ticket;
@@ -33,8 +34,10 @@ pub struct NetworkConfig {
     pub join_peers: Vec<(PeerId, Contact)>,
     /// Peers that the last run knew.
     pub known_peers: Vec<Remembered>,
-    /// URLs of relays to use where no direct path can be found. None: direct paths only.
+    /// URLs of relays to use, beside those that tickets name and the mesh announces.
     pub relays: Vec<String>,
+    /// The relay to run; none to run none.
+    pub relay: Option<RelaySettings>,
     /// Whether neighbours on the local network are looked for, and told of this node.
     pub mdns: bool,
     /// Whether the router is asked to open the port.
@@ -101,6 +104,7 @@ impl NetworkConfig {
             join_peers: Vec::new(),
             known_peers: Vec::new(),
             relays: Vec::new(),
+            relay: None,
             mdns: false,
             port_mapping: false,
             store,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use iroh::endpoint::{BindOpts, Builder, PortmapperConfig, QuicTransportConfig, presets};
-use iroh::{Endpoint, RelayMode, RelayUrl, Watcher};
+use iroh::{Endpoint, RelayMap, RelayMode, Watcher};
 
 use super::book::Book;
 use super::gate::Gate;
 use super::identity::iroh_key;
-use super::{NetworkConfig, NetworkError};
+use super::{NetworkConfig, NetworkError, relay};
 
 /// Silence after which a connection is given up. iroh pings every 5 seconds.
 const MAX_SILENCE: Duration = Duration::from_secs(12);
@@ -26,11 +26,18 @@ const STRANGERS_STREAMS: u32 = 2;
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Binds the socket. The endpoint looks up peers in `book`, and every connection passes the gate if there is one.
-pub(super) async fn bind(config: &NetworkConfig, book: &Book, gate: Option<&Gate>) -> Result<Endpoint, NetworkError> {
+/// `relays` are used from the start; others come and go later.
+pub(super) async fn bind(
+    config: &NetworkConfig,
+    book: &Book,
+    gate: Option<&Gate>,
+    relays: RelayMap,
+) -> Result<Endpoint, NetworkError> {
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(iroh_key(&config.key))
         .address_lookup(book.lookup())
-        .relay_mode(relay_mode(config)?)
+        .relay_mode(if config.loopback_only { RelayMode::Disabled } else { RelayMode::Custom(relays) })
+        .ca_tls_config(relay::any_certificate())
         // We ask the router ourselves, see `mapping`.
         .portmapper_config(PortmapperConfig::Disabled)
         .transport_config(transport_config(gate.is_some()));
@@ -53,14 +60,6 @@ fn sockets(builder: Builder, listen: SocketAddr) -> Result<Builder, String> {
     }
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, listen.port()));
     builder.bind_addr_with_opts(any, BindOpts::default().set_is_required(false)).map_err(|error| error.to_string())
-}
-
-fn relay_mode(config: &NetworkConfig) -> Result<RelayMode, NetworkError> {
-    if config.loopback_only || config.relays.is_empty() {
-        return Ok(RelayMode::Disabled);
-    }
-    let parse = |url: &String| url.parse::<RelayUrl>().map_err(|_| NetworkError::Relay(url.clone()));
-    Ok(RelayMode::custom(config.relays.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Behind a gate, strangers cannot even open the streams that protocols use: the gate allows them later.

@@ -1,7 +1,7 @@
 //! The open connections, libp2p's and those for blobs: what can be seen of them, and an end to all of a peer's.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +92,27 @@ impl Links {
         paths.min_by_key(|path| (path.relayed, path.rtt))
     }
 
+    /// The relay that carries data of `peer`, if one does.
+    pub(crate) fn relay(&self, peer: PeerId) -> Option<String> {
+        let links = self.lock().get(&peer)?.links.clone();
+        let live = links.iter().filter_map(WeakConnectionHandle::upgrade);
+        if self.path(peer).is_none_or(|path| !path.relayed) {
+            return None;
+        }
+        live.filter_map(|link| selected_relay(&link)).next()
+    }
+
+    /// Where data comes from that `peer` sends directly.
+    pub(crate) fn addresses(&self, peer: PeerId) -> BTreeSet<IpAddr> {
+        let links = self.lock().get(&peer).map(|known| known.links.clone()).unwrap_or_default();
+        let live: Vec<Connection> = links.iter().filter_map(WeakConnectionHandle::upgrade).collect();
+        let paths = live.iter().flat_map(|link| {
+            let paths = link.paths();
+            paths.iter().filter_map(|path| ip(path.remote_addr())).collect::<Vec<_>>()
+        });
+        paths.collect()
+    }
+
     /// What has passed between this node and `peer` while it has been connected.
     pub(crate) fn passed(&self, peer: PeerId) -> Passed {
         let Some((links, mut passed)) = self.lock().get(&peer).map(|known| (known.links.clone(), known.before)) else {
@@ -129,4 +150,19 @@ fn selected_path(connection: &Connection) -> Option<Path> {
         _ => None,
     };
     Some(Path { rtt: path.rtt(), relayed: path.is_relay(), remote })
+}
+
+fn selected_relay(connection: &Connection) -> Option<String> {
+    let paths = connection.paths();
+    match paths.iter().find(|path| path.is_selected())?.remote_addr() {
+        TransportAddr::Relay(url) => Some(url.to_string()),
+        _ => None,
+    }
+}
+
+fn ip(way: &TransportAddr) -> Option<IpAddr> {
+    match way {
+        TransportAddr::Ip(socket) => Some(socket.ip().to_canonical()),
+        _ => None,
+    }
 }

@@ -14,7 +14,7 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{StreamProtocol, Transport as _, allow_block_list, identify};
 use shoal_protocol::id::{BlobHash, MeshId};
-use shoal_protocol::limits::MAX_GOSSIP_BYTES;
+use shoal_protocol::limits::{MAX_GOSSIP_BYTES, MAX_RELAY_ANNOUNCEMENT_BYTES};
 
 use super::codec::DirectCodec;
 use super::transport::Transport;
@@ -48,6 +48,8 @@ const GOSSIP_MEMORY: Duration = Duration::from_secs(120);
 const MAX_GOSSIP_FRAME: usize = MAX_GOSSIP_BYTES + 256;
 /// What a revocation may weigh with libp2p's frame around it, in bytes.
 const MAX_REVOCATION_FRAME: usize = 512;
+/// What an announcement of a relay may weigh with libp2p's frame around it, in bytes.
+const MAX_RELAY_FRAME: usize = MAX_RELAY_ANNOUNCEMENT_BYTES + 256;
 /// Message ids in one offer, so that an offer stays below the control limit of the other side.
 const MAX_OFFERED: usize = 2_000;
 /// What gossip's own messages in one frame may weigh, in bytes.
@@ -115,6 +117,11 @@ impl Names {
         self.is_private.then(|| IdentTopic::new(self.name("revoked/1")))
     }
 
+    /// Where relays are announced.
+    pub(super) fn relays(&self) -> IdentTopic {
+        IdentTopic::new(self.name("relays/1"))
+    }
+
     fn protocol(&self, what: &str) -> StreamProtocol {
         StreamProtocol::try_from_owned(self.name(what)).expect("the name begins with a slash")
     }
@@ -160,7 +167,7 @@ fn connection_limits() -> ConnectionLimits {
 /// which the node checks before a message is forwarded; a second signature and a sequence number would make one
 /// message many, and cost a verification at each hop.
 fn gossip(names: &Names) -> gossipsub::Behaviour {
-    let (topic, revocations) = (names.topic(), names.revocations());
+    let (topic, relays, revocations) = (names.topic(), names.relays(), names.revocations());
     let [low, degree, high] = GOSSIP_DEGREE;
     let mut config = gossipsub::ConfigBuilder::default();
     if let Some(topic) = &revocations {
@@ -181,6 +188,7 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .history_length(GOSSIP_HISTORY)
         .duplicate_cache_time(GOSSIP_MEMORY)
         .max_transmit_size_for_topic(MAX_GOSSIP_FRAME, topic.hash())
+        .max_transmit_size_for_topic(MAX_RELAY_FRAME, relays.hash())
         .max_control_messages_sent(MAX_OFFERED)
         .max_control_message_size(MAX_GOSSIP_CONTROL)
         .max_transmit_size(2 * MAX_GOSSIP_CONTROL)
@@ -191,7 +199,7 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .expect("the parameters above are consistent");
     let mut gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)
         .expect("anonymous messages match the anonymous validation mode");
-    let topics: Vec<IdentTopic> = std::iter::once(topic).chain(revocations).collect();
+    let topics: Vec<IdentTopic> = [topic, relays].into_iter().chain(revocations).collect();
     let (parameters, thresholds) = scoring(&topics);
     gossip.with_peer_score(parameters, thresholds).expect("the score parameters are consistent");
     for topic in &topics {

@@ -64,6 +64,7 @@ pub(super) enum Command {
     Hurry,
     Known(oneshot::Sender<Vec<KnownPeer>>),
     Revoked(Vec<u8>),
+    AnnounceRelay(Vec<u8>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -77,6 +78,8 @@ pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) router: Router,
     pub(super) topic: TopicHash,
+    /// Where relays are announced.
+    pub(super) relays: TopicHash,
     /// Where revocations of a private mesh are spread.
     pub(super) revocations: Option<TopicHash>,
     pub(super) shared: Arc<Shared>,
@@ -92,6 +95,7 @@ pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     router: Router,
     topic: TopicHash,
+    relays: TopicHash,
     revocations: Option<TopicHash>,
     shared: Arc<Shared>,
     known: Known,
@@ -134,6 +138,7 @@ impl Task {
             swarm: parts.swarm,
             router: parts.router,
             topic: parts.topic,
+            relays: parts.relays,
             revocations: parts.revocations,
             shared: parts.shared,
             known: parts.known,
@@ -210,6 +215,7 @@ impl Task {
                 let _ = reply.send(self.known.all());
             }
             Command::Revoked(bytes) => self.spread(bytes),
+            Command::AnnounceRelay(bytes) => self.announce_relay(bytes),
             Command::Shutdown(_) => unreachable!("the loop ends with this command"),
         }
     }

@@ -16,10 +16,11 @@ use futures_util::future::{BoxFuture, Ready, ready};
 use futures_util::{FutureExt, Stream, stream::BoxStream, stream::StreamExt};
 use iroh::endpoint::Connection;
 use iroh::protocol::{AcceptError, ProtocolHandler};
-use iroh::{Endpoint, EndpointAddr, Watcher};
+use iroh::{Endpoint, EndpointAddr, TransportAddr, Watcher};
 use libp2p::Multiaddr;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use shoal_protocol::id::PeerId;
 use tokio::sync::mpsc;
 
 use self::dial::Dials;
@@ -46,6 +47,9 @@ pub(crate) enum TransportFailure {
     Key,
 }
 
+/// Ways to a peer to try beside those that it told.
+pub(crate) type Detours = Arc<dyn Fn(PeerId) -> Vec<TransportAddr> + Send + Sync>;
+
 /// What a connection becomes: who is there, and streams.
 pub(crate) type Output = (libp2p::PeerId, StreamMuxerBox);
 
@@ -54,6 +58,7 @@ pub(crate) struct Transport {
     endpoint: Endpoint,
     alpn: Arc<[u8]>,
     links: Links,
+    detours: Detours,
     incoming: mpsc::Receiver<Connection>,
     listener: Option<Listener>,
     dials: Dials,
@@ -82,9 +87,10 @@ type Event = TransportEvent<Ready<Result<Output, TransportFailure>>, TransportFa
 
 impl Transport {
     /// A transport over `endpoint` that speaks `alpn`, and the handler to register for `alpn` at the router.
-    pub(crate) fn new(endpoint: Endpoint, alpn: Arc<[u8]>, links: Links) -> (Self, Incoming) {
+    pub(crate) fn new(endpoint: Endpoint, alpn: Arc<[u8]>, links: Links, detours: Detours) -> (Self, Incoming) {
         let (sender, incoming) = mpsc::channel(MAX_WAITING);
-        let transport = Self { endpoint, alpn, links, incoming, listener: None, dials: Dials::default(), waker: None };
+        let transport =
+            Self { endpoint, alpn, links, detours, incoming, listener: None, dials: Dials::default(), waker: None };
         (transport, Incoming(sender))
     }
 
@@ -129,7 +135,8 @@ impl libp2p::Transport for Transport {
         };
         let attempt = self.dials.attempt(peer, way);
         let (endpoint, alpn, links) = (self.endpoint.clone(), Arc::clone(&self.alpn), self.links.clone());
-        Ok(async move { established(&links, attempt.run(endpoint, alpn).await?) }.boxed())
+        let detours = (self.detours)(peer_of_endpoint(peer));
+        Ok(async move { established(&links, attempt.run(endpoint, alpn, detours).await?) }.boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {

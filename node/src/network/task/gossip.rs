@@ -43,6 +43,9 @@ impl Task {
                     let validity = self.on_revocation(&message.data);
                     return self.validate(&id, source, validity);
                 }
+                if message.topic == self.relays {
+                    return self.on_relay(id, source, &message.data);
+                }
                 if let Some(validity) = self.hand_over(id.clone(), source, message.data) {
                     self.validate(&id, source, validity);
                 }
@@ -53,6 +56,25 @@ impl Task {
                 tracing::debug!(peer = %peer_id, ?failed_messages, "peer takes gossip too slowly");
             }
             _ => {}
+        }
+    }
+
+    /// Tells all of this node's own relay.
+    pub(super) fn announce_relay(&mut self, bytes: Vec<u8>) {
+        match self.swarm.behaviour_mut().gossip.publish(self.relays.clone(), bytes) {
+            Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
+            Err(error) => tracing::debug!(%error, "the relay was not announced to everybody"),
+        }
+    }
+
+    fn on_relay(&mut self, id: GossipId, source: PeerId, bytes: &[u8]) {
+        let validity = if self.gossip_rates.take(source, Instant::now()) {
+            self.shared.relays.hear(bytes, id.clone(), source)
+        } else {
+            Some(Validity::Ignore)
+        };
+        if let Some(validity) = validity {
+            self.validate(&id, source, validity);
         }
     }
 

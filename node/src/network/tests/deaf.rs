@@ -17,7 +17,8 @@ async fn bare_swarm(seed: u8) -> (Swarm<Behaviour>, Router, Names) {
     let names = Names::new(MeshId::of("test"), false);
     let endpoint = Endpoint::builder(presets::Minimal).secret_key(identity::iroh_key(&key)).clear_ip_transports();
     let endpoint = endpoint.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap();
-    let (transport, incoming) = Transport::new(endpoint.clone(), names.alpn().into(), Links::default());
+    let (transport, incoming) =
+        Transport::new(endpoint.clone(), names.alpn().into(), Links::default(), Arc::new(|_| Vec::new()));
     let router = Router::builder(endpoint).accept(names.alpn(), incoming).spawn();
     (swarm(transport, identity::libp2p_keypair(&key).public(), &names), router, names)
 }

@@ -76,15 +76,20 @@ impl Drop for Ending<'_> {
 }
 
 impl Attempt {
-    /// Connects on behalf of the whole group, or waits for the attempt that does.
-    pub(super) async fn run(self, endpoint: Endpoint, alpn: Arc<[u8]>) -> Result<Connection, TransportFailure> {
+    /// Connects on behalf of the whole group, by all its addresses and the detours, or waits for the attempt that does.
+    pub(super) async fn run(
+        self,
+        endpoint: Endpoint,
+        alpn: Arc<[u8]>,
+        detours: Vec<TransportAddr>,
+    ) -> Result<Connection, TransportFailure> {
         let Some(addresses) = self.group.take() else {
             let mut ended = self.group.ended.subscribe();
             let _ = ended.wait_for(|ended| *ended).await;
             return Err(TransportFailure::SharedDial);
         };
         let _ending = Ending(&self.group);
-        let address = EndpointAddr::from_parts(self.peer, addresses);
+        let address = EndpointAddr::from_parts(self.peer, addresses.into_iter().chain(detours));
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect(address, &alpn));
         let connected = connecting.await.map_err(|_| TransportFailure::Connect(Unreached::NoAnswer))?;
         connected.map_err(|error| TransportFailure::Connect(Unreached::from(&error)))

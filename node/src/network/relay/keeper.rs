@@ -1,0 +1,276 @@
+//! The task that keeps a node's relays: it probes those that it knows, has the endpoint use the chosen, judges what
+//! others announce, and announces this node's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use futures_util::StreamExt;
+use iroh::endpoint::RelayStatus;
+use iroh::{RelayUrl, Watcher};
+use shoal_protocol::address::is_public;
+use shoal_protocol::id::{MeshId, PeerId};
+use shoal_protocol::limits::{ANNOUNCE_RELAY_MS, MAX_PRIVATE_RELAYS_USED, MAX_RELAYS_USED, MIN_ANNOUNCE_RELAY_MS};
+use shoal_protocol::relay::{Announcement, Directory, NotBelieved, Origin, RelayAddress};
+use shoal_protocol::time::Time;
+use shoal_protocol::wire::canonical;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::probe::{self, Claim};
+use super::{Heard, Inbox, KnownRelay, Server, iroh_config, pass};
+use crate::clock::Clock;
+use crate::membership::Membership;
+use crate::network::rate::{Buckets, Rate};
+use crate::network::task::Command;
+use crate::network::{GossipId, NetworkConfig, Shared, Validity};
+
+/// Pause between two looks at the relays.
+const TICK: Duration = Duration::from_secs(1);
+/// Probes under way. Each is one connection for at most three seconds.
+const MAX_PROBES: usize = 8;
+/// Probes that one neighbour's announcements may cause: it may make up relays as it likes.
+const PROBES_PER_NEIGHBOUR: Rate = Rate { per_second: 1, burst: 8 };
+
+/// The task.
+pub(in crate::network) struct Keeper {
+    directory: Directory,
+    shared: Arc<Shared>,
+    own: Option<(Server, RelayAddress)>,
+    key: SigningKey,
+    me: PeerId,
+    mesh: MeshId,
+    membership: Option<Membership>,
+    clock: Clock,
+    inbox: Inbox,
+    /// The swarm's task. It ends when all handles to it are gone, so this is none.
+    commands: mpsc::WeakSender<Command>,
+    /// What the endpoint uses, and what it shows there.
+    in_use: BTreeMap<RelayAddress, String>,
+    probes: JoinSet<Probed>,
+    causes: Buckets,
+    /// When this node's own relay was announced.
+    announced: Option<Time>,
+    /// Whom it knew then.
+    connected: BTreeSet<PeerId>,
+}
+
+/// A probe that has ended.
+struct Probed {
+    address: RelayAddress,
+    rtt_ms: Option<f64>,
+    /// The announcement that it was for.
+    heard: Option<(PeerId, GossipId, PeerId)>,
+}
+
+impl Keeper {
+    pub(in crate::network) fn new(
+        config: &NetworkConfig,
+        shared: &Arc<Shared>,
+        own: Option<(Server, RelayAddress)>,
+        inbox: Inbox,
+        commands: &mpsc::Sender<Command>,
+    ) -> Self {
+        let clock = Clock::start();
+        let mut directory = Directory::default();
+        let named = super::named(config);
+        let pass = pass::own(config.mesh_id(), config.membership.as_ref());
+        let in_use = named.iter().map(|address| (address.clone(), pass.clone())).collect();
+        named.into_iter().for_each(|address| directory.name(address, clock.now()));
+        if let Some((_, address)) = &own {
+            directory.name(address.clone(), clock.now());
+            directory.announced(address.clone(), shared.own, None, clock.now());
+        }
+        shared.relays.seen().own = own.as_ref().map(|(_, address)| address.clone());
+        Self {
+            directory,
+            shared: Arc::clone(shared),
+            own,
+            key: config.key.clone(),
+            me: shared.own,
+            mesh: config.mesh_id(),
+            membership: config.membership.clone(),
+            clock,
+            inbox,
+            commands: commands.downgrade(),
+            in_use,
+            probes: JoinSet::new(),
+            causes: Buckets::new(PROBES_PER_NEIGHBOUR),
+            announced: None,
+            connected: BTreeSet::new(),
+        }
+    }
+
+    /// Runs until the endpoint is closed.
+    pub(in crate::network) async fn run(mut self) {
+        let closed = self.shared.endpoint.closed();
+        closed.run_until(self.keep()).await;
+        if let Some((server, _)) = self.own {
+            server.stop().await;
+        }
+    }
+
+    async fn keep(&mut self) {
+        let mut homes = self.shared.endpoint.home_relay_status().stream();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                Some(homes) = homes.next() => self.look_at(&homes),
+                Some(heard) = self.inbox.0.recv() => self.hear(heard),
+                Some(Ok(probed)) = self.probes.join_next() => self.probed(probed),
+            }
+            self.probe_due();
+            self.use_chosen().await;
+            self.announce();
+            self.show();
+        }
+    }
+
+    /// What the endpoint's connection with its home says about that.
+    fn look_at(&mut self, homes: &[RelayStatus]) {
+        for home in homes.iter().filter(|home| !home.is_connected()) {
+            let Ok(address) = home.url().to_string().parse() else { continue };
+            if let Some(reason) = home.auth_denied_reason() {
+                tracing::debug!(relay = %address, reason, "a relay does not take this node");
+                self.directory.refused(&address, self.clock.now());
+            } else if home.last_error().is_some() {
+                self.directory.doubt(&address, self.clock.now());
+            }
+        }
+    }
+
+    /// Judges an announcement: at once if that can be done, else when its relay was asked.
+    fn hear(&mut self, heard: Heard) {
+        let Heard { said, id, source } = heard;
+        let now = self.clock.now();
+        let address = match said.check(self.mesh, now) {
+            Ok(address) => address,
+            Err(NotBelieved::Time) => return self.judge(id, source, Validity::Ignore),
+            Err(_) => return self.judge(id, source, Validity::Reject),
+        };
+        let is_soon = self.directory.heard(&address).is_some_and(|last| now.since(last) < MIN_ANNOUNCE_RELAY_MS);
+        let is_gone = self.membership.as_ref().is_some_and(|membership| membership.is_revoked(said.by));
+        if said.by == self.me || is_soon || is_gone {
+            self.judge(id, source, Validity::Ignore);
+        } else if self.directory.vouches_for(&address, said.by) {
+            self.directory.announced(address, said.by, None, now);
+            self.judge(id, source, Validity::Accept);
+        } else if self.probes.len() < MAX_PROBES && self.causes.take(source, Instant::now()) {
+            self.probe(address, Some((said.by, id, source)));
+        } else {
+            self.judge(id, source, Validity::Ignore);
+        }
+    }
+
+    fn judge(&self, id: GossipId, source: PeerId, validity: Validity) {
+        if let Some(commands) = self.commands.upgrade() {
+            let _ = commands.try_send(Command::Validate(id, source, validity));
+        }
+    }
+
+    fn probe_due(&mut self) {
+        let room = MAX_PROBES.saturating_sub(self.probes.len());
+        let now = self.clock.now();
+        for address in self.directory.due(now, room) {
+            self.probe(address, None);
+        }
+    }
+
+    fn probe(&mut self, address: RelayAddress, heard: Option<(PeerId, GossipId, PeerId)>) {
+        let known = self.directory.entries().find(|(known, _)| **known == address).map(|(_, entry)| entry);
+        let is_named = heard.is_none() && known.is_some_and(|entry| entry.origin == Origin::Named);
+        let owner = heard.as_ref().map(|(by, ..)| *by).or(known.and_then(|entry| entry.by));
+        let claim = owner.map(|owner| Claim { owner, mesh: self.mesh });
+        let met = owner.map(|owner| self.shared.links.addresses(owner)).unwrap_or_default();
+        let is_private = self.membership.is_some();
+        // Whoever named it knows where it is. Others could have this node knock at doors inside its own network.
+        let may_ask = move |ip: IpAddr| {
+            let ip = ip.to_canonical();
+            is_named || is_public(ip) || met.contains(&ip) || (is_private && !ip.is_loopback())
+        };
+        self.probes.spawn(async move {
+            let answer = probe::probe(&address, claim, may_ask).await;
+            if let Err(error) = &answer {
+                tracing::debug!(relay = %address, %error, "a relay does not answer");
+            }
+            Probed { address, rtt_ms: answer.ok(), heard }
+        });
+    }
+
+    fn probed(&mut self, probed: Probed) {
+        let Probed { address, rtt_ms, heard } = probed;
+        let now = self.clock.now();
+        let Some((by, id, source)) = heard else { return self.directory.probed(&address, rtt_ms, now) };
+        if rtt_ms.is_some() {
+            tracing::debug!(relay = %address, by = %by.short(), "a relay was announced");
+            self.directory.announced(address, by, rtt_ms, now);
+        }
+        self.judge(id, source, if rtt_ms.is_some() { Validity::Accept } else { Validity::Ignore });
+    }
+
+    fn most_used(&self) -> usize {
+        if self.membership.is_some() { MAX_PRIVATE_RELAYS_USED } else { MAX_RELAYS_USED }
+    }
+
+    /// Has the endpoint use what is chosen, and show there what is good now.
+    async fn use_chosen(&mut self) {
+        let chosen = self.directory.choose(self.clock.now(), self.most_used());
+        let pass = pass::own(self.mesh, self.membership.as_ref());
+        let gone: Vec<RelayAddress> = self.in_use.keys().filter(|used| !chosen.contains(used)).cloned().collect();
+        for address in gone {
+            self.in_use.remove(&address);
+            if let Ok(url) = address.to_string().parse::<RelayUrl>() {
+                self.shared.endpoint.remove_relay(&url).await;
+            }
+            tracing::info!(relay = %address, "not used any more");
+        }
+        for address in chosen {
+            if self.in_use.get(&address) == Some(&pass) {
+                continue;
+            }
+            let Some(config) = iroh_config(&address, pass.clone()) else { continue };
+            let before = self.in_use.insert(address.clone(), pass.clone());
+            self.shared.endpoint.insert_relay(config.url.clone(), Arc::new(config)).await;
+            if before.is_none() {
+                tracing::info!(relay = %address, "used");
+            }
+        }
+    }
+
+    /// Announces this node's own relay from time to time, and soon after somebody new has come.
+    fn announce(&mut self) {
+        let Some((_, address)) = &self.own else { return };
+        let now = self.clock.now();
+        let age = self.announced.map_or(u64::MAX, |last| now.since(last));
+        let connected: BTreeSet<PeerId> = self.shared.connected().keys().copied().collect();
+        let is_somebody_new = connected.difference(&self.connected).next().is_some();
+        if connected.is_empty() || age < if is_somebody_new { MIN_ANNOUNCE_RELAY_MS } else { ANNOUNCE_RELAY_MS } {
+            return;
+        }
+        let said = Announcement::new(&self.key, self.mesh, address, now);
+        let Some(commands) = self.commands.upgrade() else { return };
+        if commands.try_send(Command::AnnounceRelay(canonical(&said))).is_ok() {
+            (self.announced, self.connected) = (Some(now), connected);
+        }
+    }
+
+    /// Lets the node's handles see how things are.
+    fn show(&self) {
+        let home = self.shared.home_relay();
+        let known = self.directory.entries().map(|(address, entry)| KnownRelay {
+            address: address.clone(),
+            by: entry.by,
+            rtt_ms: entry.rtt_ms,
+            is_good: entry.is_good(),
+            is_used: entry.is_used,
+            is_home: home.as_ref() == Some(address),
+        });
+        let known = known.collect();
+        let clients = self.own.as_ref().map(|(server, _)| server.clients()).unwrap_or_default();
+        let mut seen = self.shared.relays.seen();
+        (seen.known, seen.clients) = (known, clients);
+    }
+}
