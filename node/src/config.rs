@@ -2,6 +2,8 @@
 //!
 //! What all nodes of a mesh must share is in `shoal_protocol::limits` instead.
 
+mod access;
+
 mod admission;
 
 mod join;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use shoal_executors::docker::{AllowedGpus, HolderProgram};
 use shoal_executors::wasm::compiler::Compiler;
+use shoal_protocol::access::Access;
 use shoal_protocol::admission::Locality;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::job::spec::NetworkKind;
@@ -99,6 +102,8 @@ pub struct Config {
     pub operator: Option<String>,
     /// Where containers run, and as whom.
     pub docker: DockerSettings,
+    /// With whom the node has to do at all.
+    pub access: Access,
     /// Which jobs of others run.
     pub admission: AdmissionConfig,
     /// Where content of IPFS comes from and goes to.
@@ -286,6 +291,12 @@ impl Loaded {
             probe_exec: setting!(probe_exec, String::new()).0,
             probe_http: setting!(probe_http, String::new()),
         })?;
+        let access = access::read(&access::Given {
+            allow_peers: setting!(allow_peers, Vec::new()),
+            deny_peers: setting!(deny_peers, Vec::new()),
+            allow_networks: setting!(allow_networks, Vec::new()),
+            deny_networks: setting!(deny_networks, Vec::new()),
+        })?;
         let (ipfs_api, _) = setting!(ipfs_api, String::new());
         let (mut ipfs_gateways, _) = setting!(ipfs_gateways, Vec::new());
         ipfs_gateways.retain(|url| !url.is_empty());
@@ -360,6 +371,7 @@ impl Loaded {
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
             docker,
+            access,
             admission,
             local_paths: allow_list(&local_paths, local_paths_from)?,
             private_addresses,

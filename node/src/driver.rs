@@ -26,6 +26,7 @@ use crate::outbox::Outbox;
 use crate::publish::Leaving;
 use crate::records;
 use crate::validator::Question;
+use crate::voice::Voice;
 
 /// Events that may wait for the driver.
 pub(crate) const MAX_EVENTS: usize = 4_096;
@@ -78,6 +79,7 @@ pub(crate) struct Driver {
     pub(crate) mesh: MeshId,
     pub(crate) state: Arc<State>,
     pub(crate) network: Network,
+    pub(crate) voice: Voice,
     pub(crate) hands: Hands,
     pub(crate) inbox: mpsc::Receiver<Event>,
     pub(crate) happenings: broadcast::Sender<record::Event>,
@@ -217,7 +219,7 @@ impl Driver {
             Output::Save(_) | Output::Forget(_) => {}
             Output::Gossip(message) => {
                 let sealed = wire::seal(&self.key, self.mesh, None, message);
-                self.network.gossip(sealed.bytes().to_vec()).await;
+                self.voice.say(sealed.bytes().to_vec());
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Price(announce) => self.hands.price(announce),

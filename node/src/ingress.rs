@@ -1,9 +1,12 @@
-//! What peers say, on its way to the driver: opened, checked and priced; forged or stale gossip stops here.
+//! What peers say, on its way to the driver: opened, checked and priced. What is forged, stale or too much stops here, and
+//! whoever sent what no honest peer sends is reported.
 
 use std::sync::Arc;
 
+use shoal_protocol::budget::{Budgets, Ruling};
+use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{MeshId, PeerId};
-use shoal_protocol::machine::{self, Input, Opinion};
+use shoal_protocol::machine::Input;
 use shoal_protocol::message::Message;
 use shoal_protocol::wire::{self, OpenError, Sealed};
 use shoal_store::blobs::Blobs;
@@ -39,6 +42,8 @@ pub(crate) struct Ingress {
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) pricing: Arc<Semaphore>,
     pub(crate) log_reads: Arc<Semaphore>,
+    /// What is passed on of whom.
+    pub(crate) budgets: Budgets,
 }
 
 impl Ingress {
@@ -47,11 +52,11 @@ impl Ingress {
     }
 
     /// Runs until the network has ended.
-    pub(crate) async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
         while let Some(event) = events.recv().await {
             match event {
                 NetworkEvent::Gossip { id, source, bytes } => {
-                    let validity = self.gossip(&bytes);
+                    let validity = self.gossip(source, &bytes);
                     self.network.validate(id, source, validity);
                 }
                 NetworkEvent::Request { from, bytes, reply } => self.request(from, &bytes, reply).await,
@@ -61,19 +66,30 @@ impl Ingress {
         }
     }
 
-    fn gossip(&self, bytes: &[u8]) -> Validity {
+    fn gossip(&mut self, source: PeerId, bytes: &[u8]) -> Validity {
         let sealed = match wire::open(self.mesh, bytes) {
-            Ok(sealed) => sealed,
+            Ok(sealed) if sealed.message().is_gossip() => sealed,
             Err(OpenError::Version(_)) => return Validity::Ignore,
-            Err(_) => return Validity::Reject,
+            Ok(_) | Err(_) => {
+                self.network.report(source, Offence::Forged);
+                return Validity::Reject;
+            }
         };
-        if !sealed.message().is_gossip() {
-            return Validity::Reject;
-        }
         self.compare_clocks(&sealed);
-        // Members that have not heard of it yet may have passed it on.
-        if self.network.is_revoked(sealed.from()) || machine::judge(self.clock.now(), &sealed) == Opinion::Ignore {
+        // Members that have not heard of it yet may have passed it on, and others have other lists.
+        if self.network.is_revoked(sealed.from()) || !self.network.wants(sealed.from()) {
             return Validity::Ignore;
+        }
+        match self.budgets.rule(self.clock.now(), source, &sealed) {
+            Ruling::Accept => {}
+            Ruling::Ignore(excess) => {
+                tracing::debug!(?excess, from = %sealed.from().short(), "not passed on");
+                return Validity::Ignore;
+            }
+            Ruling::Blame(offence) => {
+                self.network.report(source, offence);
+                return Validity::Ignore;
+            }
         }
         match sealed.message() {
             Message::Announce(_) => self.price(sealed),
@@ -120,7 +136,10 @@ impl Ingress {
                     drop(slot);
                 });
             }
-            None => tracing::debug!(peer = %from.short(), "a request that is none"),
+            None => {
+                tracing::debug!(peer = %from.short(), "a request that is none");
+                self.network.report(from, Offence::Forged);
+            }
         }
     }
 
@@ -129,9 +148,14 @@ impl Ingress {
     async fn messages(&self, from: PeerId, messages: &[Vec<u8>]) -> bool {
         let addressed = |sealed: &Sealed| sealed.from() == from && sealed.to() == Some(self.me);
         for bytes in messages.iter().take(MAX_TOGETHER) {
-            let Some(sealed) = wire::open(self.mesh, bytes).ok().filter(addressed) else {
-                tracing::debug!(peer = %from.short(), "a message that is not what it should be");
-                return false;
+            let sealed = match wire::open(self.mesh, bytes) {
+                Ok(sealed) if addressed(&sealed) => sealed,
+                Err(OpenError::Version(_)) => return false,
+                Ok(_) | Err(_) => {
+                    tracing::debug!(peer = %from.short(), "a message that is not what it should be");
+                    self.network.report(from, Offence::Forged);
+                    return false;
+                }
             };
             if self.inbox.send(Event::Input(Input::Heard(sealed))).await.is_err() {
                 return false;

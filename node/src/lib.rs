@@ -38,6 +38,8 @@ mod pulling;
 
 mod outbox;
 
+mod voice;
+
 mod runner;
 
 mod room;

@@ -21,6 +21,10 @@ mod transport;
 
 mod endpoint;
 
+mod diversity;
+
+mod doorman;
+
 mod gate;
 
 pub mod join;
@@ -72,6 +76,7 @@ use std::time::{Duration, Instant};
 use iroh::protocol::Router;
 use iroh::{Endpoint, Watcher};
 use serde::Serialize;
+use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
 use shoal_protocol::message::Contact;
@@ -278,6 +283,20 @@ pub struct Traffic {
     pub fetched_bytes: u64,
 }
 
+/// What was fended off since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Fended {
+    /// Connections, and attempts to make one, that were refused.
+    pub connections: u64,
+    /// Gossiped messages that were not passed on: malformed, stale, or too much of somebody.
+    pub gossip: u64,
+    /// Requests that were answered with "busy" because their peer had too many.
+    pub requests: u64,
+    /// Peers that were cut off for a while, because they flooded or forged.
+    pub cut_off: u64,
+}
+
 /// A handle to the network. Clones share it; it ends with [`shutdown`](Self::shutdown) or its last handle.
 #[derive(Clone)]
 pub struct Network {
@@ -290,6 +309,7 @@ pub struct Network {
 struct Shared {
     own: PeerId,
     mesh: String,
+    doorman: doorman::Doorman,
     /// Of a private mesh.
     gate: Option<gate::Gate>,
     blobs_alpn: Vec<u8>,
@@ -303,6 +323,15 @@ struct Shared {
     served: Arc<serve::Served>,
     fetched: Arc<AtomicU64>,
     relays: relay::Relays,
+    counted: Counted,
+}
+
+/// What was fended off since the start, beside connections.
+#[derive(Debug, Default)]
+struct Counted {
+    cut_off: AtomicU64,
+    gossip: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl Shared {
@@ -336,8 +365,11 @@ impl Network {
         let endpoint = shared.endpoint.clone();
         let (transport, incoming) =
             transport::Transport::new(endpoint.clone(), Arc::clone(&alpn), shared.links.clone(), detours(&shared));
-        let router =
-            Router::builder(endpoint).accept(&alpn, incoming).accept(&shared.blobs_alpn, shared.serve(&config));
+        let doorman = shared.doorman.clone();
+        let router = Router::builder(endpoint)
+            .incoming_filter(Arc::new(move |incoming| doorman.look_at(incoming)))
+            .accept(&alpn, incoming)
+            .accept(&shared.blobs_alpn, shared.serve(&config));
         let router = match config.membership.clone().filter(Membership::holds_key) {
             Some(membership) => router.accept(names.join_alpn(), join::Door::new(membership)).spawn(),
             None => router.spawn(),
@@ -446,6 +478,28 @@ impl Network {
     pub fn validate(&self, id: GossipId, source: PeerId, validity: Validity) {
         if self.commands.try_send(Command::Validate(id, source, validity)).is_err() {
             tracing::debug!("gossip was not passed on: too much to do");
+        }
+    }
+
+    /// Tells that `peer` did what no honest peer does. What does not fit into the queue is forgiven.
+    pub fn report(&self, peer: PeerId, offence: Offence) {
+        let _ = self.commands.try_send(Command::Offence(peer, offence));
+    }
+
+    /// Whether this node's operator wants to have to do with `peer`.
+    pub fn wants(&self, peer: PeerId) -> bool {
+        self.shared.doorman.wants(peer)
+    }
+
+    /// What was fended off since the start.
+    pub fn fended(&self) -> Fended {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let Counted { cut_off, gossip, requests } = &self.shared.counted;
+        Fended {
+            connections: self.shared.doorman.refused(),
+            gossip: count(gossip),
+            requests: count(requests),
+            cut_off: count(cut_off),
         }
     }
 
@@ -637,12 +691,14 @@ impl Shared {
     async fn bind(config: &NetworkConfig, relays: relay::Relays) -> Result<Self, NetworkError> {
         let (book, names) = (book::Book::default(), config.names());
         let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
-        let endpoint = endpoint::bind(config, &book, gate.as_ref(), relay::to_begin_with(config)).await?;
+        let doorman = doorman::Doorman::new(config.access.clone());
+        let endpoint = endpoint::bind(config, &book, &doorman, gate.as_ref(), relay::to_begin_with(config)).await?;
         Ok(Self {
             own: identity::peer_of_key(&config.key),
             mesh: config.mesh.clone(),
             port_mapping: config.maps_port().then(|| mapping::ask(&endpoint, port_of(&endpoint))),
             endpoint,
+            doorman,
             gate,
             blobs_alpn: names.blobs_alpn(),
             book,
@@ -653,6 +709,7 @@ impl Shared {
             served: Arc::default(),
             fetched: Arc::default(),
             relays,
+            counted: Counted::default(),
         })
     }
 

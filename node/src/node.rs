@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shoal_executors::WasmExecutor;
+use shoal_protocol::budget::Budgets;
 use shoal_protocol::id::{JobId, MeshId, MeshKey, PeerId};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::machine::{Machine, View};
@@ -53,7 +54,7 @@ use crate::kept::Kept;
 use crate::membership::{Membership, MembershipError};
 use crate::network::join::JoinError;
 use crate::network::ticket::Ticket;
-use crate::network::{Network, NetworkConfig, NetworkError, PeerInfo, Traffic};
+use crate::network::{Fended, Network, NetworkConfig, NetworkError, PeerInfo, Traffic};
 use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::pins;
@@ -63,7 +64,8 @@ use crate::reading::Reading;
 use crate::records;
 use crate::skew::Skew;
 use crate::validator::Validators;
-use crate::views::AdmissionView;
+use crate::views::{AccessView, AdmissionView};
+use crate::voice::Voice;
 
 /// Pause between two looks whether blobs have to make way.
 const GC_INTERVAL: Duration = Duration::from_secs(300);
@@ -216,6 +218,9 @@ pub struct NodeInfo {
     pub labels: BTreeMap<String, String>,
     /// Who operates it.
     pub operator: Option<String>,
+    /// With whom it has to do at all, if not with everybody.
+    #[serde(skip_serializing_if = "AccessView::is_open")]
+    pub access: AccessView,
     /// Which jobs of others it takes, if not all that it can run.
     #[serde(skip_serializing_if = "AdmissionView::is_open")]
     pub admission: AdmissionView,
@@ -223,6 +228,8 @@ pub struct NodeInfo {
     pub data_dir: String,
     /// What blobs have travelled since it was started.
     pub traffic: Traffic,
+    /// What it fended off since it was started.
+    pub fended: Fended,
 }
 
 impl Node {
@@ -270,6 +277,7 @@ impl Node {
             mdns: config.mdns,
             port_mapping: config.port_mapping,
             loopback_only: config.loopback_only,
+            access: config.access.clone(),
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
             relay: config.relay.clone(),
@@ -328,6 +336,7 @@ impl Node {
             mesh,
             state: Arc::clone(&state),
             network: network.clone(),
+            voice: Voice::new(network.clone(), clock),
             hands,
             inbox: events,
             happenings: happenings.clone(),
@@ -351,6 +360,7 @@ impl Node {
             inbox: inb,
             pricing,
             log_reads,
+            budgets: Budgets::new(clock.now()),
         };
         let failed = watch::Sender::new(None);
         let mut tasks = vec![
@@ -463,9 +473,11 @@ impl Node {
             capacity: Resources { gpus: containers.map_or(0, Containers::gpu_count), ..config.capacity },
             labels: config.labels.clone(),
             operator: config.operator.clone(),
+            access: AccessView::of(&config.access),
             admission: AdmissionView::of(&config.admission),
             data_dir: config.data_dir.display().to_string(),
             traffic: self.0.network.traffic(),
+            fended: self.0.network.fended(),
         }
     }
 

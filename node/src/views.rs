@@ -3,6 +3,8 @@
 //! `CreateTime` and `ModifyTime` are nanoseconds since the Unix epoch, as in Bacalhau; the time of an event is
 //! RFC 3339 text in UTC.
 
+pub mod access;
+
 pub mod admission;
 
 pub mod diff;
@@ -29,6 +31,7 @@ use shoal_protocol::task::{Content, ContentKind};
 
 use crate::network::{Nat, PeerInfo};
 
+pub use access::AccessView;
 pub use admission::AdmissionView;
 pub use diff::{CheckpointView, DiffView, FindingView, RunView};
 pub use doctor::{DoctorView, Finding};

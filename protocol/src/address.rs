@@ -1,6 +1,84 @@
 //! Which addresses are anybody's to reach, and which lead into somebody's own network.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// All addresses that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network {
+    address: IpAddr,
+    length: u8,
+}
+
+/// A text is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// It has another form.
+    #[error("{0:?} is no network; write an address, or ADDRESS/LENGTH such as 192.0.2.0/24 or 2001:db8::/32")]
+    Malformed(String),
+    /// The address is one in the network, not the network's.
+    #[error("{0:?} names an address in a network, not the network: write {1}")]
+    Inside(String, Network),
+}
+
+impl Network {
+    /// What one subscriber has: an address of IPv4, or a /64 of IPv6.
+    pub fn subscriber(address: IpAddr) -> Self {
+        Self::around(address, 32, 64)
+    }
+
+    /// What one organisation may have: a /24 of IPv4, or a /48 of IPv6. None if the address is not public.
+    pub fn neighbourhood(address: IpAddr) -> Option<Self> {
+        is_public(address).then(|| Self::around(address, 24, 48))
+    }
+
+    /// Whether `address` is in it. One of IPv4 may be written as one of IPv6.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => within_v4(other, own, self.length.into()),
+            (IpAddr::V6(own), IpAddr::V6(other)) => within_v6(other, own, self.length.into()),
+            _ => false,
+        }
+    }
+
+    fn around(address: IpAddr, length_v4: u8, length_v6: u8) -> Self {
+        let address = address.to_canonical();
+        let length = if address.is_ipv4() { length_v4 } else { length_v6 };
+        Self::beginning(address, length)
+    }
+
+    fn beginning(address: IpAddr, length: u8) -> Self {
+        let address = match address {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & mask_v4(length.into())).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & mask_v6(length.into())).into(),
+        };
+        Self { address, length }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let malformed = || NetworkError::Malformed(text.to_owned());
+        let (address, length) = text.split_once('/').map_or((text, None), |(head, tail)| (head, Some(tail)));
+        let address: IpAddr = address.parse().map_err(|_| malformed())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Ok(longest), str::parse).map_err(|_| malformed())?;
+        if length > longest {
+            return Err(malformed());
+        }
+        let network = Self::beginning(address, length);
+        if network.address == address { Ok(network) } else { Err(NetworkError::Inside(text.to_owned(), network)) }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
 
 /// Whether an address is one of the internet at large, by IANA's registries of special-purpose addresses.
 pub fn is_public(address: IpAddr) -> bool {
@@ -63,11 +141,20 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 fn within_v4(address: Ipv4Addr, block: Ipv4Addr, length: u32) -> bool {
-    (address.to_bits() ^ block.to_bits()) >> (32 - length) == 0
+    (address.to_bits() ^ block.to_bits()) & mask_v4(length) == 0
 }
 
 fn within_v6(address: Ipv6Addr, block: Ipv6Addr, length: u32) -> bool {
-    (address.to_bits() ^ block.to_bits()) >> (128 - length) == 0
+    (address.to_bits() ^ block.to_bits()) & mask_v6(length) == 0
+}
+
+/// The bits that addresses of a network have in common.
+fn mask_v4(length: u32) -> u32 {
+    u32::MAX.checked_shl(32 - length).unwrap_or(0)
+}
+
+fn mask_v6(length: u32) -> u128 {
+    u128::MAX.checked_shl(128 - length).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -141,5 +228,26 @@ mod tests {
         for address in special {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn a_network_is_written_as_its_first_address_and_length() {
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.7/32", "2001:db8::/32", "::/0", "::1/128"] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+        assert_eq!("192.0.2.7".parse::<Network>().unwrap().to_string(), "192.0.2.7/32");
+        for text in ["", "home", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/8/8", "10.0.0.0/-1"] {
+            assert_eq!(text.parse::<Network>().unwrap_err(), NetworkError::Malformed(text.into()));
+        }
+        let error = "10.1.2.3/8".parse::<Network>().unwrap_err().to_string();
+        assert!(error.ends_with("write 10.0.0.0/8"), "{error}");
+    }
+
+    #[test]
+    fn the_network_of_everything_holds_everything_of_its_kind() {
+        let holds =
+            |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
+        assert!(holds("0.0.0.0/0", "255.1.2.3") && holds("::/0", "ffff::1") && !holds("::/0", "1.2.3.4"));
+        assert!(holds("192.0.2.7/32", "192.0.2.7") && !holds("192.0.2.7/32", "192.0.2.6"));
     }
 }

@@ -6,7 +6,8 @@
 //! Read in this order: [`task`] is what is computed, [`message`] what peers say about it, [`machine`] what a node
 //! does with what it hears. Control flow lives in the machine's two halves, `requester` and `worker`; the
 //! judgements they ask for ([`admission`], [`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
-//! pure functions.
+//! pure functions. What gossip is passed on and who is cut off is decided in [`budget`] and [`conduct`], before any of it
+//! reaches the machine.
 
 pub mod id;
 pub mod image;
@@ -29,9 +30,12 @@ pub mod record;
 mod requester;
 mod worker;
 
+pub mod access;
 pub mod admission;
 pub mod auction;
+pub mod budget;
 pub mod commitment;
+pub mod conduct;
 pub mod credibility;
 pub mod suppression;
 pub mod trace;

@@ -2,6 +2,7 @@
 //!
 //! What an operator may choose is in the node's configuration instead.
 
+use crate::budget::Allowance;
 use crate::time::Millis;
 
 /// Wire format and protocol version; a message of another version is refused.
@@ -102,6 +103,53 @@ pub const RECENT_BIDS_MS: Millis = 5_000;
 pub const MAX_RECENT_BIDS: usize = 1_024;
 /// Bids that a requester keeps for one round.
 pub const MAX_BIDS: usize = 64;
+
+/// Gossip of one speaker that others pass on, announcements and bids together: several times what a node says that
+/// runs a hundred jobs a second, and less than a megabyte a second on the lines of everybody else.
+pub const SPEAKERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 5_000 };
+/// What a node says itself: somewhat less, since clocks and lines are not even.
+pub const OWN_GOSSIP: Allowance = Allowance { per_second: 400, burst: 4_000 };
+/// Gossip of all newcomers that one neighbour passes on, together.
+pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 5_000 };
+/// The same of all neighbours together.
+pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 10_000 };
+/// Gossip of everybody that a node passes on. What a neighbour may pass on to it is more, so that no honest one exceeds it.
+pub const ALL_GOSSIP: Allowance = Allowance { per_second: 4_000, burst: 8_000 };
+/// Bids for jobs that nobody has announced here, which one neighbour passes on: gossip keeps no order, but bids that
+/// overtake their announcement are few.
+pub const EARLY_BIDS: Allowance = Allowance { per_second: 50, burst: 1_000 };
+/// How long a speaker is a newcomer, in milliseconds.
+pub const NEWCOMER_MS: Millis = 60_000;
+/// Lateness from which a message is not passed on, in milliseconds: half of gossip's own memory of what it has seen. From
+/// twice that it must have been kept on purpose.
+pub const REPLAY_MS: Millis = 60_000;
+/// How long a job counts as announced lately, in milliseconds: as long as the pauses between rounds, and some.
+pub const RECENT_JOB_MS: Millis = 60_000;
+/// Jobs that were announced lately: what a few dozen busy requesters announce in that time.
+pub const MAX_RECENT_JOBS: usize = 32_768;
+/// Speakers of gossip that are no newcomers and whose allowance is remembered.
+pub const MAX_KNOWN_SPEAKERS: usize = 4_096;
+/// Newcomers among the speakers of gossip.
+pub const MAX_NEW_SPEAKERS: usize = 2_048;
+/// Neighbours whose allowances are remembered: more than can be connected, so that reconnecting renews none.
+pub const MAX_NEIGHBOURS: usize = 1_024;
+/// Pairs of a neighbour and a speaker of whom it passes on too much.
+pub const MAX_SUSPECTS: usize = 1_024;
+/// Peers whose offences on the wire are remembered.
+pub const MAX_MARKED_PEERS: usize = 1_024;
+/// Peers that are cut off at once.
+pub const MAX_SHUNNED_PEERS: usize = 1_024;
+/// Peers of one public address (of IPv6: of one /64) that are connected: a home or an office has no more nodes, and one
+/// with more reaches other nodes.
+pub const MAX_PER_ADDRESS: usize = 16;
+/// Peers of one public network (IPv4 /24, IPv6 /48) that are connected: a quarter of the connections that others open.
+pub const MAX_PER_NETWORK: usize = 32;
+/// Peers of one address that is not public and that are connected: a test has many nodes there, and still not all places.
+pub const MAX_PER_PRIVATE_ADDRESS: usize = 96;
+/// Peers behind one relay that are connected.
+pub const MAX_PER_RELAY: usize = 64;
+/// How long a peer is cut off, in milliseconds.
+pub const SHUN_MS: Millis = 10 * 60_000;
 
 /// How long a worker that was awarded waits with its first sign of life, in milliseconds; short runs need none.
 pub const FIRST_PROGRESS_MS: Millis = 200;

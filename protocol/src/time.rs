@@ -19,6 +19,12 @@ impl Time {
     pub fn since(self, earlier: Time) -> Millis {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Milliseconds from this to `other`, negative if that is earlier.
+    pub fn until(self, other: Time) -> i64 {
+        let away = i64::try_from(self.0.abs_diff(other.0)).unwrap_or(i64::MAX);
+        if other < self { -away } else { away }
+    }
 }
 
 impl Add<Millis> for Time {

@@ -1,5 +1,6 @@
 //! `shoal node`: runs a node until it is told to stop. `shoal node info`: what the running one says about itself.
 
+mod access;
 mod admission;
 
 mod relay;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shoal_protocol::id::PeerId;
 
+use access::AccessFlags;
 use admission::AdmissionFlags;
 use relay::RelayFlags;
 
@@ -139,6 +141,8 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = "TIME")]
     worker_retention: Option<String>,
     #[command(flatten)]
+    access: AccessFlags,
+    #[command(flatten)]
     admission: AdmissionFlags,
     #[command(flatten)]
     relay: RelayFlags,
@@ -169,7 +173,7 @@ impl Node {
 
 impl From<NodeFlags> for Settings {
     fn from(flags: NodeFlags) -> Self {
-        let admission = flags.admission;
+        let (access, admission) = (flags.access, flags.admission);
         let mut settings = Self {
             listen: flags.listen,
             join: Some(flags.join).filter(|join| !join.is_empty()),
@@ -194,6 +198,10 @@ impl From<NodeFlags> for Settings {
             gpus: Some(flags.gpus).filter(|gpus| !gpus.is_empty()),
             docker_pull: flags.docker_pull,
             docker_share_login: Some(flags.docker_share_login).filter(|scopes| !scopes.is_empty()),
+            allow_peers: some(access.allow_peers),
+            deny_peers: some(access.deny_peers),
+            allow_networks: some(access.allow_networks),
+            deny_networks: some(access.deny_networks),
             allow_images: some(admission.allow_images),
             deny_images: some(admission.deny_images),
             allow_requesters: some(admission.allow_requesters),

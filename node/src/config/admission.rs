@@ -24,7 +24,7 @@ pub struct AdmissionConfig {
 }
 
 /// A value and where it came from.
-type Written<T> = (T, Origin);
+pub(super) type Written<T> = (T, Origin);
 
 /// All of it, as written.
 pub(super) struct Given {
@@ -56,7 +56,7 @@ pub(super) fn read(given: Given) -> Result<AdmissionConfig, ConfigError> {
     })
 }
 
-fn entries<T: FromStr<Err: Display>>(
+pub(super) fn entries<T: FromStr<Err: Display>>(
     name: &'static str,
     (words, origin): &Written<Vec<String>>,
 ) -> Result<Vec<T>, ConfigError> {

@@ -62,6 +62,14 @@ pub struct Settings {
     pub docker_pull: Option<String>,
     /// Where docker's login is shown for jobs of others, `REGISTRY[/REPOSITORY]`.
     pub docker_share_login: Option<Vec<String>>,
+    /// Peers that the node has to do with; none for all that are not denied.
+    pub allow_peers: Option<Vec<String>>,
+    /// Peers that it has nothing to do with.
+    pub deny_peers: Option<Vec<String>>,
+    /// Networks of such peers, `ADDRESS/LENGTH`; none for all that are not denied.
+    pub allow_networks: Option<Vec<String>>,
+    /// Networks of peers that it has nothing to do with.
+    pub deny_networks: Option<Vec<String>>,
     /// Patterns of images that run; none for all that are not denied.
     pub allow_images: Option<Vec<String>>,
     /// Patterns of images that do not run.
@@ -177,6 +185,10 @@ pub(super) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<S
         gpus: words("SHOAL_GPUS"),
         docker_pull: get("SHOAL_DOCKER_PULL"),
         docker_share_login: words("SHOAL_DOCKER_SHARE_LOGIN"),
+        allow_peers: words("SHOAL_ALLOW_PEERS"),
+        deny_peers: words("SHOAL_DENY_PEERS"),
+        allow_networks: words("SHOAL_ALLOW_NETWORKS"),
+        deny_networks: words("SHOAL_DENY_NETWORKS"),
         allow_images: words("SHOAL_ALLOW_IMAGES"),
         deny_images: words("SHOAL_DENY_IMAGES"),
         allow_requesters: words("SHOAL_ALLOW_REQUESTERS"),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ed25519_dalek::SigningKey;
 use iroh_blobs::api::Store;
+use shoal_protocol::access::Access;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use tokio::runtime::Handle;
@@ -50,6 +51,8 @@ pub struct NetworkConfig {
     pub serve: Option<ServePolicy>,
     /// What says for how long peers have been away.
     pub clock: Clock,
+    /// With whom the node has to do at all.
+    pub access: Access,
     /// How much a single peer may ask for.
     pub rates: RateLimits,
     /// How many bytes of blobs may pass.
@@ -75,7 +78,8 @@ pub struct Bandwidth {
 pub struct RateLimits {
     /// Direct requests, of which a large one counts as several.
     pub requests: Rate,
-    /// Gossip messages passed on by one neighbour: those of the whole mesh may come through it.
+    /// Gossip messages passed on by one neighbour: more than an honest one passes on of the whole mesh
+    /// ([`ALL_GOSSIP`](shoal_protocol::limits::ALL_GOSSIP)) and says itself.
     pub gossip: Rate,
     /// Provider records for the DHT.
     pub records: Rate,
@@ -86,7 +90,7 @@ impl Default for RateLimits {
         Self {
             // A requester of hundreds of jobs a second sends each worker several messages for each.
             requests: Rate { per_second: 4_000, burst: 8_000 },
-            gossip: Rate { per_second: 4_000, burst: 8_000 },
+            gossip: Rate { per_second: 6_000, burst: 16_000 },
             records: Rate { per_second: 50, burst: 1_000 },
         }
     }
@@ -111,6 +115,7 @@ impl NetworkConfig {
             store_threads: None,
             serve: None,
             clock: Clock::start(),
+            access: Access::default(),
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),
             loopback_only: false,

@@ -8,6 +8,7 @@ use iroh::endpoint::{BindOpts, Builder, PortmapperConfig, QuicTransportConfig, p
 use iroh::{Endpoint, RelayMap, RelayMode, Watcher};
 
 use super::book::Book;
+use super::doorman::Doorman;
 use super::gate::Gate;
 use super::identity::iroh_key;
 use super::{NetworkConfig, NetworkError, relay};
@@ -25,11 +26,12 @@ const STRANGERS_STREAMS: u32 = 2;
 /// How long to wait for the endpoint to know an address of its own.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Binds the socket. The endpoint looks up peers in `book`, and every connection passes the gate if there is one.
-/// `relays` are used from the start; others come and go later.
+/// Binds the socket. The endpoint looks up peers in `book`, and every connection passes the doorman, then the gate if
+/// there is one. `relays` are used from the start; others come and go later.
 pub(super) async fn bind(
     config: &NetworkConfig,
     book: &Book,
+    doorman: &Doorman,
     gate: Option<&Gate>,
     relays: RelayMap,
 ) -> Result<Endpoint, NetworkError> {
@@ -40,7 +42,8 @@ pub(super) async fn bind(
         .ca_tls_config(relay::any_certificate())
         // We ask the router ourselves, see `mapping`.
         .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(transport_config(gate.is_some()));
+        .transport_config(transport_config(gate.is_some()))
+        .hooks(doorman.clone());
     let builder = match gate {
         Some(gate) => builder.hooks(gate.clone()),
         None => builder,

@@ -18,7 +18,7 @@ use super::frame::{self, FrameError};
 use super::identity::peer_of_endpoint;
 use super::places::Places;
 use super::ticket::Ticket;
-use super::{NetworkConfig, NetworkError, addresses, book, endpoint, relay, swarm};
+use super::{NetworkConfig, NetworkError, addresses, book, doorman, endpoint, relay, swarm};
 use crate::membership::Membership;
 
 /// Newcomers that are answered at once.
@@ -112,7 +112,8 @@ impl ProtocolHandler for Door {
 pub(crate) async fn redeem(config: &NetworkConfig, ticket: &Ticket, secret: &Secret) -> Result<Welcome, JoinError> {
     let mut config = config.clone();
     config.listen.set_port(0);
-    let endpoint = endpoint::bind(&config, &book::Book::default(), None, relay::for_newcomer(&ticket.peers)).await?;
+    let (book, doorman) = (book::Book::default(), doorman::Doorman::new(config.access.clone()));
+    let endpoint = endpoint::bind(&config, &book, &doorman, None, relay::for_newcomer(&ticket.peers)).await?;
     let welcome = ask_all(&endpoint, ticket, secret).await;
     endpoint.close().await;
     welcome

@@ -1,11 +1,9 @@
-//! How much one peer may ask of this node: a token bucket each.
+//! How much one peer, or one place, may ask of this node: a token bucket each.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use shoal_protocol::id::PeerId;
-
-/// Buckets that are remembered. More peers than can be connected, so that reconnecting does not fill a bucket.
+/// Buckets that are remembered. More than peers can be connected, so that reconnecting does not fill a bucket.
 const MAX_BUCKETS: usize = 1_024;
 
 /// An allowance: so many at once, and so many per second after that.
@@ -17,35 +15,36 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// The allowances of all peers. Peers of a full bucket are forgotten first: they lose nothing.
-pub(crate) struct Buckets {
+/// The allowances of all. Those with a full bucket are forgotten first: they lose nothing.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
     rate: Rate,
-    buckets: BTreeMap<PeerId, Bucket>,
+    buckets: BTreeMap<K, Bucket>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
     at: Instant,
 }
 
-impl Buckets {
+impl<K: Ord + Copy> Buckets<K> {
     pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, buckets: BTreeMap::new() }
     }
 
-    /// Whether `peer` may do it once more.
-    pub(crate) fn take(&mut self, peer: PeerId, now: Instant) -> bool {
-        self.take_many(peer, 1, now)
+    /// Whether `who` may do it once more.
+    pub(crate) fn take(&mut self, who: K, now: Instant) -> bool {
+        self.take_many(who, 1, now)
     }
 
-    /// Whether `peer` may do it so many times more. What is more than a whole burst costs no more than that.
-    pub(crate) fn take_many(&mut self, peer: PeerId, times: u32, now: Instant) -> bool {
-        if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&peer) {
+    /// Whether `who` may do it so many times more. What is more than a whole burst costs no more than that.
+    pub(crate) fn take_many(&mut self, who: K, times: u32, now: Instant) -> bool {
+        if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&who) {
             self.make_room(now);
         }
         let rate = self.rate;
-        let bucket = self.buckets.entry(peer).or_insert(Bucket { tokens: f64::from(rate.burst), at: now });
+        let bucket = self.buckets.entry(who).or_insert(Bucket { tokens: f64::from(rate.burst), at: now });
         *bucket = bucket.refilled(rate, now);
         let price = f64::from(times.min(rate.burst));
         let allowed = bucket.tokens >= price;
@@ -62,8 +61,8 @@ impl Buckets {
         if self.buckets.len() >= MAX_BUCKETS {
             let by_tokens = |bucket: &Bucket| bucket.refilled(rate, now).tokens;
             let fullest = self.buckets.iter().max_by(|a, b| by_tokens(a.1).total_cmp(&by_tokens(b.1)));
-            if let Some(peer) = fullest.map(|(peer, _)| *peer) {
-                self.buckets.remove(&peer);
+            if let Some(who) = fullest.map(|(who, _)| *who) {
+                self.buckets.remove(&who);
             }
         }
     }
@@ -79,6 +78,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use shoal_protocol::id::PeerId;
+
     use super::*;
 
     const RATE: Rate = Rate { per_second: 10, burst: 3 };
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
         let (mut buckets, start) = (Buckets::new(RATE), Instant::now());
-        let taken = |buckets: &mut Buckets, at| (0..9).filter(|_| buckets.take(name(1), at)).count();
+        let taken = |buckets: &mut Buckets<PeerId>, at| (0..9).filter(|_| buckets.take(name(1), at)).count();
         assert_eq!(taken(&mut buckets, start), 3);
         assert_eq!(taken(&mut buckets, start + Duration::from_millis(100)), 1);
         assert_eq!(taken(&mut buckets, start + Duration::from_secs(60)), 3);

@@ -17,6 +17,7 @@ use shoal_protocol::id::{BlobHash, MeshId};
 use shoal_protocol::limits::{MAX_GOSSIP_BYTES, MAX_RELAY_ANNOUNCEMENT_BYTES};
 
 use super::codec::DirectCodec;
+use super::ledger::MAX_RECORDS;
 use super::transport::Transport;
 
 /// Connections that others opened to us.
@@ -38,6 +39,8 @@ pub(super) const DIRECT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Neighbours that gossip is forwarded to, and the bounds around that number.
 const GOSSIP_DEGREE: [usize; 3] = [4, 6, 12];
+/// Of these, those that this node has chosen itself: whoever fills all its other places cannot fill them.
+const GOSSIP_OUTBOUND: usize = 2;
 /// How often neighbours are chosen and missed messages are offered. Short: it is how long a newcomer hears nothing.
 const GOSSIP_HEARTBEAT: Duration = Duration::from_millis(500);
 /// Heartbeats that a message may wait for its validation or be asked for.
@@ -59,7 +62,7 @@ const MAX_GOSSIP_QUEUE: usize = 1_024;
 
 /// Peers near a key that keep its provider record.
 const REPLICATION: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-/// Keys that we provide.
+/// Keys that this node provides itself: room that others cannot fill.
 const MAX_PROVIDED: usize = 16_384;
 /// How long a provider is believed without news.
 pub(super) const PROVIDER_TTL: Duration = Duration::from_secs(2 * 3_600);
@@ -180,6 +183,7 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .mesh_n_low(low)
         .mesh_n(degree)
         .mesh_n_high(high)
+        .mesh_outbound_min(GOSSIP_OUTBOUND)
         .gossip_lazy(degree)
         // Our own messages go to every connected peer: one hop instead of three for an announcement.
         .flood_publish(true)
@@ -208,8 +212,12 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
     gossip
 }
 
-/// Rejected messages are what counts: five of them silence a peer, ten cut it off, and both are forgiven in minutes.
-/// Where peers sit does not count, because a home or a test bench has many behind one address.
+/// Rejected messages count squared: four of them cost a peer its neighbours' gossip, ten its hearing, and both are forgiven
+/// in minutes. What the node makes of a peer's conduct (`shoal_protocol::conduct`) is added as it is, so that a thousand
+/// messages too many do the same. Below zero a peer is no neighbour; at -10 nothing is offered to it, at -25 nothing of ours
+/// is sent to it, and at -100 nothing of it is read. Good work earns at most 8, so that nobody saves up for an attack.
+/// Where peers sit is no matter of the score: the doorman lets only so many in from one place, a home's more than a
+/// swarm's, which a penalty by address cannot tell apart.
 fn scoring(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
     let messages = gossipsub::TopicScoreParams {
         topic_weight: 1.0,
@@ -227,6 +235,7 @@ fn scoring(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
     };
     let parameters = PeerScoreParams {
         topics: topics.iter().map(|topic| (topic.hash(), messages.clone())).collect(),
+        app_specific_weight: 1.0,
         ip_colocation_factor_weight: 0.0,
         behaviour_penalty_weight: -1.0,
         behaviour_penalty_threshold: 6.0,
@@ -258,7 +267,7 @@ fn kad(own: libp2p::PeerId, names: &Names) -> kad::Behaviour<MemoryStore> {
         max_records: 0,
         max_value_bytes: 0,
         max_providers_per_key: REPLICATION.get(),
-        max_provided_keys: MAX_PROVIDED,
+        max_provided_keys: MAX_PROVIDED + MAX_RECORDS,
     };
     let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store), config);
     // The automatic mode waits for confirmed external addresses. Here every node can be reached through iroh.

@@ -4,6 +4,7 @@
 //! bounded, and so are both queues.
 
 mod company;
+mod conduct;
 mod dht;
 mod direct;
 mod gossip;
@@ -23,6 +24,7 @@ use libp2p::kad::QueryId;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
+use shoal_protocol::conduct::{Conduct, Offence};
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::message::Contact;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +49,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often records that have expired are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
+/// How often marks against peers fade, and connections are looked at.
+const FORGIVE_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a node of a private mesh looks whether its certificate has to be renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -54,6 +59,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 pub(super) enum Command {
     Gossip(Vec<u8>),
     Validate(GossipId, PeerId, Validity),
+    Offence(PeerId, Offence),
     Request(PeerId, Vec<u8>, RequestReply),
     Provide(BlobHash, oneshot::Sender<()>),
     Unprovide(BlobHash),
@@ -121,12 +127,16 @@ pub(super) struct Task {
     news: BTreeMap<PeerId, bool>,
     /// Peers that the node was told of as up.
     up: BTreeSet<PeerId>,
-    request_rates: Buckets,
-    gossip_rates: Buckets,
-    record_rates: Buckets,
+    request_rates: Buckets<PeerId>,
+    gossip_rates: Buckets<PeerId>,
+    record_rates: Buckets<PeerId>,
+    /// What peers did that no honest one does.
+    conduct: Conduct,
+    clock: Clock,
     /// Records that are kept for others.
     ledger: Ledger,
     expire_at: Instant,
+    forgive_at: Instant,
     renew_at: Instant,
 }
 
@@ -157,8 +167,11 @@ impl Task {
             request_rates: Buckets::new(parts.rates.requests),
             gossip_rates: Buckets::new(parts.rates.gossip),
             record_rates: Buckets::new(parts.rates.records),
+            conduct: Conduct::default(),
+            clock: Clock::start(),
             ledger: Ledger::default(),
             expire_at: Instant::now(),
+            forgive_at: Instant::now(),
             renew_at: Instant::now(),
         };
         let done = task.serve(&mut commands).await;
@@ -203,6 +216,7 @@ impl Task {
         match command {
             Command::Gossip(bytes) => self.publish(bytes),
             Command::Validate(id, source, validity) => self.validate(&id, source, validity),
+            Command::Offence(peer, offence) => self.on_offence(peer, offence),
             Command::Request(to, bytes, reply) => self.request(to, bytes, reply),
             Command::Provide(hash, done) => self.provide(hash, done),
             Command::Unprovide(hash) => self.unprovide(hash),
@@ -257,6 +271,11 @@ impl Task {
             self.expire_at = now + EXPIRE_EVERY;
             self.expire_records(now);
             self.shared.gate.iter().for_each(Gate::close_expired);
+        }
+        if self.forgive_at <= now {
+            self.forgive_at = now + FORGIVE_EVERY;
+            self.forgive();
+            self.shared.doorman.look_around();
         }
         if self.renew_at <= now {
             self.renew_at = now + RENEW_EVERY;

@@ -57,6 +57,6 @@ impl AdmissionView {
     }
 }
 
-fn words<T: ToString>(list: impl IntoIterator<Item = T>) -> Vec<String> {
+pub(super) fn words<T: ToString>(list: impl IntoIterator<Item = T>) -> Vec<String> {
     list.into_iter().map(|entry| entry.to_string()).collect()
 }

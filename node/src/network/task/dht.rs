@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::super::addresses;
 use super::super::identity::{libp2p_id, peer_of_libp2p};
+use super::super::ledger::Admitted;
 use super::super::size;
 use super::super::swarm::PROVIDER_TTL;
 use super::super::unreached::Unreached;
@@ -144,8 +145,11 @@ impl Task {
         let now = Instant::now();
         let Ok(hash) = record.key.as_ref().try_into().map(BlobHash) else { return };
         let until = record.expires.unwrap_or(now + PROVIDER_TTL).min(now + PROVIDER_TTL);
-        if !self.record_rates.take(provider, now) || !self.ledger.admit(provider, hash, until) {
-            return tracing::debug!(%provider, "too many provider records of this peer");
+        let is_allowed = self.record_rates.take(provider, now);
+        match if is_allowed { self.ledger.admit(provider, hash, until) } else { Admitted::No } {
+            Admitted::Yes => {}
+            Admitted::Instead(loser, hash) => self.forget_record(loser, hash),
+            Admitted::No => return tracing::debug!(%provider, "too many provider records of this peer"),
         }
         record.addresses.truncate(MAX_RECORD_ADDRESSES);
         record.expires = Some(until);
@@ -157,9 +161,13 @@ impl Task {
     /// Removes the records of others that have expired.
     pub(super) fn expire_records(&mut self, now: Instant) {
         for (peer, hash) in self.ledger.expire(now) {
-            if let Some(id) = libp2p_id(peer) {
-                self.swarm.behaviour_mut().kad.store_mut().remove_provider(&key(hash), &id);
-            }
+            self.forget_record(peer, hash);
+        }
+    }
+
+    fn forget_record(&mut self, peer: PeerId, hash: BlobHash) {
+        if let Some(id) = libp2p_id(peer) {
+            self.swarm.behaviour_mut().kad.store_mut().remove_provider(&key(hash), &id);
         }
     }
 

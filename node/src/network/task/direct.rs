@@ -1,10 +1,12 @@
 //! Direct messages: our requests to one peer, and theirs to us.
 
 use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
+use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -126,6 +128,8 @@ impl Task {
     fn may_work(&mut self, from: PeerId, price: u32) -> bool {
         if !self.request_rates.take_many(from, price, Instant::now()) {
             tracing::debug!(peer = %from.short(), "peer asks more than allowed");
+            self.shared.counted.requests.fetch_add(1, Ordering::Relaxed);
+            self.on_offence(from, Offence::Excess);
             return false;
         }
         self.working.len() < MAX_WORKING

@@ -1,8 +1,10 @@
 //! Gossip: what we say to all, and what neighbours pass on.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::limits::MAX_GOSSIP_BYTES;
 
@@ -23,6 +25,9 @@ impl Task {
 
     pub(super) fn validate(&mut self, id: &GossipId, source: PeerId, validity: Validity) {
         let Some(source) = libp2p_id(source) else { return };
+        if validity != Validity::Accept {
+            self.shared.counted.gossip.fetch_add(1, Ordering::Relaxed);
+        }
         let acceptance = match validity {
             Validity::Accept => MessageAcceptance::Accept,
             Validity::Ignore => MessageAcceptance::Ignore,
@@ -85,6 +90,7 @@ impl Task {
         }
         if !self.gossip_rates.take(source, Instant::now()) {
             tracing::debug!(peer = %source.short(), "peer passes on more gossip than allowed");
+            self.on_offence(source, Offence::Excess);
             return Some(Validity::Ignore);
         }
         if self.events.capacity() <= RESERVED_EVENTS {

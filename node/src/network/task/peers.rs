@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
+use libp2p::kad::KBucketKey;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, identify};
 use shoal_protocol::id::PeerId;
 use tokio::sync::mpsc;
 
 use super::super::identity::{libp2p_id, peer_of_libp2p};
-use super::super::{NetworkEvent, addresses};
+use super::super::{NetworkEvent, addresses, diversity};
 use super::Task;
 
 /// Connections of one peer that are further apart than this were not made by both sides dialling at once.
@@ -138,9 +139,31 @@ impl Task {
             return self.begin_again(peer);
         }
         let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
-        for address in address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)) {
-            self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
+        let ways: Vec<Multiaddr> = address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)).collect();
+        if !self.may_be_routed(&peer_id, &ways) {
+            return tracing::debug!(peer = %peer.short(), "not routed: its network has its share of the table");
+        }
+        for way in ways {
+            self.swarm.behaviour_mut().kad.add_address(&peer_id, way);
         }
         self.estimate_size();
+    }
+
+    /// Whether a peer may be in the routing table, or is already: one network has only so many places there.
+    fn may_be_routed(&mut self, id: &libp2p::PeerId, ways: &[Multiaddr]) -> bool {
+        let networks = diversity::networks(ways);
+        if networks.is_empty() || self.is_routable(id) {
+            return true;
+        }
+        let (own, sought) = (KBucketKey::from(*self.swarm.local_peer_id()), KBucketKey::from(*id));
+        let bucket = own.distance(&sought).ilog2();
+        let mut table = Vec::new();
+        for entries in self.swarm.behaviour_mut().kad.kbuckets() {
+            table.extend(entries.iter().map(|entry| {
+                let is_same = own.distance(entry.node.key).ilog2() == bucket;
+                (is_same, diversity::networks(entry.node.value.iter()))
+            }));
+        }
+        diversity::has_room(&networks, &table)
     }
 }

@@ -1,0 +1,221 @@
+//! How much gossip is passed on of each peer, decided before it is: a flood ends at its first hop.
+//!
+//! What counts is who spoke, not who passes it on, because through one neighbour comes what all of the mesh say:
+//!
+//! - each **speaker** has an allowance;
+//! - all **newcomers** that one neighbour passes on share one, so that a swarm of fresh names says no more than one peer,
+//!   and so do those of all neighbours together;
+//! - so do the **early bids** of one neighbour, for jobs that nobody has announced here: bids carry no time, and those that
+//!   are replayed are for jobs long forgotten;
+//! - and there is one for **everything** that this node passes on.
+//!
+//! A speaker's clock may be wrong, but it runs: what comes a minute later than its other messages did is a replay. Younger
+//! ones than that are in gossip's own memory of what it has seen.
+//!
+//! A neighbour is blamed only for what an honest one would not pass on: what it says itself beyond its allowance, and more
+//! of somebody else, or of newcomers, than a node that keeps to all this can have let pass.
+
+mod bucket;
+mod speakers;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::conduct::Offence;
+use crate::id::{JobId, PeerId};
+use crate::limits::{
+    ALL_GOSSIP, ALL_NEWCOMERS_GOSSIP, EARLY_BIDS, MAX_NEIGHBOURS, MAX_RECENT_JOBS, MAX_SUSPECTS, NEWCOMERS_GOSSIP,
+    RECENT_JOB_MS, SPEAKERS_GOSSIP,
+};
+use crate::machine::{self, Opinion};
+use crate::message::Message;
+use crate::time::Time;
+use crate::wire::Sealed;
+
+pub use bucket::{Allowance, Bucket};
+use speakers::{Heard, Speakers};
+
+/// What becomes of a gossiped message that is well formed and signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is looked at and passed on.
+    Accept,
+    /// It is dropped, and whoever passed it on may be honest.
+    Ignore(Excess),
+    /// It is dropped, and no honest peer would have passed it on.
+    Blame(Offence),
+}
+
+/// Why a message is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// It is too old, or of a clock that is wrong.
+    Stale,
+    /// Its speaker has said too much.
+    Speaker,
+    /// Those that are new here have said too much.
+    Newcomers,
+    /// Too many bids for jobs that nobody has announced.
+    EarlyBids,
+    /// The mesh says more than this node passes on.
+    All,
+}
+
+/// What is left of everybody's allowance.
+#[derive(Debug)]
+pub struct Budgets {
+    all: Bucket,
+    newcomers: Bucket,
+    speakers: Speakers,
+    neighbours: BTreeMap<PeerId, Neighbour>,
+    /// What each neighbour has passed on of a speaker beyond that one's allowance.
+    suspects: BTreeMap<(PeerId, PeerId), Bucket>,
+    jobs: RecentJobs,
+}
+
+#[derive(Debug)]
+struct Neighbour {
+    newcomers: Bucket,
+    /// Newcomers beyond that.
+    swarm: Bucket,
+    early_bids: Bucket,
+}
+
+impl Budgets {
+    /// Nobody has said anything yet.
+    pub fn new(now: Time) -> Self {
+        Self {
+            all: Bucket::full(ALL_GOSSIP, now),
+            newcomers: Bucket::full(ALL_NEWCOMERS_GOSSIP, now),
+            speakers: Speakers::default(),
+            neighbours: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            jobs: RecentJobs::default(),
+        }
+    }
+
+    /// Whether a message that `neighbour` passes on is to go any further. Accepting it is what it costs.
+    pub fn rule(&mut self, now: Time, neighbour: PeerId, sealed: &Sealed) -> Ruling {
+        let (from, message) = (sealed.from(), sealed.message());
+        if machine::judge(now, sealed) == Opinion::Ignore {
+            return Ruling::Ignore(Excess::Stale);
+        }
+        let is_new = match self.speakers.hear(now, from, said_at(message)) {
+            Heard::Replayed => return Ruling::Blame(Offence::Replayed),
+            Heard::Late => return Ruling::Ignore(Excess::Stale),
+            Heard::Known => false,
+            Heard::New => true,
+        };
+        if !self.speakers.spend(now, from) {
+            return self.suspect(now, neighbour, from);
+        }
+        if is_new && let Err(ruling) = self.newcomer(now, neighbour) {
+            return ruling;
+        }
+        if let Message::Bid(bid) = message
+            && !self.jobs.contains(now, bid.job)
+            && !self.neighbour(now, neighbour).early_bids.take(EARLY_BIDS, now)
+        {
+            return Ruling::Ignore(Excess::EarlyBids);
+        }
+        if !self.all.take(ALL_GOSSIP, now) {
+            return Ruling::Ignore(Excess::All);
+        }
+        if let Message::Announce(announce) = message {
+            self.jobs.note(now, announce.job);
+        }
+        Ruling::Accept
+    }
+
+    /// A newcomer speaks. An honest neighbour passes on what one node lets pass of all of them.
+    fn newcomer(&mut self, now: Time, neighbour: PeerId) -> Result<(), Ruling> {
+        let of_neighbour = self.neighbour(now, neighbour);
+        if !of_neighbour.newcomers.take(NEWCOMERS_GOSSIP, now) {
+            let is_honest = of_neighbour.swarm.take(ALL_NEWCOMERS_GOSSIP, now);
+            return Err(if is_honest { Ruling::Ignore(Excess::Newcomers) } else { Ruling::Blame(Offence::Excess) });
+        }
+        let has_room = self.newcomers.take(ALL_NEWCOMERS_GOSSIP, now);
+        if has_room { Ok(()) } else { Err(Ruling::Ignore(Excess::Newcomers)) }
+    }
+
+    /// A speaker has said too much. An honest neighbour passes on one allowance of it, which may not be the same messages
+    /// as ours; whoever passes on more does not check, and whoever is the speaker knows better.
+    fn suspect(&mut self, now: Time, neighbour: PeerId, speaker: PeerId) -> Ruling {
+        if neighbour == speaker {
+            return Ruling::Blame(Offence::Excess);
+        }
+        let key = (neighbour, speaker);
+        if self.suspects.len() >= MAX_SUSPECTS && !self.suspects.contains_key(&key) {
+            self.suspects.retain(|_, bucket| !bucket.is_full(SPEAKERS_GOSSIP, now));
+            if self.suspects.len() >= MAX_SUSPECTS {
+                return Ruling::Ignore(Excess::Speaker);
+            }
+        }
+        let passed = self.suspects.entry(key).or_insert_with(|| Bucket::full(SPEAKERS_GOSSIP, now));
+        let is_honest = passed.take(SPEAKERS_GOSSIP, now);
+        if is_honest { Ruling::Ignore(Excess::Speaker) } else { Ruling::Blame(Offence::Excess) }
+    }
+
+    fn neighbour(&mut self, now: Time, peer: PeerId) -> &mut Neighbour {
+        if self.neighbours.len() >= MAX_NEIGHBOURS && !self.neighbours.contains_key(&peer) {
+            self.neighbours.retain(|_, of| !of.is_idle(now));
+            if self.neighbours.len() >= MAX_NEIGHBOURS {
+                self.neighbours.pop_first();
+            }
+        }
+        self.neighbours.entry(peer).or_insert_with(|| Neighbour::new(now))
+    }
+}
+
+impl Neighbour {
+    fn new(now: Time) -> Self {
+        Self {
+            newcomers: Bucket::full(NEWCOMERS_GOSSIP, now),
+            swarm: Bucket::full(ALL_NEWCOMERS_GOSSIP, now),
+            early_bids: Bucket::full(EARLY_BIDS, now),
+        }
+    }
+
+    /// Whether forgetting it changes nothing.
+    fn is_idle(&mut self, now: Time) -> bool {
+        self.newcomers.is_full(NEWCOMERS_GOSSIP, now)
+            && self.swarm.is_full(ALL_NEWCOMERS_GOSSIP, now)
+            && self.early_bids.is_full(EARLY_BIDS, now)
+    }
+}
+
+/// When its speaker's clock says that it was said.
+fn said_at(message: &Message) -> Option<Time> {
+    match message {
+        Message::Announce(announce) => Some(announce.at),
+        _ => None,
+    }
+}
+
+/// Jobs that were announced lately.
+#[derive(Debug, Default)]
+struct RecentJobs {
+    until: BTreeMap<JobId, Time>,
+    order: VecDeque<(Time, JobId)>,
+}
+
+impl RecentJobs {
+    fn note(&mut self, now: Time, job: JobId) {
+        let until = now + RECENT_JOB_MS;
+        self.until.insert(job, until);
+        self.order.push_back((until, job));
+        while self.order.len() > MAX_RECENT_JOBS || self.order.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((until, job)) = self.order.pop_front() else { break };
+            // Unless it was announced again since.
+            if self.until.get(&job) == Some(&until) {
+                self.until.remove(&job);
+            }
+        }
+    }
+
+    fn contains(&self, now: Time, job: JobId) -> bool {
+        self.until.get(&job).is_some_and(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests;
