@@ -12,7 +12,7 @@ use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::limits::MAX_OPEN_JOBS;
 use shoal_protocol::machine::{Input, Inquiry, Machine, Output, View};
 use shoal_protocol::message::{ExecutorKind, Message};
-use shoal_protocol::record::{self, Record, Submission};
+use shoal_protocol::record::{self, Record, Standing, Submission};
 use shoal_protocol::task::Failure;
 use shoal_protocol::trace::Rerun;
 use shoal_protocol::wire;
@@ -99,6 +99,8 @@ pub(crate) struct Postponed {
 impl Driver {
     /// Runs until it is told to end, or until the disk fails.
     pub(crate) async fn run(mut self) -> Result<(), StateError> {
+        let distrusted: Vec<PeerId> = self.machine.ledger().distrusted(self.clock.now()).collect();
+        distrusted.into_iter().for_each(|peer| self.keep_away(peer, &self.machine.ledger().standing(peer)));
         self.perform(Haste::Now).await?;
         loop {
             let mut event = self.next().await;
@@ -216,6 +218,7 @@ impl Driver {
         match output {
             // Durable by now, so that whoever hears of it finds it.
             Output::Save(Record::Event(event)) => drop(self.happenings.send(event)),
+            Output::Save(Record::Standing(peer, standing)) => self.keep_away(peer, &standing),
             Output::Save(_) | Output::Forget(_) => {}
             Output::Gossip(message) => {
                 let sealed = wire::seal(&self.key, self.mesh, None, message);
@@ -270,6 +273,15 @@ impl Driver {
                 // Whoever asked may have gone away.
                 let _ = self.inquiries.remove(&execution).map(|answer| answer.send(traced));
             }
+        }
+    }
+
+    /// Asks nothing of a peer that is not trusted now.
+    fn keep_away(&self, peer: PeerId, standing: &Standing) {
+        let bad_for_ms = standing.bad_for_ms(self.clock.now());
+        if bad_for_ms > 0 {
+            tracing::info!(peer = %peer.short(), bad_for_ms, "not trusted for a while");
+            self.network.avoid(peer, bad_for_ms);
         }
     }
 

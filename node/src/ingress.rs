@@ -60,6 +60,7 @@ impl Ingress {
                     self.network.validate(id, source, validity);
                 }
                 NetworkEvent::Request { from, bytes, reply } => self.request(from, &bytes, reply).await,
+                NetworkEvent::Corrupt(peer) => self.pass(Input::Corrupt(peer)),
                 NetworkEvent::PeerUp(peer) => tracing::info!(peer = %peer.short(), "connected"),
                 NetworkEvent::PeerDown(peer) => tracing::info!(peer = %peer.short(), "disconnected"),
             }
@@ -166,7 +167,7 @@ impl Ingress {
 
     fn pass(&self, input: Input) {
         if self.inbox.try_send(Event::Input(input)).is_err() {
-            tracing::debug!("gossip was dropped: too much to do");
+            tracing::debug!("dropped: too much to do");
         }
     }
 }

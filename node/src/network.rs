@@ -195,6 +195,8 @@ pub enum NetworkEvent {
     PeerUp(PeerId),
     /// It does not any more.
     PeerDown(PeerId),
+    /// A peer sent something else than the blob that it was asked for. It is not asked for a while.
+    Corrupt(PeerId),
 }
 
 /// The peer that a multiaddress leads to, and how.
@@ -484,6 +486,11 @@ impl Network {
     /// Tells that `peer` did what no honest peer does. What does not fit into the queue is forgiven.
     pub fn report(&self, peer: PeerId, offence: Offence) {
         let _ = self.commands.try_send(Command::Offence(peer, offence));
+    }
+
+    /// Does not ask `peer` for blobs for so many milliseconds.
+    pub(crate) fn avoid(&self, peer: PeerId, millis: Millis) {
+        self.fetcher.avoid(peer, Duration::from_millis(millis));
     }
 
     /// Whether this node's operator wants to have to do with `peer`.

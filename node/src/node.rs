@@ -64,7 +64,7 @@ use crate::reading::Reading;
 use crate::records;
 use crate::skew::Skew;
 use crate::validator::Validators;
-use crate::views::{AccessView, AdmissionView};
+use crate::views::{AccessView, AdmissionView, StandingView};
 use crate::voice::Voice;
 
 /// Pause between two looks whether blobs have to make way.
@@ -431,6 +431,12 @@ impl Node {
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.0.network.peers()
+    }
+
+    /// What the node thinks of a peer.
+    pub fn standing(&self, peer: PeerId) -> StandingView {
+        let standing = records::standing(&self.0.state, peer).unwrap_or_default();
+        StandingView::of(&standing, Clock::start().now())
     }
 
     /// What the node was started with.

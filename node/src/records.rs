@@ -3,6 +3,7 @@
 //! Keys begin with the job, so that everything about a job lies together; jobs are also listed by time.
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use shoal_protocol::id::{JobId, PeerId};
 use shoal_protocol::machine::Key;
 use shoal_protocol::record::{Event, ExecutionRecord, JobRecord, Publication, Record, Standing};
@@ -61,6 +62,7 @@ pub(crate) fn save(record: &Record) -> Vec<Change> {
 pub(crate) fn forget(key: Key) -> Change {
     match key {
         Key::Held(execution) => Change::Delete { table: Table::Held, key: execution.0.to_vec() },
+        Key::Standing(peer) => Change::Delete { table: Table::Standings, key: peer.0.to_vec() },
     }
 }
 
@@ -77,11 +79,37 @@ pub(crate) fn load(state: &State) -> Result<Vec<Record>, StateError> {
     }
     records.extend(all(state, Table::Held, &[])?.into_iter().map(|held| Record::Held(Box::new(held))));
     for row in state.scan(Table::Standings)? {
-        if let (Ok(peer), Some(standing)) = (<[u8; 32]>::try_from(row.key.as_slice()), parse::<Standing>(&row)) {
+        if let (Ok(peer), Some(standing)) = (<[u8; 32]>::try_from(row.key.as_slice()), standing_of(&row)) {
             records.push(Record::Standing(PeerId(peer), standing));
         }
     }
     Ok(records)
+}
+
+/// What is thought of a peer.
+pub(crate) fn standing(state: &State, peer: PeerId) -> Result<Standing, StateError> {
+    let rows = state.scan_prefix(Table::Standings, &peer.0, None, 1, Order::Ascending)?;
+    Ok(rows.first().and_then(standing_of).unwrap_or_default())
+}
+
+/// What earlier builds saved of a peer.
+#[derive(Serialize, Deserialize)]
+struct EarlierStanding {
+    agreed: u32,
+    dissented: u32,
+    faults: u32,
+    dissented_at: Option<Time>,
+}
+
+fn standing_of(row: &Row) -> Option<Standing> {
+    let earlier = |EarlierStanding { agreed, dissented, faults, dissented_at }| Standing {
+        agreed,
+        dissented,
+        faults,
+        dissented_at,
+        ..Standing::default()
+    };
+    postcard::from_bytes(&row.value).ok().or_else(|| parse(row).map(earlier))
 }
 
 /// A job and when it was submitted: its place in the list of all.

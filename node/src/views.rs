@@ -19,6 +19,8 @@ pub mod relay;
 
 pub mod replay;
 
+pub mod standing;
+
 pub mod time;
 
 pub mod verification;
@@ -39,6 +41,7 @@ pub use job::{EventView, ExecutionView, InputView, JobSummary, JobView, Publishe
 pub use mesh::{InvitationView, InviteRequest, InvitedView, MemberView, MeshView, RevokedView};
 pub use relay::{RelayClientView, RelayView};
 pub use replay::{ComparedView, DifferenceView, ReplayView};
+pub use standing::StandingView;
 pub use verification::{PartitionView, VerificationView};
 
 /// What `POST /jobs` takes.
@@ -331,6 +334,9 @@ pub struct PeerView {
     /// The version of its build, once it has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What this node thinks of it.
+    #[serde(default)]
+    pub standing: StandingView,
 }
 
 /// A node's join ticket.
@@ -384,6 +390,7 @@ impl From<&PeerInfo> for PeerView {
             received_bytes: info.received_bytes,
             score: info.score,
             version: info.version.clone(),
+            standing: StandingView::default(),
         }
     }
 }

@@ -233,7 +233,12 @@ impl Reason {
             Reason::Requester => Some("allow_requesters or block_requesters"),
             Reason::Stateless => Some("reject_stateless"),
             Reason::NotLocal => Some("locality"),
-            Reason::NoImage(_) | Reason::OtherProfile(_) | Reason::Busy | Reason::Policy(_) => None,
+            Reason::NoImage(_)
+            | Reason::OtherProfile(_)
+            | Reason::Busy
+            | Reason::Policy(_)
+            | Reason::Unsettled(_)
+            | Reason::Owing(_) => None,
         }
     }
 }
@@ -258,6 +263,10 @@ impl fmt::Display for Reason {
             Reason::Constraint(key) => write!(f, "label {key:?} does not satisfy the constraint"),
             Reason::Policy(words) => write!(f, "its operator refuses: {words:?}"),
             Reason::Image(name) => write!(f, "its operator does not allow image {name:?}"),
+            Reason::Unsettled(count) => {
+                write!(f, "no standing there: {} unsettled; it fades within days", plural(*count, "finished execution"))
+            }
+            Reason::Owing(count) => write!(f, "{} to settle there first", plural(*count, "finished execution")),
             Reason::Requester => f.write_str("its operator does not allow jobs of this requester"),
             Reason::Stateless => f.write_str("its operator allows no jobs without inputs"),
             Reason::NotLocal => f.write_str("its operator allows only jobs whose inputs it already has"),

@@ -208,6 +208,21 @@ pub const MAX_RUNNING: u16 = 64;
 pub const MAX_ENDED: usize = 1_024;
 /// Jobs that a worker remembers because its operator turned them down once he had seen them.
 pub const MAX_REFUSED: usize = 1_024;
+/// Announcements of one requester among those that a worker considers or has answered.
+pub const MAX_OFFERS_PER_REQUESTER: usize = 1_024;
+/// Executions of one requester among those that a worker holds.
+pub const MAX_HELD_PER_REQUESTER: usize = 1_024;
+/// Finished executions that a worker holds for a requester which has settled none yet; each that it settles earns one
+/// more, up to all that it may have held. With more than these it gets no bids.
+pub const FIRST_CREDIT: usize = 64;
+/// Peers whose standing is remembered.
+pub const MAX_STANDINGS: usize = 4_096;
+/// What counts against a peer fades to half in this time, in milliseconds.
+pub const DEMERITS_HALF_LIFE_MS: Millis = 24 * 3_600_000;
+/// Demerits, in thousandths, from which a peer's jobs are bid for later, and its bids rank lower.
+pub const LOW_DEMERITS: u32 = 3_000;
+/// Demerits, in thousandths, from which a peer gets no bids and no awards, and is not asked for blobs.
+pub const BAD_DEMERITS: u32 = 10_000;
 /// How long a liar is remembered, in milliseconds.
 pub const DISTRUST_MS: Millis = 30 * 24 * 3_600_000;
 

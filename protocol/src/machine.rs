@@ -201,6 +201,7 @@ impl Machine {
                 self.with_job(now, job, |requester, ctx| requester.published(ctx, partition, result));
             }
             Input::Inquire(inquiry) => self.with_inquiries(now, |all, ctx| all.begin(ctx, *inquiry)),
+            Input::Corrupt(peer) => self.with_worker(now, |_, ctx| ctx.note(peer, Sign::Corrupt)),
             Input::EndInquiry(execution) => self.with_inquiries(now, |all, ctx| all.end(ctx, execution)),
             Input::Reran(execution, ran) => self.with_worker(now, |worker, ctx| worker.rerun(ctx, execution, ran)),
             Input::Tick => {
@@ -231,6 +232,11 @@ impl Machine {
     /// Jobs of this node that are not over.
     pub fn open_jobs(&self) -> usize {
         self.jobs.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn offers(&self) -> usize {
+        self.worker.offers()
     }
 
     /// Executions that this node holds for others.
@@ -393,8 +399,14 @@ impl Context<'_> {
 
     /// Notes what a peer showed, durably.
     pub(crate) fn note(&mut self, peer: PeerId, sign: Sign) {
-        let standing = self.ledger.note(self.now, peer, sign);
-        self.save(Record::Standing(peer, standing));
+        let before = self.ledger.standing(peer);
+        let (standing, forgotten) = self.ledger.note(self.now, peer, sign);
+        if let Some(peer) = forgotten {
+            self.out(Output::Forget(Key::Standing(peer)));
+        }
+        if standing.is_news(self.now, &before, sign) {
+            self.save(Record::Standing(peer, standing));
+        }
     }
 
     /// A number uniform in [0, 1).

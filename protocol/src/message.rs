@@ -264,6 +264,10 @@ pub enum Reason {
     Stateless,
     /// Its operator allows only jobs whose data it has.
     NotLocal,
+    /// The requester is not trusted, and has left so many finished executions unsettled.
+    Unsettled(u32),
+    /// So many finished executions wait here for the requester to settle them, which is all the credit it has.
+    Owing(u32),
 }
 
 /// One kind of resource.

@@ -344,6 +344,18 @@ pub struct Standing {
     pub faults: u32,
     /// When it last dissented.
     pub dissented_at: Option<Time>,
+    /// Executions of its jobs that it settled.
+    pub settled: u32,
+    /// Executions of its jobs that it let this node finish, and never settled.
+    pub unsettled: u32,
+    /// Awards that it had bid for, and did not answer.
+    pub unstarted: u32,
+    /// Times that it sent something else than the blob it was asked for.
+    pub corrupt: u32,
+    /// What counts against it, in thousandths, as it was when last noted; it fades.
+    pub demerits: u32,
+    /// When that was.
+    pub noted_at: Time,
 }
 
 impl Record {

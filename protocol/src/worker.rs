@@ -10,6 +10,7 @@ mod refused;
 
 mod rerun;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use execution::{Execution, Step};
@@ -18,10 +19,13 @@ use recent::RecentBids;
 use refused::Refused;
 use rerun::Again;
 
-use crate::auction::{self, Offering};
+use crate::auction::{self, MAX_COST, Offering};
+use crate::credibility::{Grade, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::NetworkKind;
-use crate::limits::{MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_OFFERS, MAX_RUNNING};
+use crate::limits::{
+    MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_HELD_PER_REQUESTER, MAX_OFFERS, MAX_OFFERS_PER_REQUESTER, MAX_RUNNING,
+};
 use crate::machine::{Context, Means, Output};
 use crate::message::{Amount, Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
 use crate::record::{HeldRecord, Placement};
@@ -40,6 +44,8 @@ pub(crate) struct Worker {
     /// Announcements that may still lead to a bid, or to an award. Silence is forgotten at once: should the same
     /// announcement come again, the bids that it caused are remembered.
     offers: BTreeMap<JobId, Offer>,
+    /// How many of them each requester has.
+    offers_of: BTreeMap<PeerId, usize>,
     recent_bids: RecentBids,
     /// Jobs that the operator turned down once he had seen them.
     refused: Refused,
@@ -69,6 +75,7 @@ impl Worker {
         Self {
             offering,
             offers: BTreeMap::new(),
+            offers_of: BTreeMap::new(),
             recent_bids: RecentBids::default(),
             refused: Refused::default(),
             held: BTreeMap::new(),
@@ -113,6 +120,12 @@ impl Worker {
         self.offering.capacity.gpus = gpus;
     }
 
+    #[cfg(test)]
+    pub(crate) fn offers(&self) -> usize {
+        assert_eq!(self.offers_of.values().sum::<usize>(), self.offers.len());
+        self.offers.len()
+    }
+
     /// Executions that have not been settled yet.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
@@ -151,7 +164,8 @@ impl Worker {
             return;
         }
         self.lapse(announce.job);
-        let answer = self.could_run(from, announce, means).and_then(|()| self.room_for(announce, means));
+        let answer =
+            self.could_run(ctx, from, announce, means).and_then(|()| self.room_for(ctx, from, announce, means));
         match answer {
             Ok(()) => self.consider(ctx, from, announce, means),
             Err(reason) => refuse(ctx, from, announce, reason),
@@ -169,10 +183,10 @@ impl Worker {
     ) -> Result<u16, Reason> {
         self.lapse(announce.job);
         match placement {
-            Placement::Mesh => self.could_run(ctx.me, announce, means)?,
+            Placement::Mesh => self.could_run(ctx, ctx.me, announce, means)?,
             Placement::Here => auction::could_give(&self.offering, &announce.needs)?,
         }
-        self.room_for(announce, means)?;
+        self.room_for(ctx, ctx.me, announce, means)?;
         self.consider(ctx, ctx.me, announce, means);
         if let Some(offer) = self.offers.get_mut(&announce.job) {
             offer.placement = placement;
@@ -192,22 +206,35 @@ impl Worker {
     }
 
     /// Whether this node could run the job, and its operator lets it.
-    fn could_run(&self, from: PeerId, announce: &Announce, means: Means) -> Result<(), Reason> {
+    fn could_run(&self, ctx: &Context<'_>, from: PeerId, announce: &Announce, means: Means) -> Result<(), Reason> {
         auction::could_run(&self.offering, &announce.needs)?;
+        let standing = ctx.ledger.standing(from);
+        if standing.grade(ctx.now) == Grade::Bad {
+            return Err(Reason::Unsettled(standing.unsettled));
+        }
         self.offering.admission.announced(from, &announce.needs, means.data_here)?;
         self.refused.why(announce.job).map_or(Ok(()), |why| Err(Reason::Policy(why.to_owned())))
     }
 
-    fn room_for(&self, announce: &Announce, means: Means) -> Result<(), Reason> {
+    fn room_for(&self, ctx: &Context<'_>, from: PeerId, announce: &Announce, means: Means) -> Result<(), Reason> {
+        let owed = if from == ctx.me { 0 } else { self.owed_by(from) };
         let needs = &announce.needs.resources;
         if let Some(image) = announce.needs.image.filter(|_| !means.has_image) {
             return Err(Reason::NoImage(image.source));
         }
         match () {
+            () if owed >= ctx.ledger.standing(from).credit() => {
+                Err(Reason::Owing(u32::try_from(owed).unwrap_or(u32::MAX)))
+            }
             () if !self.has_room(needs) => Err(Reason::Busy),
             () if needs.disk_bytes > means.disk_bytes => Err(Reason::DiskFull(needs.disk_bytes, means.disk_bytes)),
             () => Ok(()),
         }
+    }
+
+    /// How many executions have ended that their requester has yet to settle.
+    fn owed_by(&self, requester: PeerId) -> usize {
+        self.held.values().filter(|held| held.requester() == requester && !held.is_running()).count()
     }
 
     /// Whether one more execution could start now.
@@ -217,15 +244,34 @@ impl Worker {
     }
 
     fn consider(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, means: Means) {
-        self.make_room();
+        self.make_room(from);
         let job = announce.job;
         let cost = auction::cost(means.missing_bytes, &self.used, &self.offering.capacity);
+        // Whoever has let others work in vain is served after everybody else.
+        let is_low = ctx.ledger.standing(from).grade(ctx.now) == Grade::Low;
+        let cost = if is_low { (cost / 2).saturating_add(MAX_COST / 2) } else { cost };
         let mut offer = Offer::new(ctx, from, announce, cost, means.disk_bytes);
         self.offers.get(&job).into_iter().for_each(|earlier| offer.follows(earlier));
         self.recent_bids.forget_old(ctx.now);
         self.recent_bids.of(job).for_each(|(from, bid)| offer.overheard(from, bid));
-        self.offers.insert(job, offer);
+        self.insert(job, offer);
         self.rest(job);
+    }
+
+    fn insert(&mut self, job: JobId, offer: Offer) {
+        self.remove(job);
+        *self.offers_of.entry(offer.requester()).or_default() += 1;
+        self.offers.insert(job, offer);
+    }
+
+    fn remove(&mut self, job: JobId) {
+        let Some(offer) = self.offers.remove(&job) else { return };
+        if let Entry::Occupied(mut count) = self.offers_of.entry(offer.requester()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
@@ -267,23 +313,35 @@ impl Worker {
         let deadline = self.offers.get(&job).and_then(Offer::deadline);
         self.timers.set(Key::Offer(job), deadline);
         if deadline.is_none() && self.offers.get(&job).is_some_and(|offer| !offer.has_spoken()) {
-            self.offers.remove(&job);
+            self.remove(job);
         }
     }
 
-    /// Forgets an offer when there are too many: the one that was bid for the longest time ago, else the one that
-    /// would speak last, so that a flood of announcements with long windows crowds out nothing but itself.
-    fn make_room(&mut self) {
-        if self.offers.len() < MAX_OFFERS {
-            return;
+    /// Forgets an offer when there are too many. So a flood of announcements with long windows crowds out nothing but
+    /// itself.
+    fn make_room(&mut self, requester: PeerId) {
+        if let Some(job) = self.superfluous(requester) {
+            self.spoken.retain(|spoken| *spoken != job);
+            self.lapse(job);
+            self.remove(job);
         }
-        let last = self.timers.latest_first().find_map(|key| match key {
+    }
+
+    /// The offer that makes room for another one of `requester`: of one with too many, its own; else the one that was bid
+    /// for the longest time ago, or the one that would speak last.
+    fn superfluous(&self, requester: PeerId) -> Option<JobId> {
+        let mut latest_first = self.timers.latest_first().filter_map(|key| match key {
             Key::Offer(job) => Some(job),
             Key::Held(_) => None,
         });
-        let Some(job) = self.spoken.pop_front().or(last) else { return };
-        self.lapse(job);
-        self.offers.remove(&job);
+        let is_own = |job: &JobId| self.offers.get(job).is_some_and(|offer| offer.requester() == requester);
+        match self.offers_of.get(&requester) {
+            Some(MAX_OFFERS_PER_REQUESTER..) => {
+                latest_first.find(is_own).or_else(|| self.spoken.iter().copied().find(is_own))
+            }
+            _ if self.offers.len() >= MAX_OFFERS => self.spoken.front().copied().or_else(|| latest_first.next()),
+            _ => None,
+        }
     }
 
     // --- executions
@@ -365,7 +423,8 @@ impl Worker {
         if self.ended.contains_key(&award.execution) {
             return Err(declined("it has ended here"));
         }
-        if self.held.len() >= MAX_HELD {
+        let of_requester = self.held.values().filter(|held| held.requester() == from).count();
+        if self.held.len() >= MAX_HELD || of_requester >= MAX_HELD_PER_REQUESTER {
             return Err(declined("too many executions are unsettled"));
         }
         self.reserve(from, award, &work).map_err(declined)?;
@@ -442,6 +501,10 @@ impl Worker {
     fn step(&mut self, ctx: &mut Context<'_>, id: ExecutionId, step: Step) {
         let Some(execution) = self.held.get_mut(&id) else { return };
         let (before, ran) = (execution.occupies(), execution.is_running());
+        let settles = matches!(step, Step::Settle(_)) && !ran && execution.requester() != ctx.me;
+        if settles {
+            ctx.note(execution.requester(), Sign::Settled);
+        }
         execution.handle(ctx, step);
         let freed = before.minus(execution.occupies());
         self.used = self.used.minus(freed);

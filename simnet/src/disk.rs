@@ -59,6 +59,7 @@ impl Disk {
     pub(crate) fn forget(&mut self, key: Key) {
         match key {
             Key::Held(execution) => drop(self.held.remove(&execution)),
+            Key::Standing(peer) => drop(self.standings.remove(&peer)),
         }
     }
 

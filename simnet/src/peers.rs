@@ -26,6 +26,8 @@ pub enum Behaviour {
     Withholder,
     /// Bids, and says nothing after that.
     Mute,
+    /// Has others work for it and never settles.
+    Debtor,
 }
 
 impl Behaviour {
@@ -51,6 +53,7 @@ impl Behaviour {
         match self {
             Behaviour::Mute => message.is_gossip(),
             Behaviour::Withholder => !matches!(message, Message::Reveal(_)),
+            Behaviour::Debtor => !matches!(message, Message::Settle(_)),
             _ => true,
         }
     }

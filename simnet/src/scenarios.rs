@@ -221,6 +221,12 @@ pub fn all() -> Vec<Scenario> {
             ..calm()
         },
         Scenario {
+            name: "debtors",
+            about: "one requester in three has others work for it and never settles",
+            peers: vec![crowd(Behaviour::Debtor, 0.33)],
+            ..calm()
+        },
+        Scenario {
             name: "floods",
             about: "two peers send forged messages without end",
             peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Flooder, 1.0) }],

@@ -206,7 +206,7 @@ impl World {
     }
 
     fn plan_jobs(&mut self) {
-        let fair = |node: &Node| matches!(node.behaviour, Behaviour::Honest | Behaviour::Slow);
+        let fair = |node: &Node| matches!(node.behaviour, Behaviour::Honest | Behaviour::Slow | Behaviour::Debtor);
         let owners: Vec<u32> = (0u32..).zip(&self.nodes).filter(|(_, node)| fair(node)).map(|(i, _)| i).collect();
         for number in 0..u32::try_from(self.setup.jobs).unwrap_or(u32::MAX) {
             let owner = owners[self.chance.below(owners.len())];

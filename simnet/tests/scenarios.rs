@@ -52,6 +52,7 @@ scenario_tests! {
     colluders_below_the_agreement_win_nothing: "colluders",
     neighbours_have_one_voice: "neighbours",
     free_riders_earn_nothing: "free-riders",
+    debtors_lose_their_standing_and_nobody_else_does: "debtors",
     floods_wash_nothing_away: "floods",
     latecomers_are_heard: "churn",
     work_queues_for_busy_workers: "overload",

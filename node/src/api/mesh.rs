@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Asked;
+use crate::network::PeerInfo;
 use crate::views::{DoctorView, PeerView, RelayClientView, RelayView, SettingView, TicketView};
 use crate::{NodeInfo, doctor};
 
@@ -42,7 +43,8 @@ async fn ticket(State(api): State<Api>, Asked(query): Asked<TicketQuery>) -> Res
 }
 
 async fn peers(State(api): State<Api>) -> Json<Vec<PeerView>> {
-    Json(api.node().peers().iter().map(PeerView::from).collect())
+    let of = |peer: &PeerInfo| PeerView { standing: api.node().standing(peer.peer), ..PeerView::from(peer) };
+    Json(api.node().peers().iter().map(of).collect())
 }
 
 async fn doctor(State(api): State<Api>) -> Json<DoctorView> {

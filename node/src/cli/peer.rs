@@ -52,12 +52,13 @@ fn nearer(one: &PeerView, other: &PeerView) -> Ordering {
 
 fn table(peers: &[PeerView], wide: bool) -> String {
     if wide {
-        let head = ["peer", "path", "rtt", "nat", "sent", "received", "score", "version", "connected", "addresses"];
+        let head = ["peer", "path", "rtt", "nat", "sent", "received", "score", "version", "connected", "standing", "addresses"];
         let row = |peer: &PeerView| {
             let [path, rtt, nat, sent, received, score, version, connected] = cells(peer);
             let path = peer.via.as_ref().map_or(path, |relay| format!("relayed by {relay}"));
             let addresses = addresses(peer);
-            [peer.peer_id.to_string(), path, rtt, nat, sent, received, score, version, connected, addresses]
+            let standing = peer.standing.grade.clone();
+            [peer.peer_id.to_string(), path, rtt, nat, sent, received, score, version, connected, standing, addresses]
         };
         return output::table(head, peers.iter().map(row));
     }
@@ -110,6 +111,7 @@ mod tests {
     use shoal_protocol::id::PeerId;
 
     use super::*;
+    use crate::views::StandingView;
 
     fn peer(n: u8, relayed: bool, rtt_millis: Option<f64>) -> PeerView {
         PeerView {
@@ -126,6 +128,7 @@ mod tests {
             received_bytes: 3,
             score: -1.25,
             version: Some("0.1.0".into()),
+            standing: StandingView { grade: "low".into(), ..StandingView::default() },
         }
     }
 
@@ -146,6 +149,7 @@ mod tests {
         assert_eq!(row, expected);
         let wide = table(&[peer(1, false, None)], true);
         assert!(wide.contains(&PeerId([1; 32]).to_string()) && wide.contains("1.2.3.4:7 192.168.1.2:7 http"), "{wide}");
+        assert!(wide.contains(" low "), "{wide}");
     }
 
     #[test]

@@ -48,9 +48,9 @@ use super::{Network, NetworkConfig, Shared};
 const MAX_CONNECTIONS: usize = 64;
 /// Fetches under way, of two requests at most: a peer serves as many on one connection, so that it never refuses one.
 const MAX_FETCHES: usize = 200;
-/// Peers that are remembered for having sent something wrong.
+/// Peers that are not asked because they sent something wrong, or have no standing.
 const MAX_LIARS: usize = 1_024;
-/// How long they are remembered.
+/// How long a peer is not asked that sent something wrong.
 const DISTRUST: Duration = Duration::from_secs(600);
 /// How long an unused blob connection is kept.
 const KEEP_CONNECTION: Duration = Duration::from_secs(60);
@@ -166,17 +166,22 @@ impl Fetcher {
         connected.inspect_err(|error| tracing::debug!(provider = %peer.short(), %error, "no way")).ok()
     }
 
-    /// Remembers that a peer sent something else than it was asked for.
-    fn distrust(&self, peer: PeerId) {
+    /// Does not ask a peer for so long. When there are too many, whoever would be asked soonest is asked now.
+    pub(super) fn avoid(&self, peer: PeerId, long: Duration) {
         let (mut liars, now) = (self.liars(), Instant::now());
-        liars.retain(|_, since| now.saturating_duration_since(*since) < DISTRUST);
-        if liars.len() < MAX_LIARS {
-            liars.insert(peer, now);
+        liars.retain(|_, until| now < *until);
+        // Some platforms cannot add centuries to an instant.
+        let until = now.checked_add(long).unwrap_or(now + DISTRUST);
+        let avoided = liars.entry(peer).or_insert(until);
+        *avoided = until.max(*avoided);
+        if liars.len() > MAX_LIARS {
+            let soonest = liars.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
+            soonest.map(|peer| liars.remove(&peer));
         }
     }
 
     pub(super) fn is_liar(&self, peer: PeerId) -> bool {
-        self.liars().get(&peer).is_some_and(|since| since.elapsed() < DISTRUST)
+        self.liars().get(&peer).is_some_and(|until| Instant::now() < *until)
     }
 
     fn liars(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, Instant>> {

@@ -60,6 +60,7 @@ pub(super) enum Command {
     Gossip(Vec<u8>),
     Validate(GossipId, PeerId, Validity),
     Offence(PeerId, Offence),
+    Corrupt(PeerId),
     Request(PeerId, Vec<u8>, RequestReply),
     Provide(BlobHash, oneshot::Sender<()>),
     Unprovide(BlobHash),
@@ -132,7 +133,6 @@ pub(super) struct Task {
     record_rates: Buckets<PeerId>,
     /// What peers did that no honest one does.
     conduct: Conduct,
-    clock: Clock,
     /// Records that are kept for others.
     ledger: Ledger,
     expire_at: Instant,
@@ -168,7 +168,6 @@ impl Task {
             gossip_rates: Buckets::new(parts.rates.gossip),
             record_rates: Buckets::new(parts.rates.records),
             conduct: Conduct::default(),
-            clock: Clock::start(),
             ledger: Ledger::default(),
             expire_at: Instant::now(),
             forgive_at: Instant::now(),
@@ -216,6 +215,8 @@ impl Task {
         match command {
             Command::Gossip(bytes) => self.publish(bytes),
             Command::Validate(id, source, validity) => self.validate(&id, source, validity),
+            // A node that is too slow to hear of it hears of the next one.
+            Command::Corrupt(peer) => drop(self.events.try_send(NetworkEvent::Corrupt(peer))),
             Command::Offence(peer, offence) => self.on_offence(peer, offence),
             Command::Request(to, bytes, reply) => self.request(to, bytes, reply),
             Command::Provide(hash, done) => self.provide(hash, done),

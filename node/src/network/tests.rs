@@ -78,6 +78,7 @@ async fn look_after(
             NetworkEvent::PeerUp(peer) => up.send_modify(|up| {
                 up.insert(peer);
             }),
+            NetworkEvent::Corrupt(_) => {}
             NetworkEvent::PeerDown(peer) => up.send_modify(|up| {
                 up.remove(&peer);
             }),

@@ -45,6 +45,8 @@ pub enum Input {
     EndInquiry(ExecutionId),
     /// What [`Output::Rerun`] came to.
     Reran(ExecutionId, Result<Box<Rerun>, Failure>),
+    /// A peer sent something else than the blob that it was asked for.
+    Corrupt(PeerId),
     /// The deadline has come.
     Tick,
 }
@@ -262,4 +264,6 @@ pub enum Output {
 pub enum Key {
     /// An execution done for another.
     Held(ExecutionId),
+    /// What is thought of a peer.
+    Standing(PeerId),
 }

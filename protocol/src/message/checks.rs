@@ -83,7 +83,9 @@ impl Reason {
             | Reason::NoNetwork(_)
             | Reason::Requester
             | Reason::Stateless
-            | Reason::NotLocal => Ok(()),
+            | Reason::NotLocal
+            | Reason::Unsettled(_)
+            | Reason::Owing(_) => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auction::{self, Candidate, MAX_COST, plural};
+use crate::credibility::Grade;
 use crate::id::{JobId, PeerId};
 use crate::limits::{MAX_BIDS, OFFER_FRESH_MS};
 use crate::machine::Context;
@@ -64,7 +65,9 @@ impl Bidding {
             return false;
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the scale")]
-        let penalty = (ctx.ledger.fault_rate(from) * f64::from(MAX_COST)) as u16;
+        let faults = (ctx.ledger.fault_rate(from) * f64::from(MAX_COST)) as u16;
+        let is_low = ctx.ledger.standing(from).grade(ctx.now) == Grade::Low;
+        let penalty = faults.saturating_add(if is_low { MAX_COST / 2 } else { 0 });
         let candidate = Candidate { worker: from, bid: bid.clone(), slots: bid.slots, penalty, lot: ctx.lot() };
         // An early bid waits for the window to close.
         let closes = self.deadline().unwrap_or(ctx.now).max(ctx.now);
@@ -133,7 +136,7 @@ impl Bidding {
 
     /// Whether some peer could run the job, but not now.
     pub(super) fn is_busy(&self) -> bool {
-        self.latest_refusals().values().any(|reason| **reason == Reason::Busy)
+        self.latest_refusals().values().any(|reason| matches!(reason, Reason::Busy | Reason::Owing(_)))
     }
 
     /// Why peers do not offer, or offer in vain because they are not independent of those taken, counted; empty if

@@ -179,7 +179,11 @@ impl Requester {
                 ctx.send(execution.record.worker, Message::RevealPlease(please));
             }
             (state, _) if state.is_open() && execution.heard + LEASE_MS <= ctx.now => {
-                self.bidding.drop(execution.record.worker);
+                let (worker, answered) = (execution.record.worker, execution.answered);
+                self.bidding.drop(worker);
+                if !answered {
+                    ctx.note(worker, Sign::Unstarted);
+                }
                 self.fail(ctx, id, Failure::Lost);
             }
             (state, _) if state.is_open() && !execution.answered && execution.resend.is_due(ctx.now) => {

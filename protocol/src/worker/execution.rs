@@ -3,6 +3,7 @@
 use std::mem;
 
 use crate::commitment::{self, Salt};
+use crate::credibility::Sign;
 use crate::id::{JobId, PeerId};
 use crate::limits::{FIRST_PROGRESS_MS, PROGRESS_MS, UNSETTLED_MS};
 use crate::machine::{Context, Key, Output};
@@ -258,6 +259,9 @@ impl Execution {
             }
             Phase::Committed { until, .. } | Phase::Revealed { until, .. } if *until <= ctx.now => {
                 tracing::debug!(execution = %self.record.execution, "never settled");
+                if self.record.requester != ctx.me {
+                    ctx.note(self.record.requester, Sign::Unsettled);
+                }
                 return self.release(ctx, &phase);
             }
             Phase::Committed { answer, resend, .. } if resend.is_due(ctx.now) => {

@@ -86,6 +86,11 @@ impl Offer {
         self.spoke = earlier.spoke && earlier.requester == self.requester;
     }
 
+    /// Who announced it.
+    pub(super) fn requester(&self) -> PeerId {
+        self.requester
+    }
+
     /// Whether an award is for what was bid.
     pub(super) fn matches(&self, from: PeerId, award: &Award) -> bool {
         self.spoke && from == self.requester && award.resources == self.resources

@@ -2,6 +2,7 @@
 
 mod containers;
 mod restart;
+mod standing;
 
 use std::collections::BTreeMap;
 

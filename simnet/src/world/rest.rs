@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use shoal_protocol::record::JobState;
 
 use super::World;
+use crate::peers::Behaviour;
 use crate::report::{Report, Spread, outcome};
+use crate::scenarios::Scenario;
 
 impl World {
     /// Looks at everything once more, and sums up.
@@ -63,6 +65,7 @@ impl World {
                 self.checks.at_rest(place, machine, &node.disk);
             }
         }
+        self.check_standings();
         let state = |task: &super::Task| self.nodes[task.owner as usize].disk.job(task.job).map(|job| job.state);
         let states: Vec<_> = self.tasks.iter().map(state).collect();
         let place = self.place(0);
@@ -76,6 +79,44 @@ impl World {
         let enough = completed as f64 >= (self.scenario.complete * wanted as f64).floor();
         if !enough {
             self.checks.never(place, || format!("only {completed} of {wanted} jobs completed: {outcomes:?}"));
+        }
+    }
+
+    /// Whoever lets others work in vain is known for it, and nobody else is. Where messages are lost or nodes crash, honest
+    /// ones may look as if they did not answer.
+    fn check_standings(&mut self) {
+        let mut debtors: BTreeMap<u32, bool> = BTreeMap::new();
+        for task in &self.tasks {
+            let debtor = self.nodes[task.owner as usize].behaviour == Behaviour::Debtor;
+            let worked =
+                self.nodes[task.owner as usize].disk.job(task.job).is_some_and(|job| job.state == JobState::Completed);
+            if debtor && worked {
+                debtors.insert(task.owner, false);
+            }
+        }
+        let Scenario { crashes, partitions, late, profile, .. } = &self.scenario;
+        let is_calm = *crashes == 0.0 && *partitions == 0 && *late == 0.0 && profile.loss == 0.0;
+        let mut wronged = Vec::new();
+        for judge in self.nodes.iter().filter_map(|node| node.machine.as_ref()) {
+            for (number, node) in (0_u32..).zip(&self.nodes) {
+                let standing = judge.ledger().standing(node.me);
+                match node.behaviour {
+                    Behaviour::Debtor if standing.unsettled > 0 => drop(debtors.insert(number, true)),
+                    Behaviour::Honest if standing.unsettled > 0 || (is_calm && standing.unstarted > 0) => {
+                        wronged.push((number, standing));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let unknown = debtors.into_iter().filter(|(_, known)| !known).map(|(number, _)| number);
+        for number in unknown.collect::<Vec<_>>() {
+            let place = self.place(number);
+            self.checks.never(place, || "it settled nothing, and nobody holds that against it".into());
+        }
+        for (number, standing) in wronged {
+            let place = self.place(number);
+            self.checks.never(place, || format!("it is honest, and is thought ill of: {standing:?}"));
         }
     }
 }

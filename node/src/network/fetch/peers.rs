@@ -9,6 +9,8 @@ use shoal_protocol::id::{BlobHash, PeerId};
 
 use super::super::Network;
 use super::super::identity::endpoint_id;
+use super::super::task::Command;
+use super::DISTRUST;
 
 /// Providers that are tried for one fetch.
 const MAX_PROVIDERS: usize = 32;
@@ -56,7 +58,8 @@ impl<'a> Peers<'a> {
 
     /// Notes that a peer sent something else than it was asked for.
     pub(super) fn distrust(&mut self, peer: PeerId) {
-        self.network.fetcher.distrust(peer);
+        self.network.fetcher.avoid(peer, DISTRUST);
+        let _ = self.network.commands.try_send(Command::Corrupt(peer));
         self.liar = Some(peer);
     }
 

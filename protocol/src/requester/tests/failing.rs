@@ -89,6 +89,21 @@ fn who_turned_a_job_down_is_still_known_after_a_restart() {
 }
 
 #[test]
+fn a_worker_that_bids_and_never_answers_its_award_loses_standing() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(8, "A runs");
+    let lost = 8 + LEASE_MS;
+    while story.machine.deadline().is_some_and(|at| at.0 <= lost) {
+        let now = story.machine.deadline().expect("it was there").0;
+        story.hear(now, "tick");
+    }
+    let standing = |letter: u8| story.machine.ledger().standing(PeerId([letter; 32]));
+    assert_eq!((standing(b'A').unstarted, standing(b'B').unstarted), (0, 1), "A was at it, and may have lost its line");
+    let saved = |record: &Record| matches!(record, Record::Standing(_, standing) if standing.unstarted == 1);
+    assert!(story.disk.iter().any(saved), "it is saved");
+}
+
+#[test]
 fn who_offers_in_vain_because_it_is_not_independent_is_counted() {
     let mut story = Story::new(PAIR);
     story.hear(0, "submit");
