@@ -84,6 +84,12 @@ impl Daemon {
         Self::start(&self.dir.clone(), &options)
     }
 
+    /// Starts it again with these options instead.
+    pub fn restart_with(mut self, options: &[&str]) -> Self {
+        self.kill();
+        Self::start(&self.dir.clone(), options)
+    }
+
     /// Waits until it has ended by itself.
     pub fn wait_for_death(&mut self) {
         until("the node dies", || self.child.try_wait().expect("it can be waited for"));

@@ -2,9 +2,20 @@
 //!
 //! `cargo bench -p shoal --bench mesh`; the number of jobs is `JOBS` (default 500), and `LANES` of them (default 32)
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
+//!
+//! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, or comes
+//! with a swarm of names, and with a new key as soon as it is cut off. The attacker is in this process too, so what
+//! attacking costs is in the figures.
+
+#[path = "../../tests/abuse/hostile.rs"]
+mod hostile;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use hostile::{Hostile, garbage};
 
 use shoal::config::{Loaded, Settings};
 use shoal::network::ticket::Ticket;
@@ -39,8 +50,12 @@ async fn run() {
     for index in 0..WARM_UP {
         verified(&nodes[0], &trivial_job(index)).await;
     }
-    latency(&nodes[0], jobs).await;
-    throughput(&nodes, jobs, setting("LANES", 32)).await;
+    if std::env::var_os("ATTACK").is_some() {
+        attacked(&nodes, jobs).await;
+    } else {
+        latency(&nodes[0], jobs).await;
+        throughput(&nodes, jobs, setting("LANES", 32)).await;
+    }
     for node in nodes {
         node.shutdown().await;
     }
@@ -50,7 +65,57 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-async fn latency(node: &Node, jobs: usize) {
+/// Measures the same in peace and under each attack.
+async fn attacked(nodes: &[Node], jobs: usize) {
+    let peace = latency(&nodes[0], jobs).await;
+    let attacks: [(&str, Attack); 3] = [
+        ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
+        ("forged messages", |hostile| {
+            hostile.gossip(100, |it| it.announcement(Duration::ZERO).into_iter().rev().collect());
+            hostile.ask_all(&garbage(0));
+        }),
+        ("a swarm of names", |hostile| hostile.gossip(100, Hostile::announcement_of_nobody)),
+    ];
+    for (name, attack) in attacks {
+        let over = Arc::new(AtomicBool::new(false));
+        let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
+        let attacker = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || go_on(attack, tickets, &over)
+        });
+        println!("{name}:");
+        let war = latency(&nodes[0], jobs).await;
+        over.store(true, Ordering::Relaxed);
+        let (said, lives) = attacker.join().expect("the attacker ends");
+        let fended = nodes[0].info().fended;
+        println!(
+            "{:.2} times as long; {said} attacks with {lives} keys; {fended:?}",
+            war.as_secs_f64() / peace.as_secs_f64()
+        );
+    }
+}
+
+type Attack = fn(&mut Hostile);
+
+/// Attacks until it is over, with a new key whenever nobody talks to it any more.
+fn go_on(attack: Attack, tickets: Vec<String>, over: &AtomicBool) -> (u64, u8) {
+    let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
+    let (mut said, mut lives) = (0, 0_u8);
+    while !over.load(Ordering::Relaxed) && lives < u8::MAX {
+        lives += 1;
+        let mut hostile = Hostile::join(lives, "127.0.0.2", &tickets);
+        let mut was_there = false;
+        while !over.load(Ordering::Relaxed) && (!was_there || hostile.peers() > 0) {
+            was_there |= hostile.peers() > 0;
+            attack(&mut hostile);
+            said += 100;
+        }
+    }
+    (said, lives)
+}
+
+/// Says how long jobs take, and returns the median.
+async fn latency(node: &Node, jobs: usize) -> Duration {
     let mut times = Vec::with_capacity(jobs);
     for index in 0..jobs {
         let job = trivial_job(WARM_UP + index);
@@ -61,6 +126,7 @@ async fn latency(node: &Node, jobs: usize) {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
     println!("submit to verified result, one at a time, {jobs} jobs: p50 {:?}, p99 {:?}", at(50), at(99));
+    at(50)
 }
 
 /// Every node submits, so that each is requester and worker at once.

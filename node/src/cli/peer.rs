@@ -52,7 +52,19 @@ fn nearer(one: &PeerView, other: &PeerView) -> Ordering {
 
 fn table(peers: &[PeerView], wide: bool) -> String {
     if wide {
-        let head = ["peer", "path", "rtt", "nat", "sent", "received", "score", "version", "connected", "standing", "addresses"];
+        let head = [
+            "peer",
+            "path",
+            "rtt",
+            "nat",
+            "sent",
+            "received",
+            "score",
+            "version",
+            "connected",
+            "standing",
+            "addresses",
+        ];
         let row = |peer: &PeerView| {
             let [path, rtt, nat, sent, received, score, version, connected] = cells(peer);
             let path = peer.via.as_ref().map_or(path, |relay| format!("relayed by {relay}"));

@@ -1,5 +1,7 @@
 //! Networks of real nodes on loopback.
 
+mod abuse;
+
 mod deaf;
 mod private;
 

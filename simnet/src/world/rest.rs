@@ -97,7 +97,9 @@ impl World {
         let Scenario { crashes, partitions, late, profile, .. } = &self.scenario;
         let is_calm = *crashes == 0.0 && *partitions == 0 && *late == 0.0 && profile.loss == 0.0;
         let mut wronged = Vec::new();
-        for judge in self.nodes.iter().filter_map(|node| node.machine.as_ref()) {
+        // What a peer that is not honest says may not leave it, so that it hears no answer either.
+        let judges = self.nodes.iter().filter(|node| node.behaviour == Behaviour::Honest);
+        for judge in judges.filter_map(|node| node.machine.as_ref()) {
             for (number, node) in (0_u32..).zip(&self.nodes) {
                 let standing = judge.ledger().standing(node.me);
                 match node.behaviour {

@@ -1,0 +1,127 @@
+//! A peer that means harm: the network's own stack, with nothing behind it that keeps to any rule.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::SigningKey;
+use shoal::network::ticket::Ticket;
+use shoal::network::{Network, NetworkConfig, NetworkEvent, Validity};
+use shoal_protocol::id::{BlobHash, JobId, MeshId};
+use shoal_protocol::job::spec::NetworkKind;
+use shoal_protocol::message::{Announce, Contact, ExecutorKind, Message, Needs, Resources};
+use shoal_protocol::time::Time;
+use shoal_protocol::wire::{self, Sealed};
+use tokio::runtime::Runtime;
+
+/// The mesh that nodes are in unless told otherwise.
+const MESH: &str = "public";
+
+/// A peer with a key of its own and a connection to the mesh.
+pub(super) struct Hostile {
+    runtime: Runtime,
+    pub(super) network: Network,
+    key: SigningKey,
+    jobs: u64,
+}
+
+impl Hostile {
+    /// Joins the mesh of these tickets, from this address of the loopback.
+    pub(super) fn join(seed: u8, address: &str, tickets: &[&str]) -> Self {
+        let runtime = Runtime::new().expect("a runtime starts");
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let network = runtime.block_on(async {
+            let store = iroh_blobs::store::mem::MemStore::new();
+            let mut config = NetworkConfig::new(key.clone(), MESH, (*store).clone());
+            config.listen = SocketAddr::new(address.parse().expect("it is an address"), 0);
+            config.loopback_only = true;
+            config.join = tickets.iter().map(|ticket| ticket.parse::<Ticket>().expect("it is a ticket")).collect();
+            let (network, mut events) = Network::start(config).await.expect("it starts");
+            let judge = network.clone();
+            tokio::spawn(async move {
+                while let Some(event) = events.recv().await {
+                    match event {
+                        NetworkEvent::Gossip { id, source, .. } => judge.validate(id, source, Validity::Accept),
+                        NetworkEvent::Request { reply, .. } => reply.send(Vec::new()),
+                        _ => {}
+                    }
+                }
+            });
+            network
+        });
+        Self { runtime, network, key, jobs: 0 }
+    }
+
+    /// How many peers talk to it.
+    pub(super) fn peers(&self) -> usize {
+        self.network.peers().len()
+    }
+
+    /// Says so many things to all, one after the other and as fast as they can be said.
+    pub(super) fn gossip(&mut self, times: u32, mut what: impl FnMut(&mut Self) -> Vec<u8>) {
+        for _ in 0..times {
+            let bytes = what(self);
+            self.runtime.block_on(self.network.gossip(bytes));
+        }
+    }
+
+    /// Asks every peer for something.
+    pub(super) fn ask_all(&self, bytes: &[u8]) {
+        self.runtime.block_on(async {
+            for peer in self.network.peers() {
+                let asked = self.network.request(peer.peer, bytes.to_vec());
+                let _ = tokio::time::timeout(Duration::from_secs(1), asked).await;
+            }
+        });
+    }
+
+    /// A well-formed announcement of a job that there is not, said so long ago.
+    pub(super) fn announcement(&mut self, age: Duration) -> Vec<u8> {
+        let key = self.key.clone();
+        self.announcement_of(&key, age)
+    }
+
+    /// The same in the name of a key that nobody has seen.
+    pub(super) fn announcement_of_nobody(&mut self) -> Vec<u8> {
+        let name = BlobHash::of(&self.jobs.to_le_bytes());
+        self.announcement_of(&SigningKey::from_bytes(&name.0), Duration::ZERO)
+    }
+
+    fn announcement_of(&mut self, key: &SigningKey, age: Duration) -> Vec<u8> {
+        self.jobs += 1;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set") - age;
+        let announce = Announce {
+            job: JobId(BlobHash::of(&self.jobs.to_le_bytes()).0[..16].try_into().expect("it has sixteen bytes")),
+            at: Time(u64::try_from(now.as_millis()).expect("it is not that late")),
+            round: 0,
+            wanted: 3,
+            partitions: 1,
+            excluded: Vec::new(),
+            work: BlobHash([0; 32]),
+            needs: Needs {
+                executor: ExecutorKind::Wasm,
+                profile: "of nobody".into(),
+                resources: Resources::default(),
+                inputs: Vec::new(),
+                input_bytes: 0,
+                constraints: Vec::new(),
+                sources: Vec::new(),
+                image: None,
+                network: NetworkKind::None,
+                image_name: String::new(),
+                data: 0,
+                data_bits: 0,
+            },
+            window_ms: 20_000,
+            mesh_size: 10,
+            refusals: 0,
+            contact: Contact::default(),
+        };
+        let sealed: Sealed = wire::seal(key, MeshId::of(MESH), None, Message::Announce(announce));
+        sealed.bytes().to_vec()
+    }
+}
+
+/// So many bytes that are no message.
+pub(super) fn garbage(number: u64) -> Vec<u8> {
+    BlobHash::of(&number.to_le_bytes()).0.repeat(20)
+}
