@@ -1,9 +1,11 @@
 //! Reads a job file, YAML or JSON, into a [`Job`] with every default.
 //!
 //! The rules are Bacalhau's: keys in any case, unknown keys refused at the top and ignored (with a warning)
-//! below, system fields refused, one task. What each field may hold is for [`validate`](mod@crate::job::validate).
+//! below, system fields refused, one task. Files of its older versions are brought up to date first. What each field may hold is for [`validate`](mod@crate::job::validate).
 
 mod task;
+
+mod legacy;
 
 pub(crate) use task::LEGACY_IMPORTS;
 
@@ -119,6 +121,7 @@ fn yaml(text: &str) -> Result<Node, ParseError> {
 
 fn read(node: Node) -> Result<Parsed, Problems> {
     let mut reader = Reader::default();
+    let node = if legacy::is_legacy(&node) { reader.modernised(node) } else { node };
     let job = reader.job(node);
     let Reader { problems, warnings } = reader;
     problems.into_result()?;

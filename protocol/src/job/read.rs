@@ -44,6 +44,14 @@ impl Fields {
         Some(self.entries.remove(index).1).filter(|node| *node != Node::Null)
     }
 
+    /// These fields, and for those that are missing here the ones of another mapping.
+    pub(crate) fn or_from(mut self, other: Fields) -> Fields {
+        let is_here = |key: &str| self.entries.iter().any(|(known, _)| known.eq_ignore_ascii_case(key));
+        let missing: Vec<_> = other.entries.into_iter().filter(|(key, _)| !is_here(key)).collect();
+        self.entries.extend(missing);
+        self
+    }
+
     /// The fields that are left.
     fn unknown(&self) -> impl Iterator<Item = (String, String)> {
         self.entries.iter().map(|(key, _)| {
@@ -202,8 +210,16 @@ impl Reader {
         name: &'static str,
         default: T,
     ) -> T {
-        let text = self.text(fields, name).filter(|text| !text.trim().is_empty());
-        let Some(text) = text else { return default };
+        let text = match fields.take(name) {
+            // People write plain numbers, and each means one amount only.
+            Some(Node::Whole(number)) => number.to_string(),
+            Some(Node::Float(number)) => number.to_string(),
+            Some(node) => self.text_of(&fields.path_of(name), node).unwrap_or_default(),
+            None => String::new(),
+        };
+        if text.trim().is_empty() {
+            return default;
+        }
         match text.parse() {
             // As in Bacalhau, asking for nothing is asking for the default.
             Ok(amount) if amount == T::default() => default,
