@@ -25,6 +25,7 @@ mod leaks;
 mod liars;
 mod mesh;
 mod networks;
+mod options;
 mod outliving;
 mod private;
 mod registry;

@@ -21,6 +21,8 @@ mod signal;
 
 mod spec;
 
+mod task;
+
 mod node;
 
 mod ticket;

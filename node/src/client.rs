@@ -86,6 +86,8 @@ pub struct LogQuery {
     pub execution: Option<ExecutionId>,
     /// Whether to go on until the program has ended.
     pub follow: bool,
+    /// Begin with so many of the last lines, instead of all.
+    pub tail: Option<u32>,
 }
 
 impl Client {
@@ -224,7 +226,8 @@ impl Client {
         query: &LogQuery,
     ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + use<>, ClientError> {
         let execution = query.execution.map(|id| format!("&execution={id}")).unwrap_or_default();
-        let path = format!("/jobs/{}/logs?stream={stream}&follow={}{execution}", word(id), query.follow);
+        let tail = query.tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
+        let path = format!("/jobs/{}/logs?stream={stream}&follow={}{execution}{tail}", word(id), query.follow);
         let response = self.send(self.request(Method::GET, &path)).await?;
         Ok(self.bytes(response))
     }

@@ -11,7 +11,7 @@ use shoal_protocol::job::spec::{Docker as Program, Engine, Job, Task};
 use super::blob::Keep;
 use super::output::{self, OutputFlag};
 use super::run::{self, RunFlags};
-use super::wasm::TaskFlags;
+use super::task::TaskFlags;
 use super::{Global, Status, connect, progress};
 
 /// `shoal docker`.

@@ -8,7 +8,7 @@ mod list;
 
 mod describe;
 
-mod executions;
+pub(super) mod executions;
 
 mod history;
 
@@ -26,10 +26,12 @@ mod diff;
 
 mod stop;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use shoal_protocol::id::ExecutionId;
 
 use super::{Global, Status};
+use crate::client::Client;
 
 /// `shoal job`.
 #[derive(Debug, Args)]
@@ -85,6 +87,21 @@ impl Job {
             Command::Diff(command) => command.run(global).await,
             Command::Stop(command) => command.run(global).await,
         }
+    }
+}
+
+/// The execution whose id begins with `text`.
+async fn find_execution(client: &Client, job: &str, text: &str) -> Result<ExecutionId> {
+    let executions = client.executions(job).await?;
+    let ids = executions.iter().map(|execution| execution.execution_id);
+    let begins = |id: &ExecutionId| {
+        let id = id.to_string();
+        id.starts_with(text) || id.trim_start_matches("e-").starts_with(text)
+    };
+    match ids.filter(begins).collect::<Vec<_>>().as_slice() {
+        [only] => Ok(*only),
+        [] => bail!("job {job} has no execution {text}; `shoal job executions {job}` shows those it has"),
+        _ => bail!("{text} is the beginning of several executions of job {job}: write more of the id"),
     }
 }
 

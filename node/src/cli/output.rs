@@ -1,5 +1,7 @@
 //! How results are printed: as a table for people, as JSON or YAML for programs.
 
+mod list;
+
 use std::fmt;
 use std::io::{self, Write};
 
@@ -7,6 +9,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+
+pub(super) use self::list::{Ids, ListFlags, Rows};
 
 /// A form of output.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,11 +88,8 @@ pub(super) fn complain(error: &anyhow::Error) {
 }
 
 /// A table with a head, without lines.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(head.map(str::to_uppercase));
-    table.add_rows(rows);
-    trimmed(&table)
+pub(super) fn table<const N: usize>(head: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    Rows::new(head, rows).text(true)
 }
 
 /// Names and values, a line each.

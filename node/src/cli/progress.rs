@@ -179,6 +179,8 @@ pub(super) enum Progress {
     Quiet,
     /// A line for each event.
     Lines(Instant),
+    /// The same, but the lines of each execution wait for the end and come together.
+    Grouped(Instant, Groups),
     /// A head and a line for each execution, which change.
     Live(Box<Live>),
 }
@@ -193,9 +195,10 @@ pub(super) struct Live {
 
 impl Progress {
     /// A display that fits where stderr goes.
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool, grouped: bool) -> Self {
         match (quiet, is_watched()) {
             (true, _) => Self::Quiet,
+            (false, false) if grouped => Self::Grouped(Instant::now(), Groups::default()),
             (false, false) => Self::Lines(Instant::now()),
             (false, true) => Self::Live(Box::default()),
         }
@@ -206,14 +209,32 @@ impl Progress {
         match self {
             Self::Quiet => {}
             Self::Lines(start) => output::note(line(start.elapsed(), event)),
+            Self::Grouped(start, groups) => groups.take(event, line(start.elapsed(), event)),
             Self::Live(live) => live.show(event),
         }
     }
 
     /// Takes the display away; lines stay.
     pub(super) fn finish(self) {
-        if let Self::Live(live) = self {
-            live.finish();
+        match self {
+            Self::Live(live) => live.finish(),
+            Self::Grouped(_, groups) => groups.0.iter().for_each(|(_, lines)| output::note(lines.join("\n"))),
+            Self::Quiet | Self::Lines(_) => {}
+        }
+    }
+}
+
+/// The lines of executions, in the order in which each was first heard of.
+#[derive(Debug, Default)]
+pub(super) struct Groups(Vec<(ExecutionId, Vec<String>)>);
+
+impl Groups {
+    /// Keeps the line of an execution; that of the job itself is shown at once.
+    fn take(&mut self, event: &EventView, line: String) {
+        let Some(id) = event.execution_id else { return output::note(line) };
+        match self.0.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, lines)) => lines.push(line),
+            None => self.0.push((id, vec![line])),
         }
     }
 }
@@ -392,6 +413,17 @@ mod tests {
         let text = line(Duration::from_millis(1_234), &event(0, Step::Commit, Some(0xab), "ran 12 ms"));
         assert_eq!(text, "   1.234s  committed e-ababababab peer ababababab ran 12 ms");
         assert_eq!(line(Duration::ZERO, &event(0, Step::Submit, None, "")), "   0.000s  submitted");
+    }
+
+    #[test]
+    fn lines_of_one_execution_come_together() {
+        let mut groups = Groups::default();
+        let steps = [(Step::Award, 1), (Step::Award, 2), (Step::Fetch, 1), (Step::Fail, 2)];
+        for (step, letter) in steps {
+            groups.take(&event(0, step, Some(letter), ""), format!("{letter} {}", word(step)));
+        }
+        let lines: Vec<Vec<String>> = groups.0.into_iter().map(|(_, lines)| lines).collect();
+        assert_eq!(lines, [["1 awarded", "1 fetching"], ["2 awarded", "2 failed"]]);
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! Submits a job, waits for its end, and hands over what came of it: what `job run` and `wasm run` share.
 
+mod flags;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
 use futures_util::{StreamExt, pin_mut};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::spec::{Engine, Job, Verification, VerificationKind};
 use shoal_protocol::record::JobState;
 
-use super::connect::{self, JoinFlags, Session};
+pub(super) use self::flags::RunFlags;
+use super::connect::{self, Session};
+use super::job::executions;
 use super::output::{self, Format};
 use super::progress::{self, Progress};
 use super::signal::Stop;
@@ -29,31 +32,8 @@ const MAX_LOOKS: u32 = 100;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Exit status of a command that a person interrupted, as shells have it.
 const INTERRUPTED: u8 = 130;
-
-/// How a job is run and what is done with its result.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct RunFlags {
-    #[command(flatten)]
-    join: JoinFlags,
-    /// Submit the job and do not wait for it
-    #[arg(long, conflicts_with_all = ["download", "follow"])]
-    detach: bool,
-    /// Print the job's id and nothing else
-    #[arg(long)]
-    id_only: bool,
-    /// Check the job and print what would be submitted; nothing is kept or run
-    #[arg(long, conflicts_with_all = ["detach", "download", "follow", "id_only"])]
-    dry_run: bool,
-    /// Write the result to this folder, which must be new or empty
-    #[arg(long, value_name = "DIR")]
-    download: Option<PathBuf>,
-    /// Print what the program prints while it runs
-    #[arg(short, long, conflicts_with = "id_only")]
-    follow: bool,
-    /// Stop waiting after so many seconds; the job goes on
-    #[arg(long, value_name = "SECONDS", hide = true)]
-    wait_timeout_secs: Option<u64>,
-}
+/// Exit status of a command that has waited long enough, as `timeout` has it.
+const TIMED_OUT: u8 = 124;
 
 /// Everything about one run that does not change.
 struct Run<'a> {
@@ -79,6 +59,7 @@ pub(super) async fn run_asked(global: &Global, mut job: Job, flags: &RunFlags) -
 
 /// Runs a job: here if it must be, in the mesh if it can be.
 pub(super) async fn run(global: &Global, format: Format, described: Described, flags: &RunFlags) -> Result<Status> {
+    flags.check()?;
     let Described { job, base } = described;
     let inputs = upload::local_inputs(&job, &base)?;
     if let Some(dir) = &flags.download {
@@ -98,7 +79,6 @@ pub(super) async fn run(global: &Global, format: Format, described: Described, f
     let ended = tokio::select! {
         ended = Box::pin(run.to_the_end(job, inputs)) => ended,
         () = stop.requested() => Ok(run.interrupted()),
-        () = patience(flags) => Err(run.out_of_patience()),
     };
     session.close().await;
     ended
@@ -112,20 +92,13 @@ fn executor(engine: &Engine) -> &'static str {
     }
 }
 
-async fn patience(flags: &RunFlags) {
-    match flags.wait_timeout_secs {
-        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Run<'_> {
     fn client(&self) -> &Client {
         &self.session.client
     }
 
     async fn to_the_end(&self, mut job: Job, inputs: Vec<(usize, PathBuf)>) -> Result<Status> {
-        if self.flags.detach && self.session.is_ephemeral() {
+        if self.flags.detaches() && self.session.is_ephemeral() {
             bail!("--detach needs a running node, or the job would end with this command: start one with `shoal node`");
         }
         upload::replace_inputs(self.client(), &mut job, inputs).await?;
@@ -142,7 +115,7 @@ impl Run<'_> {
         if self.flags.id_only {
             output::print(&id.to_string())?;
         }
-        if self.flags.detach { self.detached(id).await } else { self.wait(id).await }
+        if self.flags.detaches() { self.detached(id).await } else { self.wait(id).await }
     }
 
     async fn submit(&self, job: &Job, local: bool, dry_run: bool) -> Result<SubmitReply> {
@@ -174,20 +147,31 @@ impl Run<'_> {
         if !quiet {
             output::note(format_args!("job {id}"));
         }
-        let job = if self.flags.follow {
-            let (job, ()) = tokio::join!(self.watch(id, true), self.follow(id));
-            job?
-        } else {
-            self.watch(id, quiet).await?
+        let ended = self.ended(id, quiet);
+        let job = match self.flags.patience() {
+            None => ended.await?,
+            Some(time) => match tokio::time::timeout(time, ended).await {
+                Ok(job) => job?,
+                Err(_) => return self.out_of_patience(id).await,
+            },
         };
         self.hand_over(&job).await?;
         Ok(if job.is_success() { Status::Done } else { Status::JobFailed })
     }
 
+    /// The job once it is over.
+    async fn ended(&self, id: JobId, quiet: bool) -> Result<JobView> {
+        if self.flags.follow {
+            tokio::join!(self.watch(id, true), self.follow(id)).0
+        } else {
+            self.watch(id, quiet).await
+        }
+    }
+
     /// Shows what happens until the job is over.
     async fn watch(&self, id: JobId, quiet: bool) -> Result<JobView> {
         let mut events = self.client().events(id);
-        let mut progress = Progress::new(quiet);
+        let mut progress = Progress::new(quiet, self.flags.group_events);
         while let Some(event) = events.next().await? {
             progress.show(&event);
         }
@@ -204,7 +188,7 @@ impl Run<'_> {
 
     /// Copies what the program prints. That is a service: its failure is not the job's.
     async fn follow(&self, id: JobId) {
-        let query = LogQuery { execution: None, follow: true };
+        let query = LogQuery { follow: true, ..LogQuery::default() };
         let (out, err) =
             tokio::join!(copy_log(self.client(), id, "stdout", &query), copy_log(self.client(), id, "stderr", &query),);
         for error in [out, err].into_iter().filter_map(Result::err) {
@@ -226,7 +210,7 @@ impl Run<'_> {
         match self.format {
             Format::Table if self.flags.follow => output::note(self.summary(job, kept.as_deref())),
             Format::Table => {
-                output::print(&self.summary(job, kept.as_deref()))?;
+                output::print(&output::clean(&self.summary(job, kept.as_deref())))?;
                 self.show_stdout(job).await?;
             }
             format => output::show(format, job, |_| String::new())?,
@@ -304,7 +288,11 @@ impl Run<'_> {
             }
             None => {}
         }
-        output::pairs(rows)
+        let mut summary = output::pairs(rows);
+        if self.flags.node_details && !job.executions.is_empty() {
+            summary = format!("{summary}\n\n{}", executions::table(&job.executions));
+        }
+        summary
     }
 
     fn interrupted(&self) -> Status {
@@ -317,13 +305,17 @@ impl Run<'_> {
         Status::Other(INTERRUPTED)
     }
 
-    fn out_of_patience(&self) -> anyhow::Error {
-        match self.submitted.get() {
-            Some(id) if !self.session.is_ephemeral() => {
-                anyhow::anyhow!("the time to wait is over, but job {id} goes on\n{}", hints(*id))
-            }
-            _ => anyhow::anyhow!("the time to wait is over; the job ends with this command's own node"),
+    /// Says that nobody waits any more; who wants a document gets what is known by now.
+    async fn out_of_patience(&self, id: JobId) -> Result<Status> {
+        if self.session.is_ephemeral() {
+            output::note(format_args!("the time to wait is over: job {id} ends with this command's own node"));
+        } else {
+            output::note(format_args!("the time to wait is over, but job {id} goes on\n{}", hints(id)));
         }
+        if self.format != Format::Table && !self.flags.id_only {
+            output::show(self.format, &self.client().job(&id.to_string()).await?, |_| String::new())?;
+        }
+        Ok(Status::Other(TIMED_OUT))
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use shoal_protocol::id::BlobHash;
 
-use crate::cli::output::{self, OutputFlag};
+use crate::cli::output::{self, ListFlags, Rows};
 use crate::cli::{Global, Status, connect};
 use crate::views::{BlobPin, BlobRow};
 
@@ -18,24 +18,24 @@ pub(super) struct List {
     #[arg(long, value_name = "HASH")]
     after: Option<BlobHash>,
     #[command(flatten)]
-    output: OutputFlag,
+    output: ListFlags,
 }
 
 impl List {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let blobs = connect::running(global).await?.blobs(self.after, self.limit).await?;
-        output::show(self.output.format(global.format), &blobs, |blobs| table(blobs))?;
+        self.output.show(global.format, &blobs, |blobs, _| rows(blobs))?;
         Ok(Status::Done)
     }
 }
 
-fn table(blobs: &[BlobRow]) -> String {
+fn rows(blobs: &[BlobRow]) -> Rows<5> {
     let row = |blob: &BlobRow| {
         let here = if blob.complete { "complete" } else { "partial" };
         let used = blob.last_use.clone().unwrap_or_default();
         [blob.hash.to_string(), output::size(blob.bytes), here.into(), used, pins(&blob.pins)]
     };
-    output::table(["hash", "size", "here", "last use", "pins"], blobs.iter().map(row))
+    Rows::new(["hash", "size", "here", "last use", "pins"], blobs.iter().map(row))
 }
 
 fn pins(pins: &[BlobPin]) -> String {

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
+use shoal_protocol::id::JobId;
 
-use crate::cli::output::{self, OutputFlag};
+use crate::cli::output::{Ids, ListFlags, Rows};
 use crate::cli::{Global, Status, connect};
 use crate::views::JobSummary;
 
@@ -14,23 +15,24 @@ pub(super) struct List {
     #[arg(short = 'n', long, default_value_t = 10)]
     limit: usize,
     #[command(flatten)]
-    output: OutputFlag,
+    output: ListFlags,
 }
 
 impl List {
     pub(super) async fn run(self, global: &Global) -> Result<Status> {
         let jobs = connect::running(global).await?.jobs(self.limit).await?;
-        output::show(self.output.format(global.format), &jobs, |jobs| table(jobs))?;
+        self.output.show(global.format, &jobs, |jobs, ids| rows(jobs, ids))?;
         Ok(Status::Done)
     }
 }
 
-fn table(jobs: &[JobSummary]) -> String {
+fn rows(jobs: &[JobSummary], ids: Ids) -> Rows<7> {
     let row = |job: &JobSummary| {
         let name = if job.name == job.job_id.to_string() { String::new() } else { job.name.clone() };
         let created = super::moment(job.create_time);
         let state = format!("{:?}", job.state);
-        [created, job.job_id.short(), name, job.engine.clone(), job.kind.clone(), job.verification.clone(), state]
+        let id = ids.of(&job.job_id, JobId::short);
+        [created, id, name, job.engine.clone(), job.kind.clone(), job.verification.clone(), state]
     };
-    output::table(["created", "id", "name", "engine", "type", "verification", "state"], jobs.iter().map(row))
+    Rows::new(["created", "id", "name", "engine", "type", "verification", "state"], jobs.iter().map(row))
 }

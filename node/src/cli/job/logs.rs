@@ -1,12 +1,12 @@
 //! `shoal job logs`: a program's stdout on ours, its stderr on ours.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use shoal_protocol::id::ExecutionId;
 
+use super::find_execution;
 use crate::cli::run::copy_log;
 use crate::cli::{Global, Status, connect};
-use crate::client::{Client, LogQuery};
+use crate::client::LogQuery;
 
 /// Flags of `shoal job logs`.
 #[derive(Debug, Args)]
@@ -20,6 +20,9 @@ pub(super) struct Logs {
     /// Go on until the program has ended
     #[arg(short, long)]
     follow: bool,
+    /// Begin with the last lines of each stream: 10, or as many as are written here
+    #[arg(short, long, value_name = "LINES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
+    tail: Option<u32>,
 }
 
 impl Logs {
@@ -27,26 +30,11 @@ impl Logs {
         let client = connect::running(global).await?;
         let job = client.job(&self.id).await?.job_id;
         let execution = match &self.execution_id {
-            Some(text) => Some(find(&client, &self.id, text).await?),
+            Some(text) => Some(find_execution(&client, &self.id, text).await?),
             None => None,
         };
-        let query = LogQuery { execution, follow: self.follow };
+        let query = LogQuery { execution, follow: self.follow, tail: self.tail };
         tokio::try_join!(copy_log(&client, job, "stdout", &query), copy_log(&client, job, "stderr", &query))?;
         Ok(Status::Done)
-    }
-}
-
-/// The execution whose id begins with `text`.
-async fn find(client: &Client, job: &str, text: &str) -> Result<ExecutionId> {
-    let executions = client.executions(job).await?;
-    let ids = executions.iter().map(|execution| execution.execution_id);
-    let begins = |id: &ExecutionId| {
-        let id = id.to_string();
-        id.starts_with(text) || id.trim_start_matches("e-").starts_with(text)
-    };
-    match ids.filter(begins).collect::<Vec<_>>().as_slice() {
-        [only] => Ok(*only),
-        [] => bail!("job {job} has no execution {text}; `shoal job executions {job}` shows those it has"),
-        _ => bail!("{text} is the beginning of several executions of job {job}: write more of the id"),
     }
 }

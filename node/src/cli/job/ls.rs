@@ -6,7 +6,7 @@ use serde::Serialize;
 use shoal_protocol::id::BlobHash;
 
 use crate::cli::listing::{Found, Line, ListedFile, Listing, Place, lines};
-use crate::cli::output::{self, OutputFlag};
+use crate::cli::output::{self, Ids, ListFlags, Rows};
 use crate::cli::{Global, Status, connect};
 
 /// Flags of `shoal job ls`.
@@ -22,7 +22,7 @@ pub(super) struct Ls {
     #[arg(long)]
     all_executions: bool,
     #[command(flatten)]
-    output: OutputFlag,
+    output: ListFlags,
 }
 
 /// A file or folder of a result.
@@ -54,16 +54,18 @@ impl Ls {
             Found::Folder(files) if self.recursive => files.into_iter().map(Row::from).collect(),
             Found::Folder(files) => lines(&self.place.path, &files).into_iter().map(Row::from).collect(),
         };
-        output::show(self.output.format(global.format), &rows, |rows| {
-            let size = |row: &Row| row.bytes.map_or_else(|| "elsewhere".into(), output::size);
-            let what = |row: &Row| match (row.hash, row.files) {
-                (Some(hash), _) => hash.short(),
-                (None, files) => output::count(files.unwrap_or_default(), "file"),
-            };
-            output::table(["name", "size", "hash"], rows.iter().map(|row| [row.name.clone(), size(row), what(row)]))
-        })?;
+        self.output.show(global.format, &rows, |rows, ids| table(rows, ids))?;
         Ok(Status::Done)
     }
+}
+
+fn table(rows: &[Row], ids: Ids) -> Rows<3> {
+    let size = |row: &Row| row.bytes.map_or_else(|| "elsewhere".into(), output::size);
+    let what = |row: &Row| match (row.hash, row.files) {
+        (Some(hash), _) => ids.of(&hash, BlobHash::short),
+        (None, files) => output::count(files.unwrap_or_default(), "file"),
+    };
+    Rows::new(["name", "size", "hash"], rows.iter().map(|row| [row.name.clone(), size(row), what(row)]))
 }
 
 impl From<ListedFile> for Row {
