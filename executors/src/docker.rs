@@ -15,6 +15,8 @@ mod images;
 
 mod layers;
 
+mod zstd;
+
 mod listed;
 
 pub mod saved;

@@ -10,11 +10,12 @@ use shoal_protocol::id::ImageId;
 use tar::{Builder, Header};
 
 use super::saved::{MANIFEST, Manifest, SavedError, check_layer};
+use super::zstd;
 
 /// How a layer begins that is compressed with gzip.
 const GZIP: &[u8] = b"\x1f\x8b";
-/// How one begins that is compressed otherwise: zstd, bzip2 and xz.
-const OTHERWISE: [&[u8]; 3] = [b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
+/// How one begins that is compressed in a way that registries do not know: bzip2 and xz.
+const OTHERWISE: [&[u8]; 2] = [b"BZh", b"\xfd7zXZ"];
 
 /// The layers of an image, each unpacked: from the bottom up, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,9 +111,15 @@ fn unpacked<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>, SavedError>
     let mut layer = BufReader::with_capacity(64 << 10, layer);
     let start = layer.fill_buf()?;
     if OTHERWISE.iter().any(|magic| start.starts_with(magic)) {
-        return Err(SavedError::Unsound("a layer is compressed with something else than gzip"));
+        return Err(SavedError::Unsound("a layer is compressed with something else than gzip or zstd"));
     }
-    if start.starts_with(GZIP) { Ok(Box::new(MultiGzDecoder::new(layer))) } else { Ok(Box::new(layer)) }
+    let (is_gzip, is_zstd) = (start.starts_with(GZIP), zstd::is_zstd(start));
+    let unpacked: Box<dyn Read + 'a> = match (is_gzip, is_zstd) {
+        (true, _) => Box::new(MultiGzDecoder::new(layer)),
+        (_, true) => Box::new(zstd::Unpacked::new(layer)),
+        _ => Box::new(layer),
+    };
+    Ok(unpacked)
 }
 
 impl<R: Read> Read for Gauge<R> {
@@ -133,6 +140,7 @@ impl<R: Read> Read for Gauge<R> {
 mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
     use crate::docker::saved;
@@ -149,6 +157,10 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        compress_to_vec(bytes, CompressionLevel::Fastest)
+    }
+
     fn config(layers: &[Vec<u8>]) -> Vec<u8> {
         let ids = layers.iter().map(|layer| format!("\"{}\"", ImageId(Sha256::digest(layer).into())));
         let ids = ids.collect::<Vec<_>>().join(",");
@@ -162,11 +174,11 @@ mod tests {
 
     #[test]
     fn layers_become_the_archive_that_engines_load() {
-        let plain = [layer("a", 600), layer("b", 700)];
-        let packed = [gzip(&plain[0]), plain[1].clone()];
+        let plain = [layer("a", 600), layer("b", 700), layer("c", 800)];
+        let packed = [gzip(&plain[0]), plain[1].clone(), zstd(&plain[2])];
         let config = config(&plain);
         let measured = look(&config, &packed, 1 << 20).unwrap();
-        assert_eq!(measured.bytes(), (plain[0].len() + plain[1].len()) as u64);
+        assert_eq!(measured.bytes(), plain.iter().map(|layer| layer.len() as u64).sum::<u64>());
         let id = ImageId(Sha256::digest(&config).into());
         let mut archive = Vec::new();
         let layers = packed.iter().map(Vec::as_slice).collect();
@@ -188,19 +200,22 @@ mod tests {
     #[test]
     fn a_small_layer_that_unpacks_to_a_large_one_is_stopped_at_the_bound() {
         let plain = [layer("zeros", 64 << 20)];
-        let packed = [gzip(&plain[0])];
-        assert!(packed[0].len() < 1 << 20);
-        let error = look(&config(&plain), &packed, 1 << 20).unwrap_err();
-        assert!(matches!(error, SavedError::TooLarge(1_048_576)), "{error}");
+        for packed in [gzip(&plain[0]), zstd(&plain[0])] {
+            assert!(packed.len() < 1 << 20);
+            let error = look(&config(&plain), &[packed], 1 << 20).unwrap_err();
+            assert!(matches!(error, SavedError::TooLarge(1_048_576)), "{error}");
+        }
     }
 
     #[test]
     fn what_is_not_the_layer_that_was_promised_is_refused() {
         let plain = [layer("a", 600)];
-        let table: [(Vec<Vec<u8>>, &str); 5] = [
+        let table: [(Vec<Vec<u8>>, &str); 7] = [
             (vec![layer("b", 600)], "not the one"),
             (Vec::new(), "other layers"),
-            (vec![b"\x28\xb5\x2f\xfd and more".to_vec()], "gzip"),
+            (vec![b"BZh91AY and more".to_vec()], "gzip or zstd"),
+            (vec![b"\x28\xb5\x2f\xfd and more".to_vec()], "not a tar"),
+            (vec![zstd(&plain[0])[..20].to_vec()], "not a tar"),
             (vec![gzip(&plain[0])[..40].to_vec()], "not a tar"),
             (vec![b"this is text".repeat(100)], "not a tar"),
         ];
