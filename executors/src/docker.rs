@@ -29,6 +29,8 @@ mod owner;
 
 mod streams;
 
+mod memory;
+
 pub mod network;
 
 mod tree;

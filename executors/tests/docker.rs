@@ -161,9 +161,19 @@ async fn a_program_reaches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_much_memory_a_program_held_is_told() {
+    let Some(bench) = Bench::new("busybox", &[]).await else { return };
+    let write = "for i in 1 2 3; do dd if=/dev/zero of=/tmp/$i bs=1M count=7 2>/dev/null || exit 1; done";
+    let script = format!("{write}; sleep 2; rm /tmp/*; cat /bin/* >/dev/null");
+    let peak = bench.sh(&script).await.unwrap().exits(0).0.peak_memory_bytes;
+    assert!((21 * MIB..40 * MIB).contains(&peak), "{peak}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_memory_than_allowed_ends_the_program_and_says_so() {
     let Some(bench) = Bench::new("busybox", &[]).await else { return };
-    bench.run(&["tail", "/dev/zero"]).await.unwrap().stopped_by(Trap::OutOfMemory);
+    let full = bench.run(&["tail", "/dev/zero"]).await.unwrap().stopped_by(Trap::OutOfMemory);
+    assert_eq!(full.0.peak_memory_bytes, 64 * MIB);
     let full = "dd if=/dev/zero of=/tmp/x bs=1M count=100 2>/dev/null || echo full; rm -f /tmp/x; echo goes on";
     assert_eq!(bench.sh(full).await.unwrap().exits(0).stdout(), "full\ngoes on\n");
 }

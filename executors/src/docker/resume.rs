@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::container::{self, EXECUTION_LABEL, NODE_LABEL};
 use super::lock;
+use super::memory::Peak;
 use super::run::{COLLECTING, Container, Copying, Ended, LOOK_EVERY, Run, drained, engine_failed};
 use super::streams::{self, Printed};
 use crate::{Finished, RunError};
@@ -82,12 +83,12 @@ impl Run<'_> {
         if !self.engine.facts.keeps_output || self.task.work_dir.join(COLLECTING).exists() {
             return Err(RunError::cut_off());
         }
-        let printed = Printed::default();
+        let (printed, peak) = (Printed::default(), Peak::default());
         let copying = self.read(container, printed.clone());
         let gone = SystemTime::now().duration_since(started).unwrap_or_default();
         let time_left = self.task.timeout.saturating_sub(gone);
         let stopped = tokio::select! {
-            stopped = self.watch(container, cancel, &printed, time_left) => stopped?,
+            stopped = self.watch(container, cancel, (&printed, &peak), time_left) => stopped?,
             () = self.until_incomplete(&printed) => return Err(incomplete()),
         };
         let streams = drained(copying).await?;
@@ -96,7 +97,7 @@ impl Run<'_> {
             return Err(incomplete());
         }
         let run = ran(&state).unwrap_or(gone);
-        self.judge(Ended { stopped, state, printed, run }, streams).await
+        self.judge(Ended { stopped, state, printed, run, peak_memory_bytes: peak.bytes() }, streams).await
     }
 
     /// Reads all that was printed, from the first byte, and goes on until the end.

@@ -19,6 +19,7 @@ use super::container::{self, GPUS_LABEL, MAX_VOLUMES, Plan};
 use super::engine::{Engine, plain};
 use super::gpus::Taken;
 use super::images::Ready;
+use super::memory::Peak;
 use super::network::{Attached, Lines, Whom};
 use super::streams::{self, Printed};
 use super::tree::{self, Measured};
@@ -62,6 +63,7 @@ pub(super) struct Ended {
     pub(super) state: ContainerState,
     pub(super) printed: Printed,
     pub(super) run: Duration,
+    pub(super) peak_memory_bytes: u64,
 }
 
 /// The files of standard output and error, where there are any.
@@ -202,25 +204,29 @@ impl<'a> Run<'a> {
             return self.not_started(container, &error).await;
         }
         self.task.stage.send_replace(Stage::Running);
-        let stopped = self.watch(container, cancel, &printed, self.task.timeout).await?;
+        let peak = Peak::default();
+        let stopped = self.watch(container, cancel, (&printed, &peak), self.task.timeout).await?;
         let run = began.elapsed();
         let streams = drained(copying).await?;
         let state = container.end().await?;
-        self.judge(Ended { stopped, state, printed, run }, streams).await
+        self.judge(Ended { stopped, state, printed, run, peak_memory_bytes: peak.bytes() }, streams).await
     }
 
     /// What a run is that ended like this.
     pub(super) async fn judge(&self, ended: Ended, streams: Streams) -> Result<Finished, RunError> {
-        let too_much = ended.printed.bytes() > self.task.invocation.limits.output_bytes;
-        match ended.stopped {
-            Some(Stopped::Cancelled) => Err(RunError::Cancelled),
-            Some(Stopped::TimedOut) => Err(RunError::TimedOut(self.task.timeout)),
-            None if !too_much => self.finished(outcome(&ended.state), streams, ended.run).await,
+        let limits = self.task.invocation.limits;
+        let outcome = match ended.stopped {
+            Some(Stopped::Cancelled) => return Err(RunError::Cancelled),
+            Some(Stopped::TimedOut) => return Err(RunError::TimedOut(self.task.timeout)),
+            None if ended.printed.bytes() <= limits.output_bytes => outcome(&ended.state),
             // Perhaps it ended before anybody looked.
-            None | Some(Stopped::WroteTooMuch) => {
-                self.finished(Outcome::Trapped(Trap::OutOfDisk), streams, ended.run).await
-            }
-        }
+            None | Some(Stopped::WroteTooMuch) => Outcome::Trapped(Trap::OutOfDisk),
+        };
+        // Who died for want of memory held all that there was, whatever the last look saw.
+        let is_full = outcome == Outcome::Trapped(Trap::OutOfMemory);
+        let peak_memory_bytes = if is_full { limits.memory_bytes } else { ended.peak_memory_bytes };
+        let finished = self.finished(outcome, streams, ended.run).await?;
+        Ok(Finished { peak_memory_bytes, ..finished })
     }
 
     /// Takes what the program prints, from before its first byte.
@@ -238,7 +244,7 @@ impl<'a> Run<'a> {
         &self,
         container: &Container,
         cancel: &CancellationToken,
-        printed: &Printed,
+        (printed, peak): (&Printed, &Peak),
         time_left: Duration,
     ) -> Result<Option<Stopped>, RunError> {
         let stopped = tokio::select! {
@@ -246,6 +252,7 @@ impl<'a> Run<'a> {
             () = cancel.cancelled() => Stopped::Cancelled,
             () = tokio::time::sleep(time_left) => Stopped::TimedOut,
             () = self.until_too_much(printed) => Stopped::WroteTooMuch,
+            never = peak.watch(container) => match never {},
         };
         container.stop(stopped != Stopped::WroteTooMuch).await?;
         Ok(Some(stopped))
