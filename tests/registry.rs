@@ -138,6 +138,42 @@ fn a_private_image_is_run_by_its_owner_and_by_nobody_for_strangers_unless_told()
 }
 
 #[test]
+fn layers_may_be_compressed_with_zstd() {
+    let registry = Registry::start();
+    let Some(name) = image("registry-zstd", &["ENV WORD=zstd", "LABEL shoal.test=zstd"]) else { return };
+    registry.push_zstd("tools/zstd", "1", &name);
+    forget(&name);
+    let mesh = Nodes::start(&[], &[&WORKER]);
+    let name = format!("{}:1", registry.name("tools/zstd"));
+    let ran = mesh.requester().run(&["docker", "run", &name, "sh", "-c", "echo $WORD"]);
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("zstd\n"), "{}", text(&ran));
+    forget_loaded("zstd");
+}
+
+#[test]
+fn a_job_says_which_platform_of_an_image_it_wants() {
+    let registry = Registry::start();
+    let Some(name) = image("registry-many", &["ENV WORD=many", "LABEL shoal.test=many"]) else { return };
+    let here = docker(&["version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"]).unwrap();
+    let (_, architecture) = here.split_once('/').unwrap();
+    registry.push_for("tools/many", "1", &name, &["s390x", architecture]);
+    forget(&name);
+    let mesh = Nodes::start(&[], &[&WORKER]);
+    let name = format!("{}:1", registry.name("tools/many"));
+    let run = |platform: &str, format: &str| {
+        let words = ["--format", format, "docker", "run", "--platform", platform, &name, "sh", "-c", "echo $WORD"];
+        mesh.requester().run(&words)
+    };
+    let ran = run(&here, "table");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("many\n"), "{}", text(&ran));
+    let reason = failed(&run("linux/s390x", "json"));
+    assert!(reason.contains(&format!("1 peer: its profile is {here}")), "{reason}");
+    refused(&run("linux/riscv64", "json"), &[&name, "not there for linux/riscv64", "linux/s390x"]);
+    refused(&run("arm64", "json"), &["Platform", "arm64", "linux/arm64"]);
+    forget_loaded("many");
+}
+
+#[test]
 fn an_operator_that_has_none_pulled_says_so_before_anything_runs() {
     let registry = Registry::start();
     let Some(name) = only_in(&registry, "tools/never", "never") else { return };

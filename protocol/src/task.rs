@@ -17,8 +17,8 @@ use crate::message::ExecutorKind;
 use crate::time::Millis;
 
 pub use compare::{Compare, EXIT_CODE, STDERR, STDOUT, STREAMS};
-pub(crate) use docker::is_mountable;
 pub use docker::{Docker, Image, ImageOrigin};
+pub(crate) use docker::{is_mountable, is_platform};
 pub use network::Network;
 
 /// What a job's workers need to know. Its canonical encoding is the blob that an announcement names.

@@ -2,8 +2,8 @@
 //! layers as long as a test likes.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,6 +12,9 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -20,7 +23,12 @@ use crate::docker::engine::docker;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The type of a layer, and how it is compressed.
+type Packing = (&'static str, fn(&[u8]) -> Vec<u8>);
+const GZIP: Packing = ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzip);
+const ZSTD: Packing = ("application/vnd.oci.image.layer.v1.tar+zstd", zstd);
 
 /// A running registry, until dropped.
 pub struct Registry {
@@ -57,6 +65,36 @@ impl Registry {
 
     /// Gives one of the engine's images a name here.
     pub fn push(&self, repository: &str, tag: &str, image: &str) {
+        let manifest = self.image(repository, image, GZIP, None);
+        self.name_it(repository, tag, manifest);
+    }
+
+    /// The same, with layers that are compressed with zstd.
+    pub fn push_zstd(&self, repository: &str, tag: &str, image: &str) {
+        let manifest = self.image(repository, image, ZSTD, None);
+        self.name_it(repository, tag, manifest);
+    }
+
+    /// Gives a name to a list of one image for each architecture, which differ in what they say of it alone.
+    pub fn push_for(&self, repository: &str, tag: &str, image: &str, architectures: &[&str]) {
+        let entries = architectures.iter().map(|architecture| {
+            let (_, manifest) = self.image(repository, image, GZIP, Some(architecture));
+            let mut entry = self.put(repository, "manifests", MANIFEST, manifest);
+            entry["platform"] = json!({"os": "linux", "architecture": architecture});
+            entry
+        });
+        let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries.collect::<Vec<_>>()});
+        self.name_it(repository, tag, (INDEX, serde_json::to_vec(&list).unwrap()));
+    }
+
+    /// Takes an image's parts in, and returns its manifest.
+    fn image(
+        &self,
+        repository: &str,
+        image: &str,
+        (layer_type, pack): Packing,
+        architecture: Option<&str>,
+    ) -> (&'static str, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("docker save {image} | tar -xC {}", dir.path().display());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
@@ -64,16 +102,25 @@ impl Registry {
         let saved: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
         let mut layers = Vec::new();
         for layer in saved[0]["Layers"].as_array().unwrap() {
-            layers.push(self.put(repository, "blobs", LAYER, gzip(&dir.path().join(layer.as_str().unwrap()))));
+            layers.push(self.put(repository, "blobs", layer_type, pack(&read(layer.as_str().unwrap()))));
         }
         let digests = layers.iter().filter_map(|layer| layer["digest"].as_str()).map(str::to_owned);
         lock(&self.shelf.layers).extend(digests);
-        let config = self.put(repository, "blobs", CONFIG, read(saved[0]["Config"].as_str().unwrap()));
+        let mut config = read(saved[0]["Config"].as_str().unwrap());
+        if let Some(architecture) = architecture {
+            let mut changed: Value = serde_json::from_slice(&config).unwrap();
+            changed["architecture"] = architecture.into();
+            config = serde_json::to_vec(&changed).unwrap();
+        }
+        let config = self.put(repository, "blobs", CONFIG, config);
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        self.put(repository, "manifests", MANIFEST, manifest.clone());
-        let path = format!("{repository}/manifests/{tag}");
-        lock(&self.shelf.documents).insert(path, (MANIFEST.into(), manifest));
+        (MANIFEST, serde_json::to_vec(&manifest).unwrap())
+    }
+
+    /// Has a manifest or a list go by its digest, and by a tag.
+    fn name_it(&self, repository: &str, tag: &str, (media, document): (&str, Vec<u8>)) {
+        self.put(repository, "manifests", media, document.clone());
+        lock(&self.shelf.documents).insert(format!("{repository}/manifests/{tag}"), (media.into(), document));
     }
 
     fn put(&self, repository: &str, kind: &str, media: &str, bytes: Vec<u8>) -> Value {
@@ -137,8 +184,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
-fn gzip(path: &Path) -> Vec<u8> {
-    Command::new("gzip").arg("-nc").arg(path).output().unwrap().stdout
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
 }
 
 fn sha256(bytes: &[u8]) -> String {

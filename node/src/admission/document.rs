@@ -75,6 +75,7 @@ fn container(docker: &Docker, image_name: &str) -> spec::Docker {
         parameters: docker.parameters.clone(),
         environment_variables: Vec::new(),
         working_directory: docker.working_directory.clone(),
+        platform: Some(docker.platform.clone()),
     }
 }
 

@@ -44,6 +44,9 @@ struct Run {
     /// Where the program starts
     #[arg(short, long, value_name = "PATH")]
     workdir: Option<String>,
+    /// What it is to run on, for images that are there for several [default: what the node's engine runs]
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    platform: Option<String>,
     #[command(flatten)]
     task: TaskFlags,
     #[command(flatten)]
@@ -91,6 +94,7 @@ impl Run {
             parameters: self.command.clone(),
             environment_variables: Vec::new(),
             working_directory: self.workdir.clone(),
+            platform: self.platform.clone(),
         }));
         task.input_sources = self.task.inputs()?;
         self.task.job(task)

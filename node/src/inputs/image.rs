@@ -7,7 +7,7 @@ use shoal_executors::PROFILE;
 use shoal_executors::docker::{ImageError, look_through, platform_here};
 use shoal_protocol::id::BlobHash;
 use shoal_protocol::image::{ImageName, ImageNameError, Repository};
-use shoal_protocol::job::spec::{BlobSource, Engine, Job};
+use shoal_protocol::job::spec::{BlobSource, Docker, Engine, Job};
 use shoal_protocol::task::{Content, ContentKind, Image, ImageOrigin};
 use shoal_store::blobs::Guard;
 use shoal_store::sources::DataError;
@@ -37,8 +37,8 @@ impl Node {
     pub(crate) async fn program(&self, job: &Job, watch: Watcher<'_>) -> Result<Program, SubmitError> {
         match &job.task.engine {
             Engine::Docker(docker) => match docker.image.strip_prefix(BLOB_PREFIX) {
-                Some(hash) => self.image_of_blob(&docker.image, hash, job.task.input_sources.len(), watch).await,
-                None => self.image_of_name(&docker.image).await,
+                Some(hash) => self.image_of_blob(docker, hash, job.task.input_sources.len(), watch).await,
+                None => self.image_of_name(docker).await,
             },
             Engine::Wasm(_) | Engine::Noop => {
                 Ok(Program { profile: PROFILE.to_owned(), image: None, guards: Vec::new() })
@@ -47,22 +47,23 @@ impl Node {
     }
 
     /// An image that this node's engine has, as `docker run` would take it, else one of a registry.
-    async fn image_of_name(&self, name: &str) -> Result<Program, SubmitError> {
+    async fn image_of_name(&self, docker: &Docker) -> Result<Program, SubmitError> {
+        let (name, asked) = (docker.image.as_str(), docker.platform.as_deref());
         let wrong = |error: ImageNameError| SubmitError::Image(name.to_owned(), error.to_string());
         let named: ImageName = name.parse().map_err(wrong)?;
         let Some(containers) = &self.0.containers else {
-            return self.image_of_registry(name, named, &platform_here()).await;
+            return self.image_of_registry(name, named, asked.unwrap_or(&platform_here())).await;
         };
+        let usual = || containers.platform().unwrap_or_else(platform_here);
         match containers.executor.image(name).await {
-            Ok(found) => {
+            Ok(found) if asked.is_none_or(|asked| asked == found.platform) => {
                 let origin = origin(named.repository, &found.digests);
                 let image = Image { id: found.id, origin };
                 Ok(Program { profile: found.platform, image: Some((image, 0)), guards: Vec::new() })
             }
-            Err(ImageError::Missing(_)) if !name.starts_with(ID_PREFIX) => {
-                self.image_of_registry(name, named, &containers.platform().unwrap_or_else(platform_here)).await
-            }
-            Err(error) => Err(error.into()),
+            Ok(found) if name.starts_with(ID_PREFIX) => Err(other_platform(docker, &found.platform)),
+            Err(error) if name.starts_with(ID_PREFIX) || !matches!(error, ImageError::Missing(_)) => Err(error.into()),
+            Ok(_) | Err(_) => self.image_of_registry(name, named, asked.unwrap_or(&usual())).await,
         }
     }
 
@@ -84,20 +85,33 @@ impl Node {
 
     async fn image_of_blob(
         &self,
-        name: &str,
+        docker: &Docker,
         hash: &str,
         index: usize,
         watch: Watcher<'_>,
     ) -> Result<Program, SubmitError> {
+        let name = docker.image.as_str();
         let wrong = |why: String| SubmitError::Image(name.to_owned(), why);
         let hash: BlobHash = hash.parse().map_err(|error| wrong(format!("{error}; write blob://HASH")))?;
         let source = BlobSource::from(Content { hash, kind: ContentKind::Raw });
         let told = |progress| watch(index, name, progress);
         let obtained = self.part(&source, name, self.0.config.capacity.disk_bytes, &told).await?;
         let saved = look_through(self.blobs().reader(hash)).await.map_err(|error| wrong(error.to_string()))?;
+        if docker.platform.as_ref().is_some_and(|asked| *asked != saved.platform) {
+            return Err(other_platform(docker, &saved.platform));
+        }
         let image = Image { id: saved.id, origin: ImageOrigin::Blob(hash) };
         Ok(Program { profile: saved.platform, image: Some((image, obtained.bytes())), guards: obtained.guards })
     }
+}
+
+/// What names one image alone cannot be had for another platform.
+fn other_platform(docker: &Docker, found: &str) -> SubmitError {
+    let asked = docker.platform.as_deref().unwrap_or_default();
+    SubmitError::Image(
+        docker.image.clone(),
+        format!("it is for {found}, not {asked}: name an image that is, or leave the platform out"),
+    )
 }
 
 /// Where workers get an image that this node's engine has: from the registry that the engine remembers for its name.

@@ -142,6 +142,9 @@ pub struct Docker {
     /// Where it starts, absolute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,
+    /// `OS/ARCHITECTURE` that it is to run on; without one, that of whoever looks the image up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
 }
 
 /// A WebAssembly program.

@@ -57,8 +57,7 @@ impl Docker {
     /// Whether every part is of a size and form that an engine takes.
     pub(super) fn is_sound(&self) -> bool {
         let words = self.entrypoint.iter().chain(&self.parameters).chain(&self.working_directory);
-        let platform =
-            self.platform.split_once('/').is_some_and(|(os, architecture)| is_name(os) && is_name(architecture));
+        let platform = is_platform(&self.platform);
         let folder = self.working_directory.as_deref().is_none_or(|folder| folder.starts_with('/'));
         let few = self.entrypoint.len() + self.parameters.len() <= MAX_WORDS;
         let words = words.into_iter().all(|word| !word.contains('\0'));
@@ -96,6 +95,11 @@ pub(super) fn fits(work: &Work) -> bool {
 pub(crate) fn is_mountable(path: &str) -> bool {
     let reserved = RESERVED.iter().any(|folder| below(path, folder).is_some());
     normalised(path).is_some_and(|normal| normal == path && normal != "/") && !reserved
+}
+
+/// Whether a text is `OS/ARCHITECTURE`.
+pub(crate) fn is_platform(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(os, architecture)| is_name(os) && is_name(architecture))
 }
 
 fn is_name(word: &str) -> bool {

@@ -110,6 +110,7 @@ impl Reader {
             parameters: self.texts(params, "Parameters"),
             environment_variables: self.texts(params, "EnvironmentVariables"),
             working_directory: self.text(params, "WorkingDirectory").filter(|folder| !folder.is_empty()),
+            platform: self.text(params, "Platform").filter(|platform| !platform.is_empty()),
         }
     }
 

@@ -258,9 +258,10 @@ fn text_map() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn engine() -> impl Strategy<Value = Engine> {
-    let docker = (name(), texts(), texts(), texts(), prop::option::of(name())).prop_map(
-        |(image, entrypoint, parameters, environment_variables, working_directory)| {
-            Engine::Docker(Docker { image, entrypoint, parameters, environment_variables, working_directory })
+    let (folder, platform) = (prop::option::of(name()), prop::option::of(name()));
+    let docker = (name(), texts(), texts(), texts(), folder, platform).prop_map(
+        |(image, entrypoint, parameters, environment_variables, working_directory, platform)| {
+            Engine::Docker(Docker { image, entrypoint, parameters, environment_variables, working_directory, platform })
         },
     );
     let wasm = (name(), name(), texts(), texts()).prop_map(|(entry_module, entrypoint, parameters, import_modules)| {

@@ -13,8 +13,8 @@ use crate::job::spec::{
 };
 use crate::limits::{MAX_DOMAINS, MAX_EXECUTION_MS, MAX_INPUTS, MAX_RESULT_PATHS, MAX_TEXT_BYTES, MAX_WORDS};
 use crate::message::SourceKind;
-use crate::task::is_mountable;
 use crate::task::network::is_domain;
+use crate::task::{is_mountable, is_platform};
 
 use super::{meta, publisher, unique};
 
@@ -222,6 +222,10 @@ fn docker(path: &str, program: &Docker, job: &Job, problems: &mut Problems) {
     }
     if let Some(folder) = program.working_directory.as_deref().filter(|folder| !folder.starts_with('/')) {
         problems.push(format!("{path}.WorkingDirectory"), format!("is {}", quoted(folder)), "write an absolute path");
+    }
+    if let Some(platform) = program.platform.as_deref().filter(|platform| !is_platform(platform)) {
+        let remedy = "write OS/ARCHITECTURE as images have it, for example 'linux/arm64'";
+        problems.push(format!("{path}.Platform"), format!("is {}", quoted(platform)), remedy);
     }
     for variable in program.environment_variables.iter().filter(|variable| !variable.contains('=')) {
         problems.push(format!("{path}.EnvironmentVariables"), format!("has {}", quoted(variable)), "write NAME=VALUE");

@@ -146,12 +146,16 @@ fn sources_need_what_finds_them() {
 
 #[test]
 fn docker_needs_an_image_and_absolute_folders() {
-    let engine = "{Type: docker, Params: {WorkingDirectory: work, EnvironmentVariables: [A]}}";
+    let engine = "{Type: docker, Params: {WorkingDirectory: work, EnvironmentVariables: [A], Platform: arm64}}";
     let text = format!("Type: batch\nTasks: [{{Name: main, Engine: {engine}}}]");
     let problems = validate(&parse(&text).unwrap().job).unwrap_err().to_string();
-    for part in
-        ["'Image' in 'Job.Tasks[0].Engine.Params' is missing", "is 'work'; write an absolute path", "write NAME=VALUE"]
-    {
+    let parts = [
+        "'Image' in 'Job.Tasks[0].Engine.Params' is missing",
+        "is 'work'; write an absolute path",
+        "is 'arm64'; write OS/ARCHITECTURE",
+        "write NAME=VALUE",
+    ];
+    for part in parts {
         assert!(problems.contains(part), "{problems}");
     }
 }
