@@ -7,6 +7,8 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir -p "$dir/bin" "$dir/etc" "$dir/tmp"
+# As in every image: a file system that is mounted there takes its mode.
+chmod 1777 "$dir/tmp"
 cp "$(command -v busybox)" "$dir/bin/busybox"
 for applet in $(busybox --list); do
     [ "$applet" = busybox ] || ln -s busybox "$dir/bin/$applet"
