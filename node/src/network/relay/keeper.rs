@@ -50,7 +50,7 @@ pub(in crate::network) struct Keeper {
     /// What the endpoint uses, and what it shows there.
     in_use: BTreeMap<RelayAddress, String>,
     probes: JoinSet<Probed>,
-    causes: Buckets,
+    causes: Buckets<PeerId>,
     /// When this node's own relay was announced.
     announced: Option<Time>,
     /// Whom it knew then.
