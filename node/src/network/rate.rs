@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use shoal_protocol::id::PeerId;
+
 /// Buckets that are remembered. More than peers can be connected, so that reconnecting does not fill a bucket.
 const MAX_BUCKETS: usize = 1_024;
 
@@ -17,7 +19,7 @@ pub struct Rate {
 
 /// The allowances of all. Those with a full bucket are forgotten first: they lose nothing.
 #[derive(Debug)]
-pub(crate) struct Buckets<K> {
+pub(crate) struct Buckets<K = PeerId> {
     rate: Rate,
     buckets: BTreeMap<K, Bucket>,
 }
@@ -78,8 +80,6 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use shoal_protocol::id::PeerId;
-
     use super::*;
 
     const RATE: Rate = Rate { per_second: 10, burst: 3 };
