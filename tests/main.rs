@@ -24,6 +24,7 @@ mod lan;
 mod leaks;
 mod liars;
 mod mesh;
+mod nat;
 mod networks;
 mod options;
 mod outliving;

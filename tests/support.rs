@@ -30,7 +30,9 @@ pub fn example(path: &str) -> String {
 pub struct Daemon {
     child: Child,
     dir: PathBuf,
-    options: Vec<String>,
+    arguments: Vec<String>,
+    /// The network namespace that it and its commands run in.
+    namespace: Option<String>,
     /// Its id.
     pub id: String,
     /// Its ticket.
@@ -45,9 +47,17 @@ impl Daemon {
 
     /// The same, with environment variables.
     pub fn start_with(dir: &Path, options: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = command(dir)
-            .args(["node", "--listen", "127.0.0.1:0"])
-            .args(options)
+        Self::spawn(None, dir, &[&["node", "--listen", "127.0.0.1:0"], options].concat(), environment)
+    }
+
+    /// Starts `shoal` with these arguments in a network namespace, and waits until it is ready.
+    pub fn start_in(namespace: &str, dir: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(Some(namespace), dir, arguments, &[])
+    }
+
+    fn spawn(namespace: Option<&str>, dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = command_in(namespace, dir)
+            .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -59,8 +69,8 @@ impl Daemon {
         let id = word(|word| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit()));
         let ticket = word(|word| word.starts_with("shoal1"));
         let (id, ticket) = id.zip(ticket).unwrap_or_else(|| panic!("{line:?} has no id and ticket"));
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        Self { child, dir: dir.to_owned(), options, id, ticket }
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { child, dir: dir.to_owned(), arguments, namespace: namespace.map(str::to_owned), id, ticket }
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -79,9 +89,8 @@ impl Daemon {
     /// Starts it again on the same data directory, without whatever was special about it.
     pub fn restart(mut self) -> Self {
         self.kill();
-        let options = std::mem::take(&mut self.options);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        Self::start(&self.dir.clone(), &options)
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Self::spawn(self.namespace.as_deref(), &self.dir, &arguments, &[])
     }
 
     /// Starts it again with these options instead.
@@ -102,7 +111,12 @@ impl Daemon {
 
     /// Runs a command against this node.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        run(&self.dir, arguments)
+        finish(self.begin(arguments), arguments)
+    }
+
+    /// Starts a command against this node, to be [finished](finish).
+    pub fn begin(&self, arguments: &[&str]) -> Child {
+        begin(command_in(self.namespace.as_deref(), &self.dir), arguments)
     }
 
     /// Runs a command that must succeed, and returns its JSON.
@@ -205,7 +219,19 @@ impl Mesh {
 
 /// A command with a data directory and without the environment of whoever runs the tests.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new(SHOAL);
+    command_in(None, dir)
+}
+
+fn command_in(namespace: Option<&str>, dir: &Path) -> Command {
+    let mut command = match namespace {
+        Some(namespace) => {
+            // It becomes the program, so that a signal reaches that.
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", namespace, SHOAL]);
+            inside
+        }
+        None => Command::new(SHOAL),
+    };
     for name in ["SHOAL_API", "SHOAL_DATA_DIR", "SHOAL_JOIN", "SHOAL_MESH", "SHOAL_TEST_MISBEHAVE", "SHOAL_LOG"] {
         command.env_remove(name);
     }
@@ -217,8 +243,12 @@ pub fn command(dir: &Path) -> Command {
 
 /// Runs a command to its end.
 pub fn run(dir: &Path, arguments: &[&str]) -> Output {
-    let child = command(dir).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    finish(child.expect("the binary starts"), arguments)
+    finish(begin(command(dir), arguments), arguments)
+}
+
+fn begin(mut command: Command, arguments: &[&str]) -> Child {
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary starts")
 }
 
 /// Runs a command to its end, with `input` on its standard input.
@@ -310,7 +340,8 @@ pub fn module(dir: &Path, name: &str, source: &str) -> String {
     path.display().to_string()
 }
 
-fn finish(child: Child, arguments: &[&str]) -> Output {
+/// Waits for the end of a command.
+pub fn finish(child: Child, arguments: &[&str]) -> Output {
     let id = child.id();
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || ended.send(child.wait_with_output()));
