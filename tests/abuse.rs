@@ -62,7 +62,7 @@ fn until_cut_off(mesh: &Mesh, hostile: &mut Hostile, mut attack: impl FnMut(&mut
     });
     until("its connections are closed", || (hostile.peers() == 0).then_some(()));
     for node in &mesh.nodes {
-        assert!(!is_connected(node, &id(&hostile)));
+        assert!(!is_connected(node, &id(hostile)));
         node.connected(mesh.nodes.len() - 1);
     }
     verified(&mesh.nodes[1], mesh.dir.path());

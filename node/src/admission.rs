@@ -214,7 +214,8 @@ mod tests {
         let (digest, other) = (format!("busybox@{DIGEST}"), format!("busybox@{}", ManifestDigest([8; 32])));
         let blob = format!("blob://{}", BlobHash([9; 32]));
         let (allowed, busybox) = (["busybox:1.37"], registry("busybox"));
-        let table: [(&[&str], &[&str], ImageOrigin, &str, bool); 12] = [
+        type Names<'a> = &'a [&'a str];
+        let table: [(Names<'_>, Names<'_>, ImageOrigin, &str, bool); 12] = [
             (&allowed, &[], busybox.clone(), "busybox:1.37", true),
             (&allowed, &[], registry("evil/busybox"), "busybox:1.37", false),
             (&allowed, &[], registry("evil.example/busybox"), "docker.io/library/busybox:1.37", false),

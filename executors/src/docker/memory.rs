@@ -108,8 +108,8 @@ impl Gauge {
 
 /// What the kernel keeps of files, as it lists it. The name with `total` counts groups below, and comes later.
 fn cache(details: &str) -> u64 {
-    let named = details.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| CACHES.contains(name));
-    named.last().and_then(|(_, bytes)| bytes.trim().parse().ok()).unwrap_or_default()
+    let mut named = details.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| CACHES.contains(name));
+    named.next_back().and_then(|(_, bytes)| bytes.trim().parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
