@@ -168,6 +168,7 @@ mod tests {
                         "Entrypoint": ["sh"],
                         "Parameters": ["-c", "true"],
                         "WorkingDirectory": "/work",
+                        "Platform": "linux/amd64",
                     }},
                     "Env": {"KEY": "value"},
                     "InputSources": [
