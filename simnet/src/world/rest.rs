@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use shoal_protocol::record::JobState;
+use shoal_protocol::id::JobId;
+use shoal_protocol::record::{ExecutionState, JobState};
 
-use super::World;
+use super::{Node, World};
 use crate::peers::Behaviour;
 use crate::report::{Report, Spread, outcome};
 use crate::scenarios::Scenario;
@@ -82,15 +83,21 @@ impl World {
         }
     }
 
+    /// Whether one of those that made the result of a job is honest.
+    fn an_honest_worker_agreed(&self, owner: &Node, job: JobId) -> bool {
+        let executions = owner.disk.saved(job).into_iter().flat_map(|saved| saved.executions.values());
+        let mut agreed = executions.filter(|execution| execution.state == ExecutionState::Agreed);
+        let is_honest = |node: &Node| node.behaviour == Behaviour::Honest;
+        agreed.any(|execution| self.nodes.iter().any(|node| node.me == execution.worker && is_honest(node)))
+    }
+
     /// Whoever lets others work in vain is known for it, and nobody else is. Where messages are lost or nodes crash, honest
     /// ones may look as if they did not answer.
     fn check_standings(&mut self) {
         let mut debtors: BTreeMap<u32, bool> = BTreeMap::new();
         for task in &self.tasks {
-            let debtor = self.nodes[task.owner as usize].behaviour == Behaviour::Debtor;
-            let worked =
-                self.nodes[task.owner as usize].disk.job(task.job).is_some_and(|job| job.state == JobState::Completed);
-            if debtor && worked {
+            let owner = &self.nodes[task.owner as usize];
+            if owner.behaviour == Behaviour::Debtor && self.an_honest_worker_agreed(owner, task.job) {
                 debtors.insert(task.owner, false);
             }
         }
