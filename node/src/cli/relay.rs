@@ -35,7 +35,7 @@ struct RelayFlags {
     /// TCP address of the relay; the same number in UDP tells peers their own address [default: 0.0.0.0:3340]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// How others reach the relay, for example https://relay.example [default: the address it listens on]
+    /// How others reach the relay, for example `https://relay.example` [default: the address it listens on]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Certificate chain, in PEM; without one the relay is plain HTTP

@@ -1,6 +1,6 @@
 //! Relays: the one that this node may run, and those of the mesh that it uses.
 //!
-//! [`protocol::relay`](shoal_protocol::relay) decides what is believed and used; the [`Keeper`] asks relays whether they
+//! [`protocol::relay`](shoal_protocol::relay) decides what is believed and used; the `Keeper` asks relays whether they
 //! are there, gives the endpoint those that are chosen, and announces this node's own. iroh measures among the chosen
 //! and makes one the home, where peers find the node that cannot reach it directly.
 

@@ -19,7 +19,7 @@ pub(super) struct RelayFlags {
     /// TCP address of the relay; the same number in UDP tells peers their own address [default: 0.0.0.0:3340]
     #[arg(long, value_name = "IP:PORT")]
     relay_listen: Option<String>,
-    /// How others reach the relay, for example https://relay.example [default: the address it listens on]
+    /// How others reach the relay, for example `https://relay.example` [default: the address it listens on]
     #[arg(long, value_name = "URL")]
     relay_url: Option<String>,
     /// Certificate chain of the relay, in PEM; without one it is plain HTTP
