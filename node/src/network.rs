@@ -11,6 +11,10 @@ pub mod ticket;
 
 mod config;
 
+mod error;
+
+mod event;
+
 mod task;
 
 mod swarm;
@@ -75,7 +79,6 @@ use std::time::{Duration, Instant};
 
 use iroh::protocol::Router;
 use iroh::{Endpoint, Watcher};
-use serde::Serialize;
 use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
@@ -87,6 +90,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
+pub use self::error::{NetworkError, RequestError};
+pub use self::event::{Fended, GossipId, NetworkEvent, PeerInfo, RelayInfo, Reply, Traffic, Validity};
 pub use self::fetch::{FetchError, Progress};
 pub use self::known::{KnownPeer, Remembered, worth_keeping};
 pub use self::mapping::PortMapping;
@@ -96,7 +101,7 @@ pub use self::relay::{KnownRelay, RelayClient};
 pub use self::serve::ServePolicy;
 pub use self::service::Service;
 use self::task::{Command, Described};
-use self::ticket::{Ticket, TicketError};
+use self::ticket::Ticket;
 pub use self::unreached::Unreached;
 use crate::membership::Membership;
 
@@ -111,192 +116,9 @@ const HOME_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long saying goodbye may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the network did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The socket could not be had.
-    #[error("cannot listen on {listen}: {reason}; choose another address or port with `--listen`")]
-    Bind {
-        /// The address asked for.
-        listen: SocketAddr,
-        /// What the system said.
-        reason: String,
-    },
-    /// This node's own relay did not start.
-    #[error(transparent)]
-    Relay(#[from] relay::RelayError),
-    /// A ticket leads elsewhere.
-    #[error(transparent)]
-    Ticket(#[from] TicketError),
-    /// The mesh has no usable name.
-    #[error("a mesh's name has 1 to {max} bytes, this one has {0}", max = ticket::MAX_MESH_NAME)]
-    MeshName(usize),
-}
-
-/// Why a request has no answer. It may have been handled all the same, except where it says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// It is larger than any peer would read; not sent.
-    #[error("the request has {0} bytes, more than the {MAX_REQUEST_BYTES} that a peer reads")]
-    TooLarge(usize),
-    /// The id is this node's own or no key; not sent.
-    #[error("{0} is not another peer")]
-    NoSuchPeer(PeerId),
-    /// Nothing is known of it or it does not answer; not sent.
-    #[error("peer {} cannot be reached", .0.short())]
-    Unreachable(PeerId),
-    /// It has too much to do, or we asked too much of it; not handled.
-    #[error("peer {} is busy; ask again later", .0.short())]
-    Busy(PeerId),
-    /// It took too long.
-    #[error("peer {} did not answer in time", .0.short())]
-    TimedOut(PeerId),
-    /// It speaks another version; not handled.
-    #[error("peer {} does not speak this protocol", .0.short())]
-    OtherProtocol(PeerId),
-    /// The stream broke.
-    #[error("the request to peer {} broke: {reason}", .peer.short())]
-    Broken {
-        /// Who was asked.
-        peer: PeerId,
-        /// What happened.
-        reason: String,
-    },
-    /// Too many requests of ours are under way; not sent.
-    #[error("too many requests are under way")]
-    Overloaded,
-    /// The network has been shut down; not sent.
-    #[error("the network is shut down")]
-    Closed,
-}
-
-/// What peers do.
-#[derive(Debug)]
-pub enum NetworkEvent {
-    /// A message to all. It is passed on only after [`Network::validate`].
-    Gossip {
-        /// Names the message for the verdict.
-        id: GossipId,
-        /// The neighbour that passed it on; who said it stands in the message.
-        source: PeerId,
-        /// The message.
-        bytes: Vec<u8>,
-    },
-    /// A message to this node.
-    Request {
-        /// Who asks: this is proven by the connection.
-        from: PeerId,
-        /// The message.
-        bytes: Vec<u8>,
-        /// Takes the answer. Dropping it tells the other side that there is none.
-        reply: Reply,
-    },
-    /// A peer of the mesh is connected and hears our gossip.
-    PeerUp(PeerId),
-    /// It does not any more.
-    PeerDown(PeerId),
-    /// A peer sent something else than the blob that it was asked for. It is not asked for a while.
-    Corrupt(PeerId),
-}
-
 /// The peer that a multiaddress leads to, and how.
 pub(crate) fn parse_multiaddr(text: &str) -> Option<(PeerId, Contact)> {
     addresses::parse_text(text)
-}
-
-/// Names a gossip message until it has been judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GossipId(libp2p::gossipsub::MessageId);
-
-/// What becomes of a gossip message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
-    /// It is passed on.
-    Accept,
-    /// It is not passed on, and nobody is to blame.
-    Ignore,
-    /// It is not passed on, and whoever sent it loses standing.
-    Reject,
-}
-
-/// Takes the answer to a request.
-#[derive(Debug)]
-pub struct Reply(oneshot::Sender<Vec<u8>>);
-
-impl Reply {
-    /// Answers, with at most [`MAX_ANSWER_BYTES`].
-    pub fn send(self, bytes: Vec<u8>) {
-        // The asker may be gone; that is its own affair.
-        let _ = self.0.send(bytes);
-    }
-}
-
-/// A connected peer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PeerInfo {
-    /// Who it is.
-    pub peer: PeerId,
-    /// Where it says that it can be reached.
-    pub contact: Contact,
-    /// Since when it has been connected.
-    pub connected_since: Instant,
-    /// Round-trip time, once measured.
-    pub rtt: Option<Duration>,
-    /// Whether data goes through a relay.
-    pub relayed: bool,
-    /// Which one, if it does.
-    pub relay: Option<String>,
-    /// Where its packets come from, if they come directly.
-    pub remote: Option<SocketAddr>,
-    /// How its router treats it, where that can be told.
-    pub nat: Option<Nat>,
-    /// Bytes sent to it while it has been connected, all protocols together.
-    pub sent_bytes: u64,
-    /// Bytes received from it.
-    pub received_bytes: u64,
-    /// What gossip thinks of it: below 0 it has done something wrong lately.
-    pub score: f64,
-    /// The version of its build, once it has told.
-    pub version: Option<String>,
-}
-
-/// A relay that this node keeps a connection to, or tries to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayInfo {
-    /// Where it is.
-    pub url: String,
-    /// Whether there is a connection.
-    pub connected: bool,
-    /// Why not, once that is known.
-    pub reason: Option<String>,
-}
-
-/// What blobs have travelled since the start. A request counts when it has ended.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Traffic {
-    /// Bytes of blobs that were sent to peers.
-    pub served_bytes: u64,
-    /// Requests for them.
-    pub served_requests: u64,
-    /// Requests and connections that were refused: not allowed, or too many.
-    pub refused_requests: u64,
-    /// Bytes of blobs that came from peers.
-    pub fetched_bytes: u64,
-}
-
-/// What was fended off since the start.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Fended {
-    /// Connections, and attempts to make one, that were refused.
-    pub connections: u64,
-    /// Gossiped messages that were not passed on: malformed, stale, or too much of somebody.
-    pub gossip: u64,
-    /// Requests that were answered with "busy" because their peer had too many.
-    pub requests: u64,
-    /// Peers that were cut off for a while, because they flooded or forged.
-    pub cut_off: u64,
 }
 
 /// A handle to the network. Clones share it; it ends with [`shutdown`](Self::shutdown) or its last handle.
