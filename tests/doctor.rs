@@ -113,7 +113,9 @@ fn a_mistyped_mesh_is_noticed_by_those_who_are_in_another() {
     let lab = dir.path().join("lab");
     assert!(run(&lab, &["mesh", "create", "homestead"]).status.success());
     let _lab = Daemon::start(&lab, &["--mesh", "homested"]);
-    says(&wrong(&lab, "mesh"), "Remedy", &["--mesh homestead"]);
+    let found = wrong(&lab, "mesh");
+    says(&found, "What", &["public mesh \"homested\"", "nearly private mesh \"homestead\""]);
+    says(&found, "Remedy", &["--mesh homestead"]);
 }
 
 #[test]
@@ -140,6 +142,42 @@ fn a_member_that_was_sent_away_is_told_so() {
     let found = wrong(&second, "peers");
     says(&found, "What", &[&founder.id[..10], "one of the two is no member of the private mesh"]);
     says(&found, "Remedy", &["shoal mesh show"]);
+    let found = wrong(&second, "membership");
+    says(&found, "What", &["private mesh \"home\"", "do not let this node in"]);
+    says(&found, "Why", &["it was sent away"]);
+    says(&found, "Remedy", &["new data directory", "new invitation"]);
+}
+
+#[test]
+fn the_name_of_a_private_mesh_alone_lets_nobody_in_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, other) = (dir.path().join("home"), dir.path().join("other"));
+    assert!(run(&home, &["mesh", "create", "home"]).status.success());
+    let founder = Daemon::start(&home, &["--mesh", "home"]);
+    let address = founder.json(&["node", "info"])["Multiaddrs"][0].as_str().unwrap().to_owned();
+    let _other = Daemon::start(&other, &["--mesh", "home", "--join", &address]);
+    let found = wrong(&other, "mesh");
+    says(&found, "What", &["public mesh \"home\"", "1 of 1 peers in another one"]);
+    says(&found, "Remedy", &["private mesh", "shoal mesh invite", "--join FILE"]);
+}
+
+#[test]
+fn a_relay_that_was_only_heard_of_is_looked_at_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let node = Daemon::start(&first, &[]);
+    assert_eq!(finding(&examined(&first, &[]), "relays"), None, "there is none");
+    let relaying = ["--executors", "none", "--relay", "--relay-listen", "127.0.0.1:0", "--join", &node.ticket];
+    let mut relay = Daemon::start(&second, &relaying);
+    let url = relay.json(&["node", "info"])["Relay"].as_str().unwrap().to_owned();
+    until("it is found well", || {
+        let found = finding(&examined(&first, &[]), "relays")?;
+        (found["State"] == "ok" && found["What"].as_str()?.contains(&url)).then_some(())
+    });
+    relay.kill();
+    let found = wrong(&first, "relays");
+    says(&found, "What", &["no relay can be used", &url, "cannot be reached"]);
+    says(&found, "Remedy", &["--use-relay", "shoal relay"]);
 }
 
 #[test]

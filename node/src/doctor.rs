@@ -16,9 +16,12 @@ use shoal_store::meshes;
 
 use crate::config::{Config, DEFAULT_MESH};
 use crate::membership::Membership;
+use crate::network::{KnownPeer, PeerInfo};
 use crate::node::Node;
-use crate::views::doctor::{Check, Finding};
+use crate::views::doctor::Finding;
 
+/// Things of one kind that are named in one finding; the rest is counted.
+const MAX_TOLD: usize = 4;
 /// Differences between two names that a typing error makes.
 const TYPING_ERRORS: usize = 2;
 
@@ -26,41 +29,31 @@ const TYPING_ERRORS: usize = 2;
 pub(crate) async fn examine(node: &Node) -> Vec<Finding> {
     let inner = &node.0;
     let (config, network) = (&inner.config, &inner.network);
-    let (peers, known, relays) = (network.peers(), network.known().await, network.relays());
+    let (peers, known, relays) = (network.peers(), network.known().await, network.known_relays());
     let names = mesh_names(config);
     let mut findings = vec![machine::data_dir(&config.data_dir), machine::identity(&config.data_dir)];
     findings.extend(machine::disk(&config.data_dir));
     findings.extend(inner.containers.as_ref().map(|containers| machine::docker(containers.trouble())));
-    findings.extend(inner.membership.as_ref().map(membership));
-    findings.extend(company::mesh(&config.mesh, &names, &peers, &known));
+    findings.extend(inner.membership.as_ref().map(|membership| membership_among(membership, &peers, &known)));
+    let mesh = company::Named { name: &config.mesh, is_private: inner.membership.is_some() };
+    findings.extend(company::mesh(mesh, &names, &peers, &known));
     findings.push(company::peers(&peers, &known));
     let own: Vec<_> = network.endpoint_addr().ip_addrs().copied().collect();
     findings.extend(reach::udp(&peers));
-    findings.push(reach::reachable(&own, network.port(), network.port_mapping(), !relays.is_empty()));
+    findings.push(reach::reachable(&own, network.port(), network.port_mapping(), network.home_relay().is_some()));
     findings.extend(reach::relays(&relays));
     findings.push(agreement::clock(inner.skew.ahead_ms(inner.clock.now())));
     findings.push(agreement::version(env!("CARGO_PKG_VERSION"), &peers));
     findings
 }
 
-/// The certificate of a private mesh.
+/// The membership of a private mesh, as far as it shows without company.
 pub(crate) fn membership(membership: &Membership) -> Finding {
-    let name = membership.name();
-    match membership.standing() {
-        Ok(certificate) => Finding::ok(
-            Check::Membership,
-            format!("a member of private mesh {name:?} until {}", crate::views::time::rfc3339(certificate.expires)),
-        ),
-        Err(ended) => Finding::wrong(
-            Check::Membership,
-            ended.to_string(),
-            "members refuse a node whose certificate is not good, without a word",
-            format!(
-                "ask whoever holds the key of {name:?} for an invitation (`shoal mesh invite`), and start with \
-                 `--join FILE`"
-            ),
-        ),
-    }
+    membership_among(membership, &[], &[])
+}
+
+fn membership_among(membership: &Membership, connected: &[PeerInfo], known: &[KnownPeer]) -> Finding {
+    company::membership(membership.name(), &membership.standing(), connected, known)
 }
 
 /// Names of meshes that a person at this machine may have meant.
@@ -72,7 +65,7 @@ pub(crate) fn mesh_names(config: &Config) -> Vec<String> {
 
 /// The name of a mesh that is nearly one that is known here.
 pub(crate) fn mistyped(mesh: &str, names: &[String]) -> Option<Finding> {
-    company::mesh(mesh, names, &[], &[])
+    company::mesh(company::Named { name: mesh, is_private: false }, names, &[], &[])
 }
 
 /// The name that `typed` may be a mistyped form of.

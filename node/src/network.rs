@@ -91,7 +91,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
 pub use self::error::{NetworkError, RequestError};
-pub use self::event::{Fended, GossipId, NetworkEvent, PeerInfo, RelayInfo, Reply, Traffic, Validity};
+pub use self::event::{Fended, GossipId, NetworkEvent, PeerInfo, Reply, Traffic, Validity};
 pub use self::fetch::{FetchError, Progress};
 pub use self::known::{KnownPeer, Remembered, worth_keeping};
 pub use self::mapping::PortMapping;
@@ -413,17 +413,6 @@ impl Network {
     /// What the router does for this node's port.
     pub fn port_mapping(&self) -> PortMapping {
         self.shared.port_mapping.as_ref().map(|state| *state.borrow()).unwrap_or_default()
-    }
-
-    /// The relays that this node should be connected to.
-    pub fn relays(&self) -> Vec<RelayInfo> {
-        let statuses = self.shared.endpoint.home_relay_status().get();
-        let info = |status: iroh::endpoint::RelayStatus| RelayInfo {
-            url: status.url().to_string(),
-            connected: status.is_connected(),
-            reason: status.last_error().map(|error| format!("{error:#}")),
-        };
-        statuses.into_iter().map(info).collect()
     }
 
     /// How many nodes the mesh has, this one included: counted while it is small, estimated when it is not.

@@ -120,9 +120,9 @@ fn relays_table(relays: &[RelayView]) -> String {
     let row = |relay: &RelayView| {
         let rtt = relay.rtt_millis.map_or_else(|| "-".into(), |rtt| format!("{rtt:.1} ms"));
         let by = relay.peer_id.map_or_else(|| "-".into(), |peer| peer.to_string());
-        [relay.url.clone(), relay.use_.clone(), rtt, by]
+        [relay.url.clone(), relay.use_.clone(), rtt, by, relay.reason.clone().unwrap_or_default()]
     };
-    output::table(["relay", "use", "rtt", "run by"], relays.iter().map(row))
+    output::table(["relay", "use", "rtt", "run by", "reason"], relays.iter().map(row))
 }
 
 fn clients_table(clients: &[RelayClientView]) -> String {

@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::meant;
+use shoal_protocol::membership::{Certificate, NotAMember};
+
+use super::{MAX_TOLD, meant};
+use crate::config::DEFAULT_MESH;
+use crate::membership::MembershipError;
 use crate::network::{KnownPeer, PeerInfo, Unreached};
 use crate::views::doctor::{Check, Finding};
 
-/// Peers that are named in one finding; the rest is counted.
-const MAX_TOLD: usize = 4;
+/// A mesh as this node has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) is_private: bool,
+}
 
 /// Who is connected, and what becomes of dialling the others.
 pub(super) fn peers(connected: &[PeerInfo], known: &[KnownPeer]) -> Finding {
@@ -43,27 +51,81 @@ pub(super) fn peers(connected: &[PeerInfo], known: &[KnownPeer]) -> Finding {
 }
 
 /// Whether the name of the mesh is the one that was meant. Says nothing while there is no doubt.
-pub(super) fn mesh(mesh: &str, names: &[String], connected: &[PeerInfo], known: &[KnownPeer]) -> Option<Finding> {
+pub(super) fn mesh(mesh: Named<'_>, names: &[String], connected: &[PeerInfo], known: &[KnownPeer]) -> Option<Finding> {
     if !connected.is_empty() {
         return None;
     }
     let elsewhere = known.iter().filter(|peer| peer.reason == Some(Unreached::OtherMesh)).count();
-    let meant = meant(mesh, names);
+    let meant = meant(mesh.name, names);
+    let here = format!("this node is in {} mesh {:?}", kind(mesh.is_private), mesh.name);
     let remedy = match meant {
         Some(name) => format!("did you mean {name:?}? Start the node with `--mesh {name}`"),
+        None if mesh.is_private => "start the node with the name that the others use (`shoal node info` there): \
+            `--mesh NAME`"
+            .to_owned(),
         None => "start the node with the name that the others use (`shoal node info` there): `--mesh NAME`, or with a \
-                 ticket of theirs, which holds it"
+                 ticket of theirs, which holds it. If theirs is a private mesh, this node needs an invitation, whatever \
+                 the name: `shoal mesh invite` there, and `--join FILE` here"
             .to_owned(),
     };
-    let why = "nodes of meshes with different names have nothing to say to each other";
+    let why = "a private mesh is none of a public one, even of the same name, and nodes of different meshes have nothing to \
+               say to each other";
     if elsewhere > 0 {
-        let what = format!("this node is in mesh {mesh:?}, and {elsewhere} of {} peers in another one", known.len());
+        let what = format!("{here}, and {elsewhere} of {} peers in another one", known.len());
         return Some(Finding::wrong(Check::Mesh, what, why, remedy));
     }
     meant.map(|name| {
-        let what = format!("this node is in mesh {mesh:?}, which is nearly {name:?}, and nobody is there");
+        let like = kind(name != DEFAULT_MESH);
+        let what = format!("{here}, which is nearly {like} mesh {name:?} of this data directory, and nobody is there");
         Finding::wrong(Check::Mesh, what, why, remedy)
     })
+}
+
+fn kind(is_private: bool) -> &'static str {
+    if is_private { "private" } else { "public" }
+}
+
+/// Whether this node is a member of its private mesh, and whether the others think so too.
+pub(super) fn membership(
+    mesh: &str,
+    standing: &Result<Certificate, MembershipError>,
+    connected: &[PeerInfo],
+    known: &[KnownPeer],
+) -> Finding {
+    let sent_away = "a key that was sent away is not let in again: to come back, start with a new data directory \
+                     (`--data-dir`) and a new invitation, as a file: `--join FILE`";
+    let refusing = known.iter().filter(|peer| peer.reason == Some(Unreached::NotAdmitted)).count();
+    match standing {
+        Err(MembershipError::Ended { reason: NotAMember::Revoked, .. }) => Finding::wrong(
+            Check::Membership,
+            format!("this node was sent away from private mesh {mesh:?}: a holder of the mesh's key revoked it"),
+            "members refuse it, without a word",
+            format!("ask whoever holds the key why; {sent_away}"),
+        ),
+        Err(ended) => Finding::wrong(
+            Check::Membership,
+            ended.to_string(),
+            "members refuse a node whose certificate is not good, without a word",
+            format!(
+                "ask whoever holds the key of {mesh:?} for an invitation (`shoal mesh invite`), and start with \
+                 `--join FILE`"
+            ),
+        ),
+        Ok(_) if connected.is_empty() && refusing > 0 => Finding::wrong(
+            Check::Membership,
+            format!(
+                "{refusing} of {} members of private mesh {mesh:?} answer and do not let this node in",
+                known.len()
+            ),
+            "most likely it was sent away (`shoal mesh revoke`), which nobody tells it; or its clock, or theirs, is wrong, \
+             or their own certificates have expired",
+            format!("ask whoever holds the key: `shoal mesh show` there lists whom it sent away; {sent_away}"),
+        ),
+        Ok(certificate) => Finding::ok(
+            Check::Membership,
+            format!("a member of private mesh {mesh:?} until {}", crate::views::time::rfc3339(certificate.expires)),
+        ),
+    }
 }
 
 /// Each peer with its reason, the first few by name.
@@ -95,7 +157,8 @@ fn remedy_of(reason: &Unreached) -> &'static str {
         }
         Unreached::OtherMesh => "see the finding on the mesh's name",
         Unreached::NotAdmitted => {
-            "ask whoever holds the mesh's key whether this node's membership is good (`shoal mesh show` here and there)"
+            "see the finding on the membership, and ask whoever holds the mesh's key whether it is good (`shoal mesh show` \
+             here and there)"
         }
         Unreached::Failed(_) => {
             "check that the address leads to that very node: one that was installed anew has another key, and needs a \
@@ -108,8 +171,11 @@ fn remedy_of(reason: &Unreached) -> &'static str {
 pub(super) mod tests {
     use std::time::Instant;
 
-    use shoal_protocol::id::PeerId;
+    use ed25519_dalek::SigningKey;
+    use shoal_protocol::id::{MeshKey, PeerId};
+    use shoal_protocol::membership::Authority;
     use shoal_protocol::message::Contact;
+    use shoal_protocol::time::Time;
 
     use super::*;
     use crate::network::Service;
@@ -130,6 +196,10 @@ pub(super) mod tests {
             score: 0.0,
             version: None,
         }
+    }
+
+    fn signer() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
     }
 
     fn known(peer: u8, reason: Option<Unreached>) -> KnownPeer {
@@ -162,13 +232,38 @@ pub(super) mod tests {
     fn a_mistyped_name_is_noticed_by_peers_of_another_mesh_or_by_one_like_it_here() {
         let names = ["public", "home"].map(str::to_owned);
         let other = [known(1, Some(Unreached::OtherMesh)), known(2, None)];
+        let mesh = |name, names: &[String], connected: &[PeerInfo], known: &[KnownPeer]| {
+            mesh(Named { name, is_private: false }, names, connected, known)
+        };
         let finding = mesh("publik", &names, &[], &other).unwrap();
         assert!(finding.what.contains("\"publik\", and 1 of 2 peers"), "{finding:?}");
         assert!(finding.remedy.unwrap().contains("--mesh public"));
         let finding = mesh("somewhere", &names, &[], &other).unwrap();
         assert!(finding.remedy.unwrap().contains("--mesh NAME"));
-        assert!(mesh("hom", &names, &[], &[]).unwrap().what.contains("nearly \"home\""));
+        assert!(mesh("hom", &names, &[], &[]).unwrap().what.contains("nearly private mesh \"home\""));
         assert_eq!(mesh("hom", &names, &[connected(1)], &[]), None, "somebody is there");
         assert_eq!(mesh("public", &names, &[], &[known(1, Some(Unreached::NoAnswer))]), None);
+    }
+    #[test]
+    fn whoever_was_sent_away_is_told_even_if_nobody_told_the_node() {
+        let authority = Authority::new("home", MeshKey(signer().verifying_key().to_bytes()));
+        let good = || Ok(authority.certify(&signer(), PeerId([9; 32]), Time(1)));
+        let ended = |reason| Err(MembershipError::Ended { mesh: "home".into(), reason });
+        let refusing = [known(1, Some(Unreached::NotAdmitted)), known(2, Some(Unreached::NoAnswer))];
+        let table = [
+            (good(), vec![], State::Ok, "a member of private mesh \"home\""),
+            (good(), vec![connected(1)], State::Ok, "a member"),
+            (ended(NotAMember::Expired), vec![connected(1)], State::Wrong, "expired"),
+            (ended(NotAMember::Revoked), vec![], State::Wrong, "was sent away from private mesh \"home\""),
+        ];
+        for (standing, connected, state, words) in table {
+            let finding = membership("home", &standing, &connected, &[]);
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.what.contains(words), "{finding:?}");
+        }
+        let finding = membership("home", &good(), &[], &refusing);
+        assert!(finding.what.starts_with("1 of 2 members of private mesh \"home\" answer"), "{finding:?}");
+        assert!(finding.remedy.unwrap().contains("new invitation"));
+        assert_eq!(membership("home", &good(), &[connected(2)], &refusing).state, State::Ok, "others let it in");
     }
 }

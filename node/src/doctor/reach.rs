@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use shoal_protocol::address::is_public;
 
-use crate::network::{PeerInfo, PortMapping, RelayInfo};
+use super::MAX_TOLD;
+use crate::network::{KnownRelay, PeerInfo, PortMapping};
 use crate::views::doctor::{Check, Finding};
 
 /// Peers that only a relay reaches before it is this node's network that is blamed, not theirs.
@@ -74,19 +75,31 @@ pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, mapping: PortMapp
     Finding::note(Check::Reachable, what, why, remedy)
 }
 
-/// Whether a relay answers. Says nothing where there are none.
-pub(super) fn relays(relays: &[RelayInfo]) -> Option<Finding> {
-    if let Some(relay) = relays.iter().find(|relay| relay.connected) {
-        return Some(Finding::ok(Check::Relays, format!("connected to relay {}", relay.url)));
+/// Whether a relay of the mesh answers, named or heard of. Says nothing where there are none.
+pub(super) fn relays(known: &[KnownRelay]) -> Option<Finding> {
+    let (all, good) = (known.len(), known.iter().filter(|relay| relay.is_good).count());
+    let counted = format!("{good} of {all} {} answer", if all == 1 { "relay" } else { "relays" });
+    if let Some(home) = known.iter().find(|relay| relay.is_home) {
+        return Some(Finding::ok(Check::Relays, format!("connected to relay {}; {counted}", home.address)));
     }
-    let reason = |relay: &RelayInfo| relay.reason.clone().unwrap_or_else(|| "no answer yet".into());
-    let told: Vec<String> = relays.iter().map(|relay| format!("{}: {}", relay.url, reason(relay))).collect();
-    (!told.is_empty()).then(|| {
+    let why = "peers that no direct path leads to cannot be reached either";
+    if good > 0 {
+        let what = format!("{counted}, and this node is at home at none yet");
+        return Some(Finding::note(Check::Relays, what, why, "ask again in some seconds"));
+    }
+    let trouble = |relay: &KnownRelay| relay.trouble.clone().unwrap_or_else(|| "no answer yet".into());
+    let mut told: Vec<String> =
+        known.iter().take(MAX_TOLD).map(|relay| format!("{}: {}", relay.address, trouble(relay))).collect();
+    if all > MAX_TOLD {
+        told.push(format!("and {} more", all - MAX_TOLD));
+    }
+    (all > 0).then(|| {
         Finding::wrong(
             Check::Relays,
-            format!("no relay can be reached: {}", told.join("; ")),
-            "peers that no direct path leads to cannot be reached either",
-            "check that the relay runs and that this network lets TCP out to it, or name another one",
+            format!("no relay can be used: {}", told.join("; ")),
+            why,
+            "check that one of them runs, takes this node, and that this network lets TCP out to it; or name another \
+             one (`--use-relay`), or run one (`shoal relay`)",
         )
     })
 }
@@ -134,16 +147,29 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_does_not_answer_is_named_with_its_reason() {
-        let relay = |connected, reason: Option<&str>| RelayInfo {
-            url: "http://relay.example/".into(),
-            connected,
-            reason: reason.map(str::to_owned),
+    fn relays_that_do_not_answer_are_named_with_their_reasons() {
+        let relay = |host: u8, is_good, trouble: Option<&str>| KnownRelay {
+            address: format!("http://192.0.2.{host}:3340").parse().unwrap(),
+            by: None,
+            rtt_ms: None,
+            is_good,
+            is_used: is_good,
+            is_home: false,
+            trouble: trouble.map(str::to_owned),
         };
         assert_eq!(relays(&[]), None);
-        assert_eq!(relays(&[relay(true, None)]).unwrap().state, State::Ok);
-        let finding = relays(&[relay(false, Some("connection refused"))]).unwrap();
+        let silent = relay(1, false, Some("connection refused"));
+        let home = KnownRelay { is_home: true, ..relay(2, true, None) };
+        let finding = relays(&[silent.clone(), home]).unwrap();
+        assert_eq!(finding.state, State::Ok);
+        assert!(finding.what.contains("http://192.0.2.2:3340; 1 of 2 relays answer"), "{finding:?}");
+        assert_eq!(relays(&[silent.clone(), relay(2, true, None)]).unwrap().state, State::Note);
+        let finding = relays(&[silent, relay(2, false, None)]).unwrap();
         assert_eq!(finding.state, State::Wrong);
-        assert!(finding.what.contains("http://relay.example/: connection refused"), "{finding:?}");
+        for words in ["http://192.0.2.1:3340: connection refused", "http://192.0.2.2:3340: no answer yet"] {
+            assert!(finding.what.contains(words), "{finding:?}");
+        }
+        let many: Vec<KnownRelay> = (1..8).map(|host| relay(host, false, None)).collect();
+        assert!(relays(&many).unwrap().what.ends_with("and 3 more"));
     }
 }

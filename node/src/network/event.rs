@@ -95,17 +95,6 @@ pub struct PeerInfo {
     pub version: Option<String>,
 }
 
-/// A relay that this node keeps a connection to, or tries to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayInfo {
-    /// Where it is.
-    pub url: String,
-    /// Whether there is a connection.
-    pub connected: bool,
-    /// Why not, once that is known.
-    pub reason: Option<String>,
-}
-
 /// What blobs have travelled since the start. A request counts when it has ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]

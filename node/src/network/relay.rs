@@ -124,6 +124,8 @@ pub struct KnownRelay {
     pub is_used: bool,
     /// Whether peers find this node there.
     pub is_home: bool,
+    /// Why it is not used, once that is known.
+    pub trouble: Option<String>,
 }
 
 /// What the network's handles know of relays, and where the swarm's task gives what it hears.

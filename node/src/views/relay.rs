@@ -20,6 +20,9 @@ pub struct RelayView {
     /// Who runs it, if somebody said so.
     #[serde(rename = "PeerID")]
     pub peer_id: Option<PeerId>,
+    /// Why it is silent, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What a client of the node's own relay has used.
@@ -47,7 +50,13 @@ impl From<&KnownRelay> for RelayView {
             KnownRelay { is_used: true, .. } => "used",
             _ => "known",
         };
-        Self { url: info.address.to_string(), use_: use_.to_owned(), rtt_millis: info.rtt_ms, peer_id: info.by }
+        Self {
+            url: info.address.to_string(),
+            use_: use_.to_owned(),
+            rtt_millis: info.rtt_ms,
+            peer_id: info.by,
+            reason: info.trouble.clone().filter(|_| !info.is_good),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use shoal_protocol::wire::canonical;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::probe::{self, Claim};
+use super::probe::{self, Claim, ProbeError};
 use super::{Heard, Inbox, KnownRelay, Server, iroh_config, pass};
 use crate::clock::Clock;
 use crate::membership::Membership;
@@ -50,6 +50,8 @@ pub(in crate::network) struct Keeper {
     /// What the endpoint uses, and what it shows there.
     in_use: BTreeMap<RelayAddress, String>,
     probes: JoinSet<Probed>,
+    /// Why relays of the directory did not answer, or take this node, last.
+    troubles: BTreeMap<RelayAddress, String>,
     causes: Buckets<PeerId>,
     /// When this node's own relay was announced.
     announced: Option<Time>,
@@ -60,7 +62,7 @@ pub(in crate::network) struct Keeper {
 /// A probe that has ended.
 struct Probed {
     address: RelayAddress,
-    rtt_ms: Option<f64>,
+    answer: Result<f64, ProbeError>,
     /// The announcement that it was for.
     heard: Option<(PeerId, GossipId, PeerId)>,
 }
@@ -97,6 +99,7 @@ impl Keeper {
             commands: commands.downgrade(),
             in_use,
             probes: JoinSet::new(),
+            troubles: BTreeMap::new(),
             causes: Buckets::new(PROBES_PER_NEIGHBOUR),
             announced: None,
             connected: BTreeSet::new(),
@@ -136,6 +139,7 @@ impl Keeper {
             if let Some(reason) = home.auth_denied_reason() {
                 tracing::debug!(relay = %address, reason, "a relay does not take this node");
                 self.directory.refused(&address, self.clock.now());
+                self.troubles.insert(address, format!("it does not take this node: {reason}"));
             } else if home.last_error().is_some() {
                 self.directory.doubt(&address, self.clock.now());
             }
@@ -196,14 +200,21 @@ impl Keeper {
             if let Err(error) = &answer {
                 tracing::debug!(relay = %address, %error, "a relay does not answer");
             }
-            Probed { address, rtt_ms: answer.ok(), heard }
+            Probed { address, answer, heard }
         });
     }
 
     fn probed(&mut self, probed: Probed) {
-        let Probed { address, rtt_ms, heard } = probed;
-        let now = self.clock.now();
-        let Some((by, id, source)) = heard else { return self.directory.probed(&address, rtt_ms, now) };
+        let Probed { address, answer, heard } = probed;
+        let (now, rtt_ms) = (self.clock.now(), answer.as_ref().ok().copied());
+        let Some((by, id, source)) = heard else {
+            self.directory.probed(&address, rtt_ms, now);
+            match answer {
+                Ok(_) => self.troubles.remove(&address),
+                Err(error) => self.troubles.insert(address, error.to_string()),
+            };
+            return;
+        };
         if rtt_ms.is_some() {
             tracing::debug!(relay = %address, by = %by.short(), "a relay was announced");
             self.directory.announced(address, by, rtt_ms, now);
@@ -258,8 +269,10 @@ impl Keeper {
     }
 
     /// Lets the node's handles see how things are.
-    fn show(&self) {
+    fn show(&mut self) {
         let home = self.shared.home_relay();
+        let known: BTreeSet<&RelayAddress> = self.directory.entries().map(|(address, _)| address).collect();
+        self.troubles.retain(|address, _| known.contains(address));
         let known = self.directory.entries().map(|(address, entry)| KnownRelay {
             address: address.clone(),
             by: entry.by,
@@ -267,6 +280,7 @@ impl Keeper {
             is_good: entry.is_good(),
             is_used: entry.is_used,
             is_home: home.as_ref() == Some(address),
+            trouble: self.troubles.get(address).cloned(),
         });
         let known = known.collect();
         let clients = self.own.as_ref().map(|(server, _)| server.clients()).unwrap_or_default();
