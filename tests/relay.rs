@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, refused, run, text, until};
+use crate::support::{Daemon, module, refused, run, text, until};
 
 /// A relay on loopback.
 fn relay(dir: &Path, options: &[&str]) -> Daemon {
@@ -73,6 +73,28 @@ fn a_relay_of_a_private_mesh_is_for_its_members() {
 
     assert!(founder.run(&["mesh", "revoke", &member.id]).status.success());
     until("the revoked is no client", || client(&founder, &member.id).filter(|client| client["Connected"] == false));
+}
+
+#[test]
+fn whom_a_relay_denies_is_told_why_and_is_a_peer_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let denied = Daemon::start(&path("denied"), &[]);
+    let relay = relay(&path("relay"), &["--join", &denied.ticket, "--relay-deny", &denied.id]);
+    let other = Daemon::start(&path("other"), &["--join", &relay.ticket]);
+    at_home(&other, &relay);
+    until("the other is a client", || client(&relay, &other.id));
+    let listed = until("the denied is told why", || {
+        let relays = denied.json(&["relay", "list"]);
+        (relays[0]["Reason"].as_str()?.contains("denied by its operator")).then_some(relays)
+    });
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["Use"]), (Some(1), &"silent".into()), "{listed:#}");
+    assert!(client(&relay, &denied.id).is_none());
+    // It is not relayed, and that is all.
+    denied.connected(2);
+    let nothing = module(dir.path(), "nothing.wasm", "(module (func (export \"_start\")))");
+    let ran = denied.run(&["wasm", "run", &nothing, "--executions", "1"]);
+    assert!(ran.status.success(), "{}", text(&ran));
 }
 
 #[test]

@@ -236,7 +236,8 @@ pub(super) async fn start(
     endpoint: &Endpoint,
 ) -> Result<Option<(Server, RelayAddress)>, RelayError> {
     let Some(settings) = &config.relay else { return Ok(None) };
-    let server = Server::start(settings, config.key.clone(), config.mesh_id(), config.membership.clone()).await?;
+    let (key, membership, access) = (config.key.clone(), config.membership.clone(), config.access.clone());
+    let server = Server::start(settings, key, config.mesh_id(), membership, access).await?;
     let address = match &settings.url {
         Some(url) => url.clone(),
         None => own_address(server.address(), settings.tls.is_some(), endpoint)?,

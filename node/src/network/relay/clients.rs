@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use iroh::EndpointId;
 use iroh_relay::server::{Access, AccessControl, ClientRequest, ConnectionId};
+use shoal_protocol::access;
 use shoal_protocol::id::{MeshId, PeerId};
 
 use super::RelayLimits;
@@ -50,6 +51,7 @@ struct Inner {
     mesh: MeshId,
     membership: Option<Membership>,
     limits: RelayLimits,
+    access: access::Access,
     total: Arc<Mutex<Pace>>,
     state: Mutex<State>,
 }
@@ -99,9 +101,14 @@ impl Account {
 }
 
 impl Clients {
-    pub(super) fn new(mesh: MeshId, membership: Option<Membership>, limits: RelayLimits) -> Self {
+    pub(super) fn new(
+        mesh: MeshId,
+        membership: Option<Membership>,
+        limits: RelayLimits,
+        access: access::Access,
+    ) -> Self {
         let total = Arc::new(Mutex::new(Pace::new(limits.total_bytes_per_second, Instant::now())));
-        Self(Arc::new(Inner { mesh, membership, limits, total, state: Mutex::default() }))
+        Self(Arc::new(Inner { mesh, membership, limits, access, total, state: Mutex::default() }))
     }
 
     /// The account of a client that was let in.
@@ -128,18 +135,25 @@ impl Clients {
         let is_over = |presence: &Presence| {
             presence.standing == Standing::Newcomer && now.saturating_duration_since(presence.since) > NEWCOMERS_STAY
         };
-        let unwanted = state.present.iter().filter(|(peer, presence)| self.is_denied(**peer) || is_over(presence));
+        let unwanted = state.present.iter().filter(|(peer, presence)| self.is_revoked(**peer) || is_over(presence));
         unwanted.map(|(peer, _)| *peer).collect()
     }
 
+    fn is_revoked(&self, peer: PeerId) -> bool {
+        self.0.membership.as_ref().is_some_and(|membership| membership.is_revoked(peer))
+    }
+
+    /// Whether the operator does not want it relayed, or wants nothing to do with it at all.
     fn is_denied(&self, peer: PeerId) -> bool {
-        let is_revoked = self.0.membership.as_ref().is_some_and(|membership| membership.is_revoked(peer));
-        is_revoked || self.0.limits.denied.contains(&peer)
+        self.0.limits.denied.contains(&peer) || !self.0.access.peer(peer)
     }
 
     fn admit(&self, peer: PeerId, pass: &str, connection: ConnectionId, now: Instant) -> Result<(), &'static str> {
         let standing = pass::standing(self.0.mesh, self.0.membership.as_ref(), peer, pass);
-        let standing = standing.filter(|_| !self.is_denied(peer)).ok_or("not a member")?;
+        let standing = standing.filter(|_| !self.is_revoked(peer)).ok_or("not a member")?;
+        if self.is_denied(peer) {
+            return Err("denied by its operator");
+        }
         let mut state = lock(&self.0.state);
         let newcomers = state.present.values().filter(|presence| presence.standing == Standing::Newcomer).count();
         let places = usize::try_from(self.0.limits.clients).unwrap_or(usize::MAX);

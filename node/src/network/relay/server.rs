@@ -25,6 +25,7 @@ use iroh_relay::server::clients::Clients as Registry;
 use iroh_relay::server::streams::RelayedStream;
 use iroh_relay::server::{ClientRequest, DynAccessControl, Metrics, QuicConfig, Server as Discovery, ServerConfig};
 use sha1::{Digest, Sha1};
+use shoal_protocol::access::Access;
 use shoal_protocol::id::MeshId;
 use shoal_protocol::relay::{CHALLENGE_BYTES, Proof};
 use shoal_protocol::wire::canonical;
@@ -88,11 +89,12 @@ impl Server {
         key: SigningKey,
         mesh: MeshId,
         membership: Option<Membership>,
+        access: Access,
     ) -> Result<Self, RelayError> {
         let tls = settings.tls.as_ref().map(|(certificate, key)| tls::given(certificate, key)).transpose()?;
         let (listener, discovery) = bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|error| RelayError::bind(settings.listen, &error))?;
-        let clients = Clients::new(mesh, membership, settings.limits.clone());
+        let clients = Clients::new(mesh, membership, settings.limits.clone(), access);
         let shared = Arc::new(Shared {
             key,
             mesh,

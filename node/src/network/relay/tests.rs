@@ -7,6 +7,7 @@ use iroh::endpoint::{PortmapperConfig, presets};
 use iroh::{EndpointAddr, RelayMode, Watcher};
 use iroh_relay::http::ProtocolVersion;
 use iroh_relay::server::{Access, AccessControl, ClientRequest};
+use shoal_protocol::access;
 use shoal_protocol::id::MeshId;
 use shoal_store::data_dir::DataDir;
 
@@ -40,7 +41,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 async fn server(limits: RelayLimits) -> (Server, RelayAddress) {
     let listen = "127.0.0.1:0".parse().unwrap();
     let settings = RelaySettings { listen, url: None, tls: None, limits };
-    let server = Server::start(&settings, key(1), MESH, None).await.unwrap();
+    let server = Server::start(&settings, key(1), MESH, None, access::Access::default()).await.unwrap();
     let address = format!("http://{}", server.address()).parse().unwrap();
     (server, address)
 }
@@ -88,15 +89,43 @@ async fn a_full_relay_says_so_and_takes_the_next_when_one_has_gone() {
     let first = endpoint(2, &relay).await;
     within(first.online()).await;
     let second = endpoint(3, &relay).await;
-    let mut homes = second.home_relay_status();
+    is_told(&second, "full").await;
+    first.close().await;
+    within(second.online()).await;
+}
+
+/// Waits until a client was told why it is not relayed.
+async fn is_told(client: &Endpoint, reason: &str) {
+    let mut homes = client.home_relay_status();
     within(async {
-        while !homes.get().iter().any(|home| home.auth_denied_reason() == Some("full")) {
+        while !homes.get().iter().any(|home| home.auth_denied_reason() == Some(reason)) {
             homes.updated().await.unwrap();
         }
     })
     .await;
-    first.close().await;
-    within(second.online()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_operator_denies_is_told_so_and_the_others_are_relayed() {
+    let (server, relay) = server(RelayLimits { denied: [id(2)].into(), ..RelayLimits::default() }).await;
+    let (denied, other) = (endpoint(2, &relay).await, endpoint(3, &relay).await);
+    is_told(&denied, "denied by its operator").await;
+    within(other.online()).await;
+    let clients: Vec<PeerId> = server.clients().iter().map(|client| client.peer).collect();
+    assert_eq!(clients, [id(3)]);
+}
+
+#[tokio::test]
+async fn whom_the_operator_wants_nowhere_is_not_relayed_either() {
+    let lists = [
+        access::Access { deny_peers: [id(2)].into(), ..access::Access::default() },
+        access::Access { allow_peers: [id(3)].into(), ..access::Access::default() },
+    ];
+    for access in lists {
+        let clients = Clients::new(MESH, None, RelayLimits::default(), access);
+        assert!(!is_let_in(&clients, &comes(2, "")).await);
+        assert!(is_let_in(&clients, &comes(3, "")).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +151,7 @@ async fn a_relay_with_a_certificate_of_its_own_is_used_like_any_other() {
     std::fs::write(&files.1, made.key_pair.serialize_pem()).unwrap();
     let limits = RelayLimits::default();
     let settings = RelaySettings { listen: "127.0.0.1:0".parse().unwrap(), url: None, tls: Some(files), limits };
-    let server = Server::start(&settings, key(1), MESH, None).await.unwrap();
+    let server = Server::start(&settings, key(1), MESH, None, access::Access::default()).await.unwrap();
     let relay: RelayAddress = format!("https://{}", server.address()).parse().unwrap();
     assert!(probe(&relay, Some(Claim { owner: id(1), mesh: MESH }), |_| true).await.is_ok());
     within(endpoint(2, &relay).await.online()).await;
@@ -143,7 +172,7 @@ async fn a_private_relay_lets_in_members_by_certificate_and_a_few_newcomers() {
     let dir = tempfile::tempdir().unwrap();
     let member = Membership::create(&DataDir::new(dir.path()), "home", id(1), Clock::start()).unwrap();
     let limits = RelayLimits { denied: [id(5)].into(), ..RelayLimits::default() };
-    let clients = Clients::new(member.mesh(), Some(member.clone()), limits);
+    let clients = Clients::new(member.mesh(), Some(member.clone()), limits, access::Access::default());
     let own = pass::own(member.mesh(), Some(&member));
     assert!(is_let_in(&clients, &comes(1, &own)).await);
     assert!(!is_let_in(&clients, &comes(2, &own)).await, "a certificate is its peer's");
@@ -163,7 +192,8 @@ async fn a_private_relay_lets_in_members_by_certificate_and_a_few_newcomers() {
 
 #[tokio::test]
 async fn a_public_relay_lets_in_anybody_but_who_means_another_mesh_and_few_times_the_same() {
-    let clients = Clients::new(MESH, None, RelayLimits { clients: 2, ..RelayLimits::default() });
+    let clients =
+        Clients::new(MESH, None, RelayLimits { clients: 2, ..RelayLimits::default() }, access::Access::default());
     assert!(!is_let_in(&clients, &comes(1, &MeshId([9; 32]).short())).await);
     let first = comes(1, "");
     assert!(is_let_in(&clients, &first).await);
