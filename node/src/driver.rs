@@ -99,8 +99,7 @@ pub(crate) struct Postponed {
 impl Driver {
     /// Runs until it is told to end, or until the disk fails.
     pub(crate) async fn run(mut self) -> Result<(), StateError> {
-        let distrusted: Vec<PeerId> = self.machine.ledger().distrusted(self.clock.now()).collect();
-        distrusted.into_iter().for_each(|peer| self.keep_away(peer, &self.machine.ledger().standing(peer)));
+        self.machine.ledger().doubted(self.clock.now()).for_each(|(peer, standing)| self.keep_away(peer, &standing));
         self.perform(Haste::Now).await?;
         loop {
             let mut event = self.next().await;
@@ -276,9 +275,12 @@ impl Driver {
         }
     }
 
-    /// Asks nothing of a peer that is not trusted now.
+    /// Asks nothing of a peer that is not trusted now, and others first where something counts against it.
     fn keep_away(&self, peer: PeerId, standing: &Standing) {
-        let bad_for_ms = standing.bad_for_ms(self.clock.now());
+        let (bad_for_ms, low_for_ms) = (standing.bad_for_ms(self.clock.now()), standing.low_for_ms(self.clock.now()));
+        if low_for_ms > 0 {
+            self.network.doubt(peer, low_for_ms);
+        }
         if bad_for_ms > 0 {
             tracing::info!(peer = %peer.short(), bad_for_ms, "not trusted for a while");
             self.network.avoid(peer, bad_for_ms);

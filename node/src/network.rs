@@ -315,6 +315,11 @@ impl Network {
         self.fetcher.avoid(peer, Duration::from_millis(millis));
     }
 
+    /// Asks others for blobs before `peer` for so many milliseconds.
+    pub(crate) fn doubt(&self, peer: PeerId, millis: Millis) {
+        self.fetcher.doubt(peer, Duration::from_millis(millis));
+    }
+
     /// Whether this node's operator wants to have to do with `peer`.
     pub fn wants(&self, peer: PeerId) -> bool {
         self.shared.doorman.wants(peer)

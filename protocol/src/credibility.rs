@@ -71,6 +71,11 @@ impl Ledger {
         self.0.iter().filter(move |(_, standing)| !standing.is_trusted(now)).map(|(peer, _)| *peer)
     }
 
+    /// Peers that something counts against now, with their standings.
+    pub fn doubted(&self, now: Time) -> impl Iterator<Item = (PeerId, Standing)> + '_ {
+        self.0.iter().filter(move |(_, standing)| standing.grade(now) != Grade::Good).map(|(peer, of)| (*peer, *of))
+    }
+
     /// The share of faults among what the peer did, from 0 to 1; a newcomer has none.
     pub fn fault_rate(&self, peer: PeerId) -> f64 {
         let standing = self.standing(peer);
@@ -122,6 +127,15 @@ impl Standing {
 
     /// For how much longer its grade is bad, in milliseconds.
     pub fn bad_for_ms(&self, now: Time) -> Millis {
+        self.above_for_ms(now, BAD_DEMERITS)
+    }
+
+    /// For how much longer its grade is not good.
+    pub fn low_for_ms(&self, now: Time) -> Millis {
+        self.above_for_ms(now, LOW_DEMERITS)
+    }
+
+    fn above_for_ms(&self, now: Time, bound: u32) -> Millis {
         let demerits = f64::from(self.demerits_at(now));
         #[expect(
             clippy::cast_precision_loss,
@@ -129,7 +143,7 @@ impl Standing {
             clippy::cast_sign_loss,
             reason = "days"
         )]
-        let fading = ((demerits / f64::from(BAD_DEMERITS)).log2().max(0.0) * DEMERITS_HALF_LIFE_MS as f64) as Millis;
+        let fading = ((demerits / f64::from(bound)).log2().max(0.0) * DEMERITS_HALF_LIFE_MS as f64) as Millis;
         fading
     }
 
@@ -242,6 +256,10 @@ mod tests {
         assert_eq!(bad_for, DEMERITS_HALF_LIFE_MS);
         let grades = [bad_for - 1_000, bad_for + 1_000, 3 * bad_for].map(|at| standing.grade(Time(at)));
         assert_eq!(grades, [Grade::Bad, Grade::Low, Grade::Good]);
+        let low_for = standing.low_for_ms(Time(0));
+        let grades = [low_for - 1_000, low_for + 1_000].map(|at| standing.grade(Time(at)));
+        assert_eq!(grades, [Grade::Low, Grade::Good]);
+        assert_eq!(Standing::default().low_for_ms(Time(0)), 0);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! is asked for more of them, and each takes a share of what is left, as large as it is fast. What a provider leaves
 //! when it fails, falls silent or dawdles goes to the others; what has arrived stays and is not asked for again, not
 //! even by another process after a crash. Every chunk is verified, so a provider can be slow or absent but not wrong;
-//! one that sends something else is not asked again for a while.
+//! one that sends something else is not asked again for a while, and of the others those come last whom this node thinks
+//! little of.
 //!
 //! Who wants to keep the blob has to protect it with a tag in the store before it is fetched.
 
@@ -20,6 +21,8 @@ mod pieces;
 
 mod peers;
 
+mod reputation;
+
 mod survey;
 
 mod tally;
@@ -27,7 +30,7 @@ mod tally;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iroh_blobs::api::Store;
 use iroh_blobs::util::connection_pool::{ConnectionPool, ConnectionRef, Options};
@@ -39,6 +42,7 @@ use tokio::sync::Semaphore;
 pub use self::tally::Progress;
 
 use self::crew::Crew;
+use self::reputation::Marked;
 use self::tally::Tally;
 use super::identity::{endpoint_id, peer_of_endpoint};
 use super::shaper::Shaper;
@@ -48,8 +52,6 @@ use super::{Network, NetworkConfig, Shared};
 const MAX_CONNECTIONS: usize = 64;
 /// Fetches under way, of two requests at most: a peer serves as many on one connection, so that it never refuses one.
 const MAX_FETCHES: usize = 200;
-/// Peers that are not asked because they sent something wrong, or have no standing.
-const MAX_LIARS: usize = 1_024;
 /// How long a peer is not asked that sent something wrong.
 const DISTRUST: Duration = Duration::from_secs(600);
 /// How long an unused blob connection is kept.
@@ -114,7 +116,10 @@ pub(super) struct Fetcher {
     pool: ConnectionPool,
     slots: Arc<Semaphore>,
     under_way: Arc<Mutex<BTreeMap<Content, Weak<Turn>>>>,
-    liars: Arc<Mutex<BTreeMap<PeerId, Instant>>>,
+    /// Not asked: they sent something wrong, or have no standing.
+    liars: Marked,
+    /// Asked after everybody else, for want of standing.
+    doubted: Marked,
     limit: Shaper<BlobHash>,
     fetched: Arc<AtomicU64>,
 }
@@ -143,7 +148,8 @@ impl Fetcher {
             pool,
             slots,
             under_way: Arc::default(),
-            liars: Arc::default(),
+            liars: Marked::default(),
+            doubted: Marked::default(),
             limit: Shaper::new(config.bandwidth.download),
             fetched: Arc::clone(&shared.fetched),
         }
@@ -166,26 +172,22 @@ impl Fetcher {
         connected.inspect_err(|error| tracing::debug!(provider = %peer.short(), %error, "no way")).ok()
     }
 
-    /// Does not ask a peer for so long. When there are too many, whoever would be asked soonest is asked now.
+    /// Does not ask a peer for so long.
     pub(super) fn avoid(&self, peer: PeerId, long: Duration) {
-        let (mut liars, now) = (self.liars(), Instant::now());
-        liars.retain(|_, until| now < *until);
-        // Some platforms cannot add centuries to an instant.
-        let until = now.checked_add(long).unwrap_or(now + DISTRUST);
-        let avoided = liars.entry(peer).or_insert(until);
-        *avoided = until.max(*avoided);
-        if liars.len() > MAX_LIARS {
-            let soonest = liars.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
-            soonest.map(|peer| liars.remove(&peer));
-        }
+        self.liars.mark(peer, long);
+    }
+
+    /// Asks others before this peer for so long.
+    pub(super) fn doubt(&self, peer: PeerId, long: Duration) {
+        self.doubted.mark(peer, long);
     }
 
     pub(super) fn is_liar(&self, peer: PeerId) -> bool {
-        self.liars().get(&peer).is_some_and(|until| Instant::now() < *until)
+        self.liars.has(peer)
     }
 
-    fn liars(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, Instant>> {
-        self.liars.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_doubted(&self, peer: PeerId) -> bool {
+        self.doubted.has(peer)
     }
 }
 

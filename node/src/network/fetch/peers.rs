@@ -43,7 +43,7 @@ impl<'a> Peers<'a> {
         peers
     }
 
-    /// Adds those that are not known yet, without any that was seen lying.
+    /// Adds those that are not known yet, without any that was seen lying. Who is doubted waits for all others.
     pub(super) fn add(&mut self, peers: Vec<PeerId>) {
         for peer in peers {
             let is_new = peer != self.network.peer_id() && !self.known.contains(&peer);
@@ -54,6 +54,8 @@ impl<'a> Peers<'a> {
                 self.waiting.push_back(peer);
             }
         }
+        let fetcher = &self.network.fetcher;
+        self.waiting.make_contiguous().sort_by_key(|peer| fetcher.is_doubted(*peer));
     }
 
     /// Notes that a peer sent something else than it was asked for.

@@ -66,6 +66,31 @@ async fn a_small_blob_is_one_request_to_one_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_this_node_thinks_little_of_is_asked_after_everybody_else() {
+    let nodes = mesh(3).await;
+    let (doubted, other, reader) = (&nodes[0], &nodes[1], &nodes[2]);
+    // Both are connected before it counts.
+    for (node, seed) in [(doubted, 30), (other, 31)] {
+        let warm = node.add(noise(1_000, seed)).await;
+        assert_eq!(fetch(reader, warm, &[node.id()]).await, Ok(1_000));
+    }
+    let [wanted, only] = [noise(100_000, 32), noise(100_000, 33)];
+    let content = doubted.add(wanted.clone()).await;
+    assert_eq!(other.add(wanted).await, content);
+    reader.network.doubt(doubted.id(), 60_000);
+    assert_eq!(fetch(reader, content, &[doubted.id(), other.id()]).await, Ok(100_000));
+    within(async {
+        while served(other) < 101_000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(served(doubted), 1_000);
+    let content = doubted.add(only).await;
+    assert_eq!(fetch(reader, content, &[doubted.id()]).await, Ok(100_000), "where there is nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_providers_share_a_blob_and_none_sends_much_in_vain() {
     let reader = Node::start(1, |_| {}).await;
     let (bytes, ticket) = (noise(16 << 20, 21), reader.network.ticket());
