@@ -8,7 +8,7 @@ use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::machine::Input;
 use shoal_protocol::message::Message;
-use shoal_protocol::wire::{self, OpenError, Sealed};
+use shoal_protocol::wire::{self, Envelope, OpenError, Sealed, Unread};
 use shoal_store::blobs::Blobs;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -70,7 +70,10 @@ impl Ingress {
     fn gossip(&mut self, source: PeerId, bytes: &[u8]) -> Validity {
         let sealed = match wire::open(self.mesh, bytes) {
             Ok(sealed) if sealed.message().is_gossip() => sealed,
-            Err(OpenError::Version(_)) => return Validity::Ignore,
+            Err(OpenError::Unread { envelope, why }) if !is_to_blame(source, envelope, why) => {
+                tracing::debug!(version = envelope.version, from = %envelope.from.short(), %why, "not passed on");
+                return Validity::Ignore;
+            }
             Ok(_) | Err(_) => {
                 self.network.report(source, Offence::Forged);
                 return Validity::Reject;
@@ -147,11 +150,15 @@ impl Ingress {
     /// Passes messages on, and says whether all were what they should be. The first that is not ends it: whoever
     /// sends such things gets no more work out of this node.
     async fn messages(&self, from: PeerId, messages: &[Vec<u8>]) -> bool {
-        let addressed = |sealed: &Sealed| sealed.from() == from && sealed.to() == Some(self.me);
+        let is_addressed = |sender, receiver| sender == from && receiver == Some(self.me);
         for bytes in messages.iter().take(MAX_TOGETHER) {
             let sealed = match wire::open(self.mesh, bytes) {
-                Ok(sealed) if addressed(&sealed) => sealed,
-                Err(OpenError::Version(_)) => return false,
+                Ok(sealed) if is_addressed(sealed.from(), sealed.to()) => sealed,
+                Err(OpenError::Unread { envelope, why: Unread::Strange })
+                    if is_addressed(envelope.from, envelope.to) =>
+                {
+                    return false;
+                }
                 Ok(_) | Err(_) => {
                     tracing::debug!(peer = %from.short(), "a message that is not what it should be");
                     self.network.report(from, Offence::Forged);
@@ -168,6 +175,33 @@ impl Ingress {
     fn pass(&self, input: Input) {
         if self.inbox.try_send(Event::Input(input)).is_err() {
             tracing::debug!("dropped: too much to do");
+        }
+    }
+}
+
+/// Whether `source` is to blame for gossip that is signed by whom it names and cannot be read. Whoever only passed it on
+/// may speak another version, in which nothing is wrong with it.
+fn is_to_blame(source: PeerId, envelope: Envelope, why: Unread) -> bool {
+    envelope.from == source && why != Unread::Strange
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_speaker_is_to_blame_for_what_a_signed_message_says() {
+        let [speaker, neighbour] = [PeerId([1; 32]), PeerId([2; 32])];
+        let envelope = Envelope { version: 6, from: speaker, to: None };
+        let table = [
+            (speaker, Unread::Malformed, true),
+            (speaker, Unread::WrongWay, true),
+            (speaker, Unread::Strange, false),
+            (neighbour, Unread::Malformed, false),
+            (neighbour, Unread::Strange, false),
+        ];
+        for (source, why, expected) in table {
+            assert_eq!(is_to_blame(source, envelope, why), expected, "{source} {why}");
         }
     }
 }

@@ -5,7 +5,8 @@
 use crate::budget::Allowance;
 use crate::time::Millis;
 
-/// Wire format and protocol version; a message of another version is refused.
+/// Protocol version. This is the first that promises anything: nodes of the next one will work with it
+/// ([`dialect`](crate::wire::Dialect)).
 pub const VERSION: u8 = 6;
 
 /// The backtrace that a worker tells of, in bytes.
