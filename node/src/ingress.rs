@@ -125,11 +125,11 @@ impl Ingress {
 
     async fn request(&self, from: PeerId, bytes: &[u8], reply: Reply) {
         match direct::decode::<Request>(bytes) {
-            Some(Request::Messages(messages)) => {
-                if self.messages(from, &messages).await {
-                    reply.send(Vec::new());
-                }
-            }
+            Some(Request::Messages(messages)) => match self.messages(from, &messages).await {
+                Some(strange) if strange.is_empty() => reply.send(Vec::new()),
+                Some(strange) => reply.not_understood(wire::OWN.version, strange),
+                None => {}
+            },
             Some(Request::Log(request)) => {
                 let Ok(slot) = Arc::clone(&self.log_reads).try_acquire_owned() else { return };
                 let runs = self.runs.clone();
@@ -147,29 +147,29 @@ impl Ingress {
         }
     }
 
-    /// Passes messages on, and says whether all were what they should be. The first that is not ends it: whoever
-    /// sends such things gets no more work out of this node.
-    async fn messages(&self, from: PeerId, messages: &[Vec<u8>]) -> bool {
+    /// Passes messages on, and returns the places of those that another version may understand. The first that is not what
+    /// it should be ends it: whoever sends such things gets no answer, and no more work out of this node.
+    async fn messages(&self, from: PeerId, messages: &[Vec<u8>]) -> Option<Vec<u8>> {
         let is_addressed = |sender, receiver| sender == from && receiver == Some(self.me);
-        for bytes in messages.iter().take(MAX_TOGETHER) {
-            let sealed = match wire::open(self.mesh, bytes) {
-                Ok(sealed) if is_addressed(sealed.from(), sealed.to()) => sealed,
+        let mut strange = Vec::new();
+        for (place, bytes) in (0..).zip(messages.iter().take(MAX_TOGETHER)) {
+            match wire::open(self.mesh, bytes) {
+                Ok(sealed) if is_addressed(sealed.from(), sealed.to()) => {
+                    self.inbox.send(Event::Input(Input::Heard(sealed))).await.ok()?;
+                }
                 Err(OpenError::Unread { envelope, why: Unread::Strange })
                     if is_addressed(envelope.from, envelope.to) =>
                 {
-                    return false;
+                    strange.push(place);
                 }
                 Ok(_) | Err(_) => {
                     tracing::debug!(peer = %from.short(), "a message that is not what it should be");
                     self.network.report(from, Offence::Forged);
-                    return false;
+                    return None;
                 }
-            };
-            if self.inbox.send(Event::Input(Input::Heard(sealed))).await.is_err() {
-                return false;
             }
         }
-        messages.len() <= MAX_TOGETHER
+        (messages.len() <= MAX_TOGETHER).then_some(strange)
     }
 
     fn pass(&self, input: Input) {

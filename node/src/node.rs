@@ -340,7 +340,7 @@ impl Node {
             hands,
             inbox: events,
             happenings: happenings.clone(),
-            outbox: Outbox::new(network.clone()),
+            outbox: Outbox::new(network.clone(), inbox.clone()),
             inquiries: BTreeMap::new(),
             postponed: driver::Postponed::default(),
         };

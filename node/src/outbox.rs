@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shoal_protocol::id::PeerId;
+use shoal_protocol::machine::Input;
 use shoal_protocol::wire::Sealed;
+use tokio::sync::mpsc;
 
 use crate::direct::{self, MAX_TOGETHER, MAX_TOGETHER_BYTES, Request};
-use crate::network::Network;
+use crate::driver::Event;
+use crate::network::{Network, RequestError};
 
 /// Requests with messages that are under way to one peer: a second one, so that one that is lost holds nothing up.
 const MAX_UNDER_WAY: usize = 2;
@@ -23,6 +26,7 @@ const MAX_MESSAGES: usize = 2_048;
 #[derive(Clone)]
 pub(crate) struct Outbox {
     network: Network,
+    inbox: mpsc::Sender<Event>,
     peers: Arc<Mutex<Peers>>,
 }
 
@@ -40,8 +44,9 @@ struct Line {
 }
 
 impl Outbox {
-    pub(crate) fn new(network: Network) -> Self {
-        Self { network, peers: Arc::default() }
+    /// What a peer has not understood is told to `inbox`.
+    pub(crate) fn new(network: Network, inbox: mpsc::Sender<Event>) -> Self {
+        Self { network, inbox, peers: Arc::default() }
     }
 
     /// Sends a message as soon as may be; it may be lost.
@@ -64,11 +69,25 @@ impl Outbox {
             let messages = together.iter().map(|sealed| sealed.bytes().to_vec()).collect();
             let sent = self.network.request(to, direct::encode(&Request::Messages(messages))).await;
             self.lock().messages -= together.len();
-            if let Err(error) = sent {
-                // The protocol says again what matters.
-                let names: Vec<_> = together.iter().map(|sealed| sealed.message().name()).collect();
-                tracing::debug!(peer = %to.short(), messages = ?names, %error, "not delivered");
+            match sent {
+                Ok(_) => {}
+                Err(RequestError::NotUnderstood { version, places, .. }) => {
+                    self.give_back(to, together, version, &places).await;
+                }
+                Err(error) => {
+                    // The protocol says again what matters.
+                    let names: Vec<_> = together.iter().map(|sealed| sealed.message().name()).collect();
+                    tracing::debug!(peer = %to.short(), messages = ?names, %error, "not delivered");
+                }
             }
+        }
+    }
+
+    /// Tells which of the messages a peer has not understood: those at `places`, or all.
+    async fn give_back(&self, to: PeerId, sent: Vec<Sealed>, version: u8, places: &[u8]) {
+        let is_meant = |place: usize| places.is_empty() || places.iter().any(|known| usize::from(*known) == place);
+        for (_, sealed) in sent.into_iter().enumerate().filter(|(place, _)| is_meant(*place)) {
+            let _ = self.inbox.send(Event::Input(Input::NotUnderstood(to, sealed, version))).await;
         }
     }
 

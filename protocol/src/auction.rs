@@ -238,7 +238,8 @@ impl Reason {
             | Reason::Busy
             | Reason::Policy(_)
             | Reason::Unsettled(_)
-            | Reason::Owing(_) => None,
+            | Reason::Owing(_)
+            | Reason::OtherVersion(_) => None,
         }
     }
 }
@@ -267,6 +268,9 @@ impl fmt::Display for Reason {
                 write!(f, "no standing there: {} unsettled; it fades within days", plural(*count, "finished execution"))
             }
             Reason::Owing(count) => write!(f, "{} to settle there first", plural(*count, "finished execution")),
+            Reason::OtherVersion(version) => {
+                write!(f, "speaks protocol version {version}, which lacks something that the job needs")
+            }
             Reason::Requester => f.write_str("its operator does not allow jobs of this requester"),
             Reason::Stateless => f.write_str("its operator allows no jobs without inputs"),
             Reason::NotLocal => f.write_str("its operator allows only jobs whose inputs it already has"),

@@ -203,6 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_does_not_understand_the_question_is_given_up_at_once() {
+        let mut machine = machine();
+        machine.handle(Time(0), inquire(EXECUTION));
+        let asked = std::iter::from_fn(|| machine.poll()).find_map(|output| match output {
+            Output::Send(WORKER, message) => Some(Sealed::assume(ME, Some(WORKER), message)),
+            _ => None,
+        });
+        let misunderstood = Input::NotUnderstood(WORKER, asked.expect("it asks at once"), 5);
+        let told = outputs(&mut machine, 1, misunderstood);
+        assert_eq!(told, "refused: it speaks protocol version 5, which lacks something that the job needs");
+        assert_eq!(machine.deadline(), None);
+    }
+
+    #[test]
     fn who_gives_up_tells_the_worker() {
         let mut machine = machine();
         outputs(&mut machine, 0, inquire(EXECUTION));

@@ -17,10 +17,11 @@ use crate::id::{BlobHash, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::job::spec::NetworkKind;
 use crate::limits::MAX_CLOCK_SKEW_MS;
-use crate::message::{Announce, Contact, Ending, ExecutorKind, Message, Reason, Resources, Settle};
+use crate::message::{Announce, Contact, Ending, ExecutorKind, Message, Reason, Resources, Settle, Trace, TraceAnswer};
 use crate::record::{Record, Submission};
 use crate::requester::Requester;
 use crate::suppression;
+use crate::task::Failure;
 use crate::time::{Millis, Time};
 use crate::timers::Timers;
 use crate::wire::Sealed;
@@ -177,6 +178,7 @@ impl Machine {
             Input::Stop(job) => self.with_job(now, job, Requester::stop),
             Input::Heard(sealed) => self.heard(now, sealed),
             Input::Announced(sealed, means) => self.announced(now, &sealed, means),
+            Input::NotUnderstood(peer, sealed, version) => self.not_understood(now, peer, sealed.message(), version),
             Input::Priced(announce, means) => self.priced(now, &announce, means),
             Input::Fetched(execution, result) => {
                 self.with_worker(now, |worker, ctx| worker.fetched(ctx, execution, result));
@@ -323,6 +325,22 @@ impl Machine {
                     self.dismiss(from, sealed.message());
                 }
             }
+        }
+    }
+
+    /// Brings what a peer has not understood back to the part that said it. What is only repeated until it is answered is
+    /// given up when that is.
+    fn not_understood(&mut self, now: Time, peer: PeerId, message: &Message, version: u8) {
+        match message {
+            Message::Award(award) => self.with_job(now, award.job, |requester, ctx| {
+                requester.not_understood(ctx, peer, award.execution, version);
+            }),
+            Message::TracePlease(please) => self.with_inquiries(now, |all, ctx| {
+                let answer = TraceAnswer::Failed(Failure::OtherVersion(version));
+                let (job, execution, number) = (please.award.job, please.award.execution, please.number);
+                all.answered(ctx, peer, Trace { job, execution, number, answer });
+            }),
+            other => tracing::debug!(peer = %peer.short(), message = other.name(), version, "not understood"),
         }
     }
 

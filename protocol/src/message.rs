@@ -268,6 +268,8 @@ pub enum Reason {
     Unsettled(u32),
     /// So many finished executions wait here for the requester to settle them, which is all the credit it has.
     Owing(u32),
+    /// It speaks this version of the protocol, which lacks something that the job needs.
+    OtherVersion(u8),
 }
 
 /// One kind of resource.

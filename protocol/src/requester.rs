@@ -85,8 +85,8 @@ impl Requester {
             if record.is_believed() {
                 partition.phase = Phase::Accepted { tries: 0, again: Some(Time(0)) };
             }
-            if let Some(Failure::Refused(why)) = &record.failure {
-                requester.unwilling.insert(record.worker, turned_down(why));
+            if let Some(reason) = record.failure.as_ref().and_then(turned_down) {
+                requester.unwilling.insert(record.worker, reason);
             }
             requester.index.insert(record.execution, (record.partition, partition.executions.len()));
             partition.executions.push(Execution::new(record, Time(0), Resend::at_once(Time(0))));
@@ -261,8 +261,8 @@ impl Requester {
         let Some((_, execution)) = self.by_id(id) else { return };
         let worker = execution.record.worker;
         execution.record.failure = Some(failure.clone());
-        if let Failure::Refused(why) = &failure {
-            self.unwilling.insert(worker, turned_down(why));
+        if let Some(reason) = turned_down(&failure) {
+            self.unwilling.insert(worker, reason);
         }
         self.change(ctx, id, ExecutionState::Failed);
         self.event(ctx, Step::Fail, Some(id), Some(worker), failure.to_string());
@@ -406,7 +406,11 @@ impl Requester {
     }
 }
 
-/// What a worker says whose operator has seen the job, as a reason among others.
-fn turned_down(why: &str) -> Reason {
-    Reason::Policy(text::ends(why, MAX_TEXT_BYTES))
+/// Why a worker does not take the job that was awarded to it, as a reason among others.
+fn turned_down(failure: &Failure) -> Option<Reason> {
+    match failure {
+        Failure::Refused(why) => Some(Reason::Policy(text::ends(why, MAX_TEXT_BYTES))),
+        Failure::OtherVersion(version) => Some(Reason::OtherVersion(*version)),
+        _ => None,
+    }
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobHash, InvocationId};
-use crate::message::ExecutorKind;
+use crate::message::{ExecutorKind, Reason};
 use crate::time::Millis;
 
 pub use compare::{Compare, EXIT_CODE, STDERR, STDOUT, STREAMS};
@@ -217,6 +217,8 @@ pub enum Failure {
     FalseResult,
     /// The worker's operator does not want the job: it is not given to this worker again.
     Refused(String),
+    /// The worker speaks this version of the protocol, and has not understood the award: it is not given to it again.
+    OtherVersion(u8),
 }
 
 /// What a worker says came of a run: how it ended and the hash of its result collection.
@@ -323,6 +325,11 @@ impl Engine {
 }
 
 impl Failure {
+    /// Whether the worker does not take the job, so that it is not asked again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Failure::Refused(_) | Failure::OtherVersion(_))
+    }
+
     /// Whether it shows that the worker does not do what it says.
     pub fn is_fault(&self) -> bool {
         matches!(self, Failure::Unrevealed | Failure::FalseReveal | Failure::Withheld | Failure::FalseResult)
@@ -381,6 +388,7 @@ impl fmt::Display for Failure {
             Failure::Withheld => f.write_str("its result could not be fetched"),
             Failure::FalseResult => f.write_str("its result is not that of a run that ended as it said"),
             Failure::Refused(why) => write!(f, "refused: {why}"),
+            Failure::OtherVersion(version) => write!(f, "refused: it {}", Reason::OtherVersion(*version)),
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! request:  length 4 ‖ bytes
-//! answer:   0 ‖ length 4 ‖ bytes        or        1 (busy)
+//! answer:   0 ‖ length 4 ‖ bytes
+//!           1                                       busy
+//!           2 ‖ version 1 ‖ length 4 ‖ places       not understood
 //! ```
 //!
 //! A stream that is cut looks finished, so a length that is not filled is an error. Memory follows what has arrived,
@@ -29,6 +31,9 @@ const SMALL_BYTES: usize = 2_048;
 
 const ANSWERED: u8 = 0;
 const BUSY: u8 = 1;
+const NOT_UNDERSTOOD: u8 = 2;
+/// Places in an answer that says what was not understood.
+const MAX_PLACES: usize = 256;
 
 /// What came of a request at the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,17 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// It was not looked at: too much to do, or too much from this peer.
     Busy,
+    /// The other side speaks another version.
+    NotUnderstood(NotUnderstood),
+}
+
+/// What a peer did not understand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotUnderstood {
+    /// The version that it speaks.
+    pub(crate) version: u8,
+    /// Which of the messages in the request, by their places; none for the whole request.
+    pub(crate) places: Vec<u8>,
 }
 
 /// The codec of direct messages. Clones share the allowance for half-read requests.
@@ -80,6 +96,13 @@ impl Codec for DirectCodec {
                 Ok(Answer::Bytes(read_bytes(io, length).await?))
             }
             [BUSY] => Ok(Answer::Busy),
+            [NOT_UNDERSTOOD] => {
+                let mut version = [0];
+                io.read_exact(&mut version).await?;
+                let length = read_length(io, MAX_PLACES).await?;
+                let (version, places) = (version[0], read_bytes(io, length).await?);
+                Ok(Answer::NotUnderstood(NotUnderstood { version, places }))
+            }
             [other] => Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown answer status {other}"))),
         }
     }
@@ -100,6 +123,9 @@ impl Codec for DirectCodec {
         let bytes = match answer {
             Answer::Bytes(bytes) => with_length(vec![ANSWERED], &bytes, MAX_ANSWER_BYTES)?,
             Answer::Busy => vec![BUSY],
+            Answer::NotUnderstood(NotUnderstood { version, places }) => {
+                with_length(vec![NOT_UNDERSTOOD, version], &places, MAX_PLACES)?
+            }
         };
         io.write_all(&bytes).await?;
         io.close().await
@@ -156,7 +182,9 @@ mod tests {
         for request in [vec![], vec![7; MAX_REQUEST_BYTES]] {
             assert_eq!(received(sent(request.clone()).await.unwrap()).await.unwrap(), request);
         }
-        for answer in [Answer::Busy, Answer::Bytes(vec![]), Answer::Bytes(vec![7; MAX_ANSWER_BYTES])] {
+        let strange = |places| Answer::NotUnderstood(NotUnderstood { version: 7, places });
+        let answers = [Answer::Busy, strange(vec![]), strange(vec![0, 31])];
+        for answer in answers.into_iter().chain([0, MAX_ANSWER_BYTES].map(|length| Answer::Bytes(vec![7; length]))) {
             let mut wire = Cursor::new(Vec::new());
             DirectCodec::default().write_response(&PROTOCOL, &mut wire, answer.clone()).await.unwrap();
             let mut wire = Cursor::new(wire.into_inner());

@@ -51,6 +51,16 @@ pub enum RequestError {
     /// It speaks another version; not handled.
     #[error("peer {} does not speak this protocol", .0.short())]
     OtherProtocol(PeerId),
+    /// It speaks another version and has not understood all of it; the rest was handled.
+    #[error("peer {} speaks protocol version {version} and did not understand the request", .peer.short())]
+    NotUnderstood {
+        /// Who was asked.
+        peer: PeerId,
+        /// The version that it speaks.
+        version: u8,
+        /// Which of the messages in the request, by their places; none for the whole request.
+        places: Vec<u8>,
+    },
     /// The stream broke.
     #[error("the request to peer {} broke: {reason}", .peer.short())]
     Broken {

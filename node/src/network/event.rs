@@ -9,6 +9,7 @@ use shoal_protocol::message::Contact;
 use tokio::sync::oneshot;
 
 use super::Nat;
+use super::codec::{Answer, NotUnderstood};
 
 /// What peers do.
 #[derive(Debug)]
@@ -56,13 +57,19 @@ pub enum Validity {
 
 /// Takes the answer to a request.
 #[derive(Debug)]
-pub struct Reply(pub(super) oneshot::Sender<Vec<u8>>);
+pub struct Reply(pub(super) oneshot::Sender<Answer>);
 
 impl Reply {
     /// Answers, with at most [`MAX_ANSWER_BYTES`](super::MAX_ANSWER_BYTES).
     pub fn send(self, bytes: Vec<u8>) {
         // The asker may be gone; that is its own affair.
-        let _ = self.0.send(bytes);
+        let _ = self.0.send(Answer::Bytes(bytes));
+    }
+
+    /// Says that this node speaks `version` and has not understood what is at these places of the request, or none of it
+    /// if there are none.
+    pub fn not_understood(self, version: u8, places: Vec<u8>) {
+        let _ = self.0.send(Answer::NotUnderstood(NotUnderstood { version, places }));
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) enum Command {
 pub(super) type RequestReply = oneshot::Sender<Result<Vec<u8>, RequestError>>;
 
 /// An inbound request that the node is working on.
-type Working = BoxFuture<'static, (ResponseChannel<Answer>, Option<Vec<u8>>)>;
+type Working = BoxFuture<'static, (ResponseChannel<Answer>, Option<Answer>)>;
 
 /// What the task is made of.
 pub(super) struct Parts {

@@ -19,6 +19,8 @@ pub enum Input {
     Stop(JobId),
     /// A peer said something, directly or by gossip.
     Heard(Sealed),
+    /// This node said something to a peer, which speaks this other version and has not understood it.
+    NotUnderstood(PeerId, Sealed, u8),
     /// A peer announced a job, for which this node has this.
     Announced(Sealed, Means),
     /// What [`Output::Price`] came to: what this node has for that job of its own.

@@ -85,7 +85,8 @@ impl Reason {
             | Reason::Stateless
             | Reason::NotLocal
             | Reason::Unsettled(_)
-            | Reason::Owing(_) => Ok(()),
+            | Reason::Owing(_)
+            | Reason::OtherVersion(_) => Ok(()),
         }
     }
 }

@@ -197,7 +197,7 @@ impl Partition {
     pub(super) fn why_failed(&self) -> String {
         let mut counts = BTreeMap::<String, u32>::new();
         let failures = self.executions.iter().filter_map(|e| e.record.failure.as_ref());
-        let failures = failures.filter(|failure| !matches!(failure, Failure::Refused(_)));
+        let failures = failures.filter(|failure| !failure.is_refusal());
         failures.for_each(|failure| *counts.entry(failure.to_string()).or_default() += 1);
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(_, count)| Reverse(*count));

@@ -59,6 +59,18 @@ impl Requester {
         self.advance(ctx, index);
     }
 
+    /// A worker speaks another version, in which the award cannot be said.
+    pub(crate) fn not_understood(&mut self, ctx: &mut Context<'_>, from: PeerId, id: ExecutionId, version: u8) {
+        let Some((index, execution)) = self.execution(from, id) else { return };
+        // It may have been restarted with another build, which will say so itself if it has forgotten the execution.
+        if !execution.record.state.is_open() || execution.answered {
+            return;
+        }
+        self.bidding.drop(from);
+        self.fail(ctx, id, Failure::OtherVersion(version));
+        self.advance(ctx, index);
+    }
+
     pub(super) fn committed(&mut self, ctx: &mut Context<'_>, from: PeerId, commit: &Commit) {
         let Some((index, execution)) = self.execution(from, commit.execution) else { return };
         if execution.record.state == ExecutionState::Committed {

@@ -32,8 +32,8 @@ use crate::job::spec::NetworkKind;
 use crate::limits::{LEASE_MS, REVEAL_MS, STRAGGLER_MS};
 use crate::machine::{Comparison, Input, Machine, Output, Unfit, Unvalidated};
 use crate::message::{
-    Amount, Announce, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason, Refuse,
-    Resource, Resources, Reveal, Stage,
+    Amount, Announce, Award, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Needs, Progress, Reason,
+    Refuse, Resource, Resources, Reveal, Stage,
 };
 use crate::record::{JobRecord, Placement, Policy, Published, Record, Standing, Submission};
 use crate::task::{Account, Claim, Compare, Engine, Failure, Invocation, Limits, Outcome, Wasm, Work};
@@ -181,6 +181,19 @@ impl Story {
             "shows" => return examined(Ok(BlobHash::of(answer.unwrap_or("x").as_bytes()))),
             "hides" => return examined(Err(Unfit::Missing("nobody has it".into()))),
             "cheats" => return examined(Err(Unfit::False("it has no exit code".into()))),
+            "misunderstands" => {
+                let award = Message::Award(Award {
+                    job,
+                    execution,
+                    partition: 0,
+                    attempt: 0,
+                    nonce: 0,
+                    work: Vec::new(),
+                    resources: Resources::default(),
+                    contact: Contact::default(),
+                });
+                return Input::NotUnderstood(peer(who), Sealed::assume(ME, Some(peer(who)), award), 5);
+            }
             _ if peer(who) == ME => return self.itself(execution, what),
             _ => {}
         }

@@ -10,7 +10,7 @@ use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::codec::Answer;
+use super::super::codec::{Answer, NotUnderstood};
 use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::super::swarm::MAX_REQUESTS_PER_PEER;
 use super::super::{NetworkEvent, Reply, RequestError, addresses};
@@ -100,6 +100,9 @@ impl Task {
                 let _ = reply.send(match response {
                     Answer::Bytes(bytes) => Ok(bytes),
                     Answer::Busy => Err(RequestError::Busy(peer)),
+                    Answer::NotUnderstood(NotUnderstood { version, places }) => {
+                        Err(RequestError::NotUnderstood { peer, version, places })
+                    }
                 });
             }
             request_response::Event::OutboundFailure { request_id, error, .. } => {
@@ -147,9 +150,9 @@ impl Task {
     }
 
     /// Sends the node's answer. Without one the channel closes, and the other side hears of it at once.
-    pub(super) fn answer(&mut self, channel: ResponseChannel<Answer>, answer: Option<Vec<u8>>) {
-        if let Some(bytes) = answer {
-            self.answer_with(channel, Answer::Bytes(bytes));
+    pub(super) fn answer(&mut self, channel: ResponseChannel<Answer>, answer: Option<Answer>) {
+        if let Some(answer) = answer {
+            self.answer_with(channel, answer);
         }
     }
 

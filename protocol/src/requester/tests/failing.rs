@@ -73,6 +73,30 @@ fn a_worker_whose_operator_turns_the_job_down_is_asked_once_and_counted_with_the
 }
 
 #[test]
+fn a_worker_of_another_version_is_asked_once_and_counted_with_the_others() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(3, "A misunderstands");
+    let told = story.hear(3, "B declines");
+    let (awards, disk) = (story.awards.clone(), story.disk.clone());
+    let answers: &[&str] = &["A bids", "C refuses"];
+    let reason = until_it_ends(&mut story, told, |_| answers);
+    let lacks = "1 peer: speaks protocol version 5, which lacks something that the job needs";
+    for words in [lacks, "1 peer: its operator refuses", "1 peer: memory 8 GiB"] {
+        assert!(reason.contains(words), "{words:?} is missing in {reason:?}");
+    }
+    assert_eq!(story.awards, awards);
+    assert!(!disk.iter().any(|record| matches!(record, Record::Standing(..))), "it is no fault");
+}
+
+#[test]
+fn who_has_taken_an_award_has_understood_it() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.hear(3, "A runs");
+    assert_eq!(story.hear(4, "A misunderstands"), "");
+    assert_eq!(story.became('A'), "running");
+}
+
+#[test]
 fn who_turned_a_job_down_is_still_known_after_a_restart() {
     let mut story = Story::awarded(PAIR, "AB");
     story.hear(3, "A declines");
