@@ -112,6 +112,10 @@ enum Command {
     /// Look at the mesh around the running node
     Peer(peer::Peer),
     /// Say what is wrong, and what to do about it
+    ///
+    /// It looks at the data directory, the disk and the docker engine; at the mesh's name, the membership, the peers, and
+    /// whether they speak a protocol version that this node speaks; at the clock; and at whether this node can be reached.
+    /// It exits with 1 if something is wrong.
     Doctor(doctor::Doctor),
     /// Relay for peers that cannot reach each other directly, and look at relays
     Relay(Box<relay::Relay>),

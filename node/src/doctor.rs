@@ -43,7 +43,7 @@ pub(crate) async fn examine(node: &Node) -> Vec<Finding> {
     findings.push(reach::reachable(&own, network.port(), network.port_mapping(), network.home_relay().is_some()));
     findings.extend(reach::relays(&relays));
     findings.push(agreement::clock(inner.skew.ahead_ms(inner.clock.now())));
-    findings.push(agreement::version(env!("CARGO_PKG_VERSION"), &peers));
+    findings.push(agreement::version(network.protocol(), &peers, &network.strangers()));
     findings
 }
 

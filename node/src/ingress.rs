@@ -140,6 +140,9 @@ impl Ingress {
                     drop(slot);
                 });
             }
+            None if self.network.protocol_of(from).is_some_and(|version| version > wire::OWN.version) => {
+                reply.not_understood(wire::OWN.version, Vec::new());
+            }
             None => {
                 tracing::debug!(peer = %from.short(), "a request that is none");
                 self.network.report(from, Offence::Forged);

@@ -51,6 +51,10 @@ mod known;
 
 mod service;
 
+mod agent;
+
+mod strangers;
+
 mod unreached;
 
 mod lan;
@@ -100,6 +104,8 @@ pub use self::rate::Rate;
 pub use self::relay::{KnownRelay, RelayClient};
 pub use self::serve::ServePolicy;
 pub use self::service::Service;
+use self::strangers::Strangers;
+pub(crate) use self::strangers::UNNAMED;
 use self::task::{Command, Described};
 use self::ticket::Ticket;
 pub use self::unreached::Unreached;
@@ -140,6 +146,7 @@ struct Shared {
     endpoint: Endpoint,
     book: book::Book,
     links: links::Links,
+    strangers: Strangers,
     connected: Mutex<BTreeMap<PeerId, Instant>>,
     described: Mutex<BTreeMap<PeerId, Described>>,
     mesh_size: watch::Sender<u32>,
@@ -198,7 +205,8 @@ impl Network {
             Some(membership) => router.accept(names.join_alpn(), join::Door::new(membership)).spawn(),
             None => router.spawn(),
         };
-        let swarm = swarm::swarm(transport, identity::libp2p_keypair(&config.key).public(), &names);
+        let (key, agent) = (identity::libp2p_keypair(&config.key), agent::describe(config.dialect.version));
+        let swarm = swarm::swarm(transport, key.public(), &names, agent);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
@@ -392,6 +400,7 @@ impl Network {
             received_bytes: passed.received,
             score: described.score,
             version: described.version,
+            protocol: described.protocol,
         }
     }
 
@@ -515,6 +524,7 @@ impl Shared {
         let (book, names) = (book::Book::default(), config.names());
         let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
         let doorman = doorman::Doorman::new(config.access.clone());
+        let strangers = Strangers::new(config.dialect);
         let endpoint = endpoint::bind(config, &book, &doorman, gate.as_ref(), relay::to_begin_with(config)).await?;
         Ok(Self {
             own: identity::peer_of_key(&config.key),
@@ -525,7 +535,8 @@ impl Shared {
             gate,
             blobs_alpn: names.blobs_alpn(),
             book,
-            links: links::Links::default(),
+            links: links::Links::new(strangers.clone()),
+            strangers,
             connected: Mutex::default(),
             described: Mutex::default(),
             mesh_size: watch::Sender::new(1),

@@ -462,7 +462,7 @@ impl Node {
         NodeInfo {
             peer: self.0.me,
             version: env!("CARGO_PKG_VERSION"),
-            protocol: shoal_protocol::limits::VERSION,
+            protocol: self.0.network.protocol(),
             mesh: config.mesh.clone(),
             mesh_size: self.0.network.mesh_size(),
             peers: self.0.network.peers().len(),

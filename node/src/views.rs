@@ -334,6 +334,9 @@ pub struct PeerView {
     /// The version of its build, once it has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The version of the protocol that it speaks, once it has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
     /// What this node thinks of it.
     #[serde(default)]
     pub standing: StandingView,
@@ -390,6 +393,7 @@ impl From<&PeerInfo> for PeerView {
             received_bytes: info.received_bytes,
             score: info.score,
             version: info.version.clone(),
+            protocol: info.protocol,
             standing: StandingView::default(),
         }
     }

@@ -26,7 +26,7 @@ enum Command {
 /// Flags of `shoal peer list`.
 #[derive(Debug, Args)]
 struct List {
-    /// Show whole ids and all addresses
+    /// Show whole ids, protocol versions and all addresses
     #[arg(long)]
     wide: bool,
     #[command(flatten)]
@@ -61,6 +61,7 @@ fn table(peers: &[PeerView], wide: bool) -> String {
             "received",
             "score",
             "version",
+            "protocol",
             "connected",
             "standing",
             "addresses",
@@ -69,8 +70,9 @@ fn table(peers: &[PeerView], wide: bool) -> String {
             let [path, rtt, nat, sent, received, score, version, connected] = cells(peer);
             let path = peer.via.as_ref().map_or(path, |relay| format!("relayed by {relay}"));
             let addresses = addresses(peer);
-            let standing = peer.standing.grade.clone();
-            [peer.peer_id.to_string(), path, rtt, nat, sent, received, score, version, connected, standing, addresses]
+            let (id, standing) = (peer.peer_id.to_string(), peer.standing.grade.clone());
+            let protocol = peer.protocol.map_or_else(unknown, |version| version.to_string());
+            [id, path, rtt, nat, sent, received, score, version, protocol, connected, standing, addresses]
         };
         return output::table(head, peers.iter().map(row));
     }
@@ -82,8 +84,11 @@ fn table(peers: &[PeerView], wide: bool) -> String {
     output::table(head, peers.iter().map(row))
 }
 
+fn unknown() -> String {
+    "-".to_owned()
+}
+
 fn cells(peer: &PeerView) -> [String; 8] {
-    let unknown = || "-".to_owned();
     let path = if peer.relayed { "relayed" } else { "direct" };
     let nat = match peer.nat {
         None => unknown(),
@@ -140,6 +145,7 @@ mod tests {
             received_bytes: 3,
             score: -1.25,
             version: Some("0.1.0".into()),
+            protocol: Some(6),
             standing: StandingView { grade: "low".into(), ..StandingView::default() },
         }
     }

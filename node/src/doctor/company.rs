@@ -156,6 +156,7 @@ fn remedy_of(reason: &Unreached) -> &'static str {
              their current addresses"
         }
         Unreached::OtherMesh => "see the finding on the mesh's name",
+        Unreached::OtherVersion(_) => "see the finding on the version",
         Unreached::NotAdmitted => {
             "see the finding on the membership, and ask whoever holds the mesh's key whether it is good (`shoal mesh show` \
              here and there)"
@@ -195,6 +196,7 @@ pub(super) mod tests {
             received_bytes: 0,
             score: 0.0,
             version: None,
+            protocol: None,
         }
     }
 

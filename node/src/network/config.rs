@@ -7,6 +7,7 @@ use iroh_blobs::api::Store;
 use shoal_protocol::access::Access;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::message::Contact;
+use shoal_protocol::wire::{self, Dialect};
 use tokio::runtime::Handle;
 
 use super::known::Remembered;
@@ -49,6 +50,8 @@ pub struct NetworkConfig {
     pub store_threads: Option<Handle>,
     /// Who may have which blob; nobody is refused without one.
     pub serve: Option<ServePolicy>,
+    /// The version of the protocol that the node speaks.
+    pub dialect: Dialect,
     /// What says for how long peers have been away.
     pub clock: Clock,
     /// With whom the node has to do at all.
@@ -114,6 +117,7 @@ impl NetworkConfig {
             store,
             store_threads: None,
             serve: None,
+            dialect: wire::OWN,
             clock: Clock::start(),
             access: Access::default(),
             rates: RateLimits::default(),

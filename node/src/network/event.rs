@@ -100,6 +100,8 @@ pub struct PeerInfo {
     pub score: f64,
     /// The version of its build, once it has told.
     pub version: Option<String>,
+    /// The version of the protocol that it speaks, once it has told.
+    pub protocol: Option<u8>,
 }
 
 /// What blobs have travelled since the start. A request counts when it has ended.

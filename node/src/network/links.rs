@@ -3,20 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iroh::TransportAddr;
-use iroh::endpoint::{Connection, ConnectionStats, WeakConnectionHandle};
+use iroh::endpoint::{Connection, ConnectionError, ConnectionStats, WeakConnectionHandle};
 use shoal_protocol::id::PeerId;
+
+use super::agent;
+use super::strangers::Strangers;
 
 /// Remembered connections of one peer. There are three as a rule: one for libp2p, and one for blobs each way.
 const MAX_LINKS_PER_PEER: usize = 16;
 /// Application close code of connections that end so that both sides begin again.
 const BEGIN_AGAIN: u32 = 1;
+/// Application close code of connections with a peer whose version is too far away. The reason names the version of the
+/// side that closes, since the other one may not have heard it.
+const OTHER_VERSION: u32 = 2;
 
 /// A registry of live connections that keeps none of them open.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Links(Arc<Mutex<BTreeMap<PeerId, Peer>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Links {
+    peers: Arc<Mutex<BTreeMap<PeerId, Peer>>>,
+    strangers: Strangers,
+}
 
 /// One peer's connections.
 #[derive(Debug, Default)]
@@ -45,6 +54,11 @@ pub(crate) struct Path {
 }
 
 impl Links {
+    /// No connections yet. Peers that close theirs because of their version are told to `strangers`.
+    pub(crate) fn new(strangers: Strangers) -> Self {
+        Self { peers: Arc::default(), strangers }
+    }
+
     /// Remembers a connection for as long as it lives.
     pub(crate) fn add(&self, peer: PeerId, connection: &Connection) {
         let mut peers = self.lock();
@@ -56,6 +70,9 @@ impl Links {
             tokio::spawn(async move {
                 if let Some(closed) = closed.await {
                     links.count(peer, &closed.stats);
+                    if let Some(version) = version_in(&closed.reason) {
+                        links.strangers.meet(peer, version, Instant::now());
+                    }
                 }
             });
         }
@@ -71,9 +88,18 @@ impl Links {
     /// Closes every connection with a peer, to begin again. If it has started anew, iroh sends to the address of the dead
     /// process, even when it connects again, until the last of them is gone.
     pub(crate) fn close(&self, peer: PeerId) {
+        self.close_with(peer, BEGIN_AGAIN, b"begin again");
+    }
+
+    /// Closes every connection with a peer, and tells it that this node speaks `version`.
+    pub(crate) fn part(&self, peer: PeerId, version: u8) {
+        self.close_with(peer, OTHER_VERSION, agent::protocol_word(version).as_bytes());
+    }
+
+    fn close_with(&self, peer: PeerId, code: u32, reason: &[u8]) {
         let known = self.lock().remove(&peer).unwrap_or_default();
         for link in known.links.iter().filter_map(WeakConnectionHandle::upgrade) {
-            link.close(BEGIN_AGAIN.into(), b"begin again");
+            link.close(code.into(), reason);
         }
     }
 
@@ -125,7 +151,7 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Peer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +165,16 @@ impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
         self.sent = self.sent.saturating_add(other.sent);
         self.received = self.received.saturating_add(other.received);
+    }
+}
+
+/// The version of a peer that has closed a connection because of it.
+fn version_in(reason: &ConnectionError) -> Option<u8> {
+    match reason {
+        ConnectionError::ApplicationClosed(close) if close.error_code == OTHER_VERSION.into() => {
+            agent::protocol(std::str::from_utf8(&close.reason).ok()?)
+        }
+        _ => None,
     }
 }
 

@@ -135,24 +135,24 @@ impl Names {
 }
 
 /// A swarm over `transport` that has joined the topic and announces the endpoint's addresses.
-pub(super) fn swarm(transport: Transport, key: PublicKey, names: &Names) -> Swarm<Behaviour> {
+pub(super) fn swarm(transport: Transport, key: PublicKey, names: &Names, agent: String) -> Swarm<Behaviour> {
     let own = key.to_peer_id();
     let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
-    let mut swarm = Swarm::new(transport.boxed(), behaviour(key, names), own, config);
+    let mut swarm = Swarm::new(transport.boxed(), behaviour(key, names, agent), own, config);
     // The address is only a wish; the transport listens where its endpoint is bound.
     let anywhere = super::addresses::socket_multiaddr(([0, 0, 0, 0], 0).into());
     swarm.listen_on(anywhere).expect("the first listener is always accepted");
     swarm
 }
 
-fn behaviour(key: PublicKey, names: &Names) -> Behaviour {
+fn behaviour(key: PublicKey, names: &Names, agent: String) -> Behaviour {
     let own = key.to_peer_id();
     Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits()),
         blocked: allow_block_list::Behaviour::default(),
         gossip: gossip(names),
         kad: kad(own, names),
-        identify: identify(key, names),
+        identify: identify(key, names, agent),
         direct: direct(names),
     }
 }
@@ -275,10 +275,7 @@ fn kad(own: libp2p::PeerId, names: &Names) -> kad::Behaviour<MemoryStore> {
     kad
 }
 
-fn identify(key: PublicKey, names: &Names) -> identify::Behaviour {
-    // The start differs each time, so that peers notice a new one even if it comes within a second of the last.
-    let start = getrandom::u64().unwrap_or_default();
-    let agent = format!(concat!("shoal/", env!("CARGO_PKG_VERSION"), " start/{:016x}"), start);
+fn identify(key: PublicKey, names: &Names, agent: String) -> identify::Behaviour {
     let config = identify::Config::new(names.name("id/1"), key)
         .with_agent_version(agent)
         .with_push_listen_addr_updates(true)

@@ -40,8 +40,12 @@ use super::known::{Known, KnownPeer};
 use super::ledger::Ledger;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent};
+use super::unreached::Unreached;
 use super::{GossipId, NetworkEvent, RateLimits, RequestError, Shared, Validity};
 use crate::clock::Clock;
+
+/// What is remembered of a peer's description of itself, in characters.
+pub(super) const MAX_AGENT_CHARS: usize = 64;
 
 /// How often the swarm is looked after: peers to dial again, and the estimate of the mesh's size.
 const TICK: Duration = Duration::from_millis(500);
@@ -227,7 +231,7 @@ impl Task {
             Command::Neighbour(peer, contact) => self.on_neighbour(peer, &contact),
             Command::Hurry => self.known.hurry(Instant::now()),
             Command::Known(reply) => {
-                let _ = reply.send(self.known.all());
+                let _ = reply.send(self.all_known());
             }
             Command::Revoked(bytes) => self.spread(bytes),
             Command::AnnounceRelay(bytes) => self.announce_relay(bytes),
@@ -261,7 +265,8 @@ impl Task {
         let connected = self.swarm.connected_peers().count();
         let is_connected = |peer| libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
         self.known.look(now, self.clock.now(), is_connected);
-        for peer in self.known.due(now, self.clock.now(), connected, is_connected) {
+        let is_not_dialled = |peer| is_connected(peer) || self.shared.strangers.rests(peer, now);
+        for peer in self.known.due(now, self.clock.now(), connected, is_not_dialled) {
             self.dial(peer);
         }
         self.begin_again_with_deaf(now);
@@ -282,6 +287,16 @@ impl Task {
             self.renew_at = now + RENEW_EVERY;
             self.renew_certificate();
         }
+    }
+
+    /// Peers worth dialling. Why one of another version is not kept is known better than by its dials.
+    fn all_known(&self) -> Vec<KnownPeer> {
+        let (mut known, strangers) = (self.known.all(), self.shared.strangers.all(Instant::now()));
+        for peer in &mut known {
+            let version = strangers.get(&peer.peer).copied();
+            peer.reason = version.map(Unreached::OtherVersion).or_else(|| peer.reason.take());
+        }
+        known
     }
 
     /// Somebody on the local network says that `peer` is there. Of who is connected that is no news.

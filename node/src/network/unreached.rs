@@ -6,6 +6,7 @@ use iroh::endpoint::{ConnectError, ConnectWithOptsError, ConnectingError, Connec
 use libp2p::TransportError;
 use libp2p::swarm::DialError;
 
+use super::strangers::UNNAMED;
 use super::transport::TransportFailure;
 
 /// TLS's alert that no common protocol was found. All names carry the mesh, so the peer is in another one.
@@ -28,9 +29,19 @@ pub enum Unreached {
     /// It, or this node, did not take the other for a member of the private mesh.
     #[error("it answers, but one of the two is no member of the private mesh")]
     NotAdmitted,
+    /// It answers, and speaks a version of the protocol that this node does not.
+    #[error("{}", other_version(*.0))]
+    OtherVersion(u8),
     /// Somebody else is at its address, or something broke.
     #[error("{0}")]
     Failed(String),
+}
+
+fn other_version(version: u8) -> String {
+    match version {
+        UNNAMED => "it answers, but names no protocol version: it is too old".into(),
+        version => format!("it answers, but speaks protocol version {version}"),
+    }
 }
 
 impl From<&ConnectError> for Unreached {

@@ -10,8 +10,8 @@ use shoal_protocol::id::PeerId;
 use tokio::sync::mpsc;
 
 use super::super::identity::{libp2p_id, peer_of_libp2p};
-use super::super::{NetworkEvent, addresses, diversity};
-use super::Task;
+use super::super::{NetworkEvent, addresses, agent, diversity, strangers};
+use super::{MAX_AGENT_CHARS, Task};
 
 /// Connections of one peer that are further apart than this were not made by both sides dialling at once.
 const SAME_TIME: Duration = Duration::from_secs(3);
@@ -22,9 +22,6 @@ const DEAF_AFTER: Duration = Duration::from_secs(6);
 /// How long the other side has to see that its connections are closed before it is dialled again. If the new one came
 /// first, it would be one more connection of a peer that is known already, which is not told anew what we want to hear.
 const BEFORE_REDIAL: Duration = Duration::from_millis(500);
-
-/// What is remembered of a peer's description of itself, in characters.
-const MAX_AGENT_CHARS: usize = 64;
 
 impl Task {
     pub(super) fn on_connected(&mut self, id: &libp2p::PeerId, connection: ConnectionId, point: &ConnectedPoint) {
@@ -131,6 +128,10 @@ impl Task {
     pub(super) fn on_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
         let Some(peer) = peer_of_libp2p(&peer_id) else { return };
+        let version = agent::protocol(&info.agent_version).unwrap_or(strangers::UNNAMED);
+        if self.shared.strangers.meet(peer, version, Instant::now()) {
+            return self.part(peer, &peer_id);
+        }
         let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
         self.shared.book.learn(peer, &contact);
         let earlier = self.agents.insert(peer, info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
@@ -138,6 +139,7 @@ impl Task {
             // Connections that began before this start are dead, however lately they were made.
             return self.begin_again(peer);
         }
+        self.describe_company();
         let Some(address) = addresses::endpoint_addr(peer, &contact) else { return };
         let ways: Vec<Multiaddr> = address.addrs.iter().filter_map(|way| addresses::multiaddr(peer_id, way)).collect();
         if !self.may_be_routed(&peer_id, &ways) {
@@ -147,6 +149,13 @@ impl Task {
             self.swarm.behaviour_mut().kad.add_address(&peer_id, way);
         }
         self.estimate_size();
+    }
+
+    /// Ends all connections with a peer whose version is too far from this node's, and says why.
+    fn part(&mut self, peer: PeerId, id: &libp2p::PeerId) {
+        self.agents.remove(&peer);
+        self.swarm.behaviour_mut().kad.remove_peer(id);
+        self.shared.links.part(peer, self.shared.strangers.own());
     }
 
     /// Whether a peer may be in the routing table, or is already: one network has only so many places there.

@@ -6,9 +6,12 @@ use libp2p::futures::StreamExt;
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::DialOpts;
 
+use shoal_protocol::wire;
+
+use super::super::strangers::Strangers;
 use super::super::swarm::{Behaviour, Names, swarm};
 use super::super::transport::Transport;
-use super::super::{addresses, identity, links::Links};
+use super::super::{addresses, agent, identity, links::Links};
 use super::*;
 
 /// The swarm of a peer, without the task that looks after it.
@@ -17,10 +20,11 @@ async fn bare_swarm(seed: u8) -> (Swarm<Behaviour>, Router, Names) {
     let names = Names::new(MeshId::of("test"), false);
     let endpoint = Endpoint::builder(presets::Minimal).secret_key(identity::iroh_key(&key)).clear_ip_transports();
     let endpoint = endpoint.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap();
-    let (transport, incoming) =
-        Transport::new(endpoint.clone(), names.alpn().into(), Links::default(), Arc::new(|_| Vec::new()));
+    let links = Links::new(Strangers::new(wire::OWN));
+    let (transport, incoming) = Transport::new(endpoint.clone(), names.alpn().into(), links, Arc::new(|_| Vec::new()));
     let router = Router::builder(endpoint).accept(names.alpn(), incoming).spawn();
-    (swarm(transport, identity::libp2p_keypair(&key).public(), &names), router, names)
+    let agent = agent::describe(wire::OWN.version);
+    (swarm(transport, identity::libp2p_keypair(&key).public(), &names, agent), router, names)
 }
 
 /// Runs the swarm until it has connected or lost its connection.
