@@ -10,7 +10,7 @@ use crate::keeping::Disk;
 use crate::support::{Daemon, Mesh, module, run, skipped, text, until};
 
 /// What `doctor` says of a check, once it says that something is wrong with it.
-fn wrong(dir: &Path, check: &str) -> Value {
+pub fn wrong(dir: &Path, check: &str) -> Value {
     until(&format!("something is wrong with {check}"), || {
         let found = finding(&examined(dir, &[]), check)?;
         (found["State"] == "wrong").then_some(found)
@@ -34,7 +34,8 @@ fn finding(output: &Output, check: &str) -> Option<Value> {
     found.into_iter().next()
 }
 
-fn says(finding: &Value, key: &str, words: &[&str]) {
+/// Asserts that a finding says these words there.
+pub fn says(finding: &Value, key: &str, words: &[&str]) {
     let said = finding[key].as_str().unwrap_or_default();
     words.iter().for_each(|word| assert!(said.contains(word), "{word:?} is missing in {finding:#}"));
 }

@@ -36,5 +36,6 @@ mod results;
 mod retention;
 mod s3;
 mod transfer;
+mod versions;
 mod web;
 mod wrong_input;

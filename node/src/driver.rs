@@ -15,7 +15,7 @@ use shoal_protocol::message::{ExecutorKind, Message};
 use shoal_protocol::record::{self, Record, Standing, Submission};
 use shoal_protocol::task::Failure;
 use shoal_protocol::trace::Rerun;
-use shoal_protocol::wire;
+use shoal_protocol::wire::Dialect;
 use shoal_store::state::{Change, State, StateError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -76,6 +76,7 @@ pub(crate) struct Driver {
     pub(crate) machine: Machine,
     pub(crate) clock: Clock,
     pub(crate) key: ed25519_dalek::SigningKey,
+    pub(crate) dialect: Dialect,
     pub(crate) mesh: MeshId,
     pub(crate) state: Arc<State>,
     pub(crate) network: Network,
@@ -220,7 +221,7 @@ impl Driver {
             Output::Save(Record::Standing(peer, standing)) => self.keep_away(peer, &standing),
             Output::Save(_) | Output::Forget(_) => {}
             Output::Gossip(message) => {
-                let sealed = wire::seal(&self.key, self.mesh, None, message);
+                let sealed = self.dialect.seal(&self.key, self.mesh, None, message);
                 self.voice.say(sealed.bytes().to_vec());
             }
             Output::Send(to, message) => self.send(to, message),
@@ -288,7 +289,7 @@ impl Driver {
     }
 
     fn send(&mut self, to: PeerId, message: Message) {
-        let sealed = wire::seal(&self.key, self.mesh, Some(to), message);
+        let sealed = self.dialect.seal(&self.key, self.mesh, Some(to), message);
         if to == self.machine.me() {
             return self.machine.handle(self.clock.now(), Input::Heard(sealed));
         }

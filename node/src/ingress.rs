@@ -8,7 +8,7 @@ use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::machine::Input;
 use shoal_protocol::message::Message;
-use shoal_protocol::wire::{self, Envelope, OpenError, Sealed, Unread};
+use shoal_protocol::wire::{Dialect, Envelope, OpenError, Sealed, Unread};
 use shoal_store::blobs::Blobs;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -31,6 +31,7 @@ const MAX_LOG_READS: usize = 16;
 pub(crate) struct Ingress {
     pub(crate) me: PeerId,
     pub(crate) mesh: MeshId,
+    pub(crate) dialect: Dialect,
     pub(crate) clock: Clock,
     pub(crate) skew: Skew,
     pub(crate) network: Network,
@@ -68,7 +69,7 @@ impl Ingress {
     }
 
     fn gossip(&mut self, source: PeerId, bytes: &[u8]) -> Validity {
-        let sealed = match wire::open(self.mesh, bytes) {
+        let sealed = match self.dialect.open(self.mesh, bytes) {
             Ok(sealed) if sealed.message().is_gossip() => sealed,
             Err(OpenError::Unread { envelope, why }) if !is_to_blame(source, envelope, why) => {
                 tracing::debug!(version = envelope.version, from = %envelope.from.short(), %why, "not passed on");
@@ -127,7 +128,7 @@ impl Ingress {
         match direct::decode::<Request>(bytes) {
             Some(Request::Messages(messages)) => match self.messages(from, &messages).await {
                 Some(strange) if strange.is_empty() => reply.send(Vec::new()),
-                Some(strange) => reply.not_understood(wire::OWN.version, strange),
+                Some(strange) => reply.not_understood(self.dialect.version, strange),
                 None => {}
             },
             Some(Request::Log(request)) => {
@@ -140,8 +141,8 @@ impl Ingress {
                     drop(slot);
                 });
             }
-            None if self.network.protocol_of(from).is_some_and(|version| version > wire::OWN.version) => {
-                reply.not_understood(wire::OWN.version, Vec::new());
+            None if self.network.protocol_of(from).is_some_and(|version| version > self.dialect.version) => {
+                reply.not_understood(self.dialect.version, Vec::new());
             }
             None => {
                 tracing::debug!(peer = %from.short(), "a request that is none");
@@ -156,7 +157,7 @@ impl Ingress {
         let is_addressed = |sender, receiver| sender == from && receiver == Some(self.me);
         let mut strange = Vec::new();
         for (place, bytes) in (0..).zip(messages.iter().take(MAX_TOGETHER)) {
-            match wire::open(self.mesh, bytes) {
+            match self.dialect.open(self.mesh, bytes) {
                 Ok(sealed) if is_addressed(sealed.from(), sealed.to()) => {
                     self.inbox.send(Event::Input(Input::Heard(sealed))).await.ok()?;
                 }

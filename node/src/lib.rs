@@ -16,6 +16,8 @@ mod query;
 
 mod driver;
 
+mod dialect;
+
 mod ingress;
 
 mod hands;

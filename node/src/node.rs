@@ -44,6 +44,7 @@ use crate::announcer::Announcer;
 use crate::clock::Clock;
 use crate::comparing::Comparing;
 use crate::config::Config;
+use crate::dialect::dialect;
 use crate::driver::{self, Driver, Event};
 use crate::engine::Containers;
 use crate::gateway;
@@ -241,7 +242,7 @@ impl Node {
         let key = identity::load_or_create(&dir.identity_key())?;
         let me = identity::peer_id(&key);
         let state = Arc::new(State::open_insured(&dir.state(), Reserve::new(dir.reserve()))?);
-        let clock = clock(&config);
+        let (clock, dialect) = (clock(&config), dialect(&config));
         let blobs = Blobs::open(&dir.blobs(), blobs_config(&config, &dir, clock)).await?;
         let sources = Sources::new(blobs.clone(), Arc::clone(&state), sources_config(&config))?;
         let served = serve_published(&config).await?;
@@ -274,6 +275,7 @@ impl Node {
             join_peers: config.join_peers.clone(),
             known_peers: known_publicly(&state, &config.mesh)?,
             clock,
+            dialect,
             mdns: config.mdns,
             port_mapping: config.port_mapping,
             loopback_only: config.loopback_only,
@@ -333,6 +335,7 @@ impl Node {
             machine,
             clock,
             key,
+            dialect,
             mesh,
             state: Arc::clone(&state),
             network: network.clone(),
@@ -350,6 +353,7 @@ impl Node {
         let ingress = Ingress {
             me,
             mesh,
+            dialect,
             clock,
             skew: skew.clone(),
             network: net,

@@ -17,6 +17,13 @@ pub enum Misbehaviour {
     ServeCorrupt,
     /// Its clock is ten minutes ahead.
     ClockAhead,
+    /// It speaks another version of the protocol, in which awards may be something that this build cannot read.
+    Speak {
+        /// The version.
+        version: u8,
+        /// Whether they are.
+        new_awards: bool,
+    },
 }
 
 /// What `SHOAL_TEST_MISBEHAVE` asks for.
@@ -30,10 +37,16 @@ pub(super) fn misbehaviour() -> Option<Misbehaviour> {
         "serve-corrupt" => Some(Misbehaviour::ServeCorrupt),
         "clock-ahead" => Some(Misbehaviour::ClockAhead),
         "diverge" => Some(Misbehaviour::Diverge),
-        other => match other.strip_prefix("die-after-") {
-            Some(name) => Some(Misbehaviour::DieAfter(step(name))),
-            None => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
-        },
+        other => {
+            let ends = |beginning| other.strip_prefix(beginning);
+            let number = |text: &str| text.parse().expect("the number of a version");
+            match (ends("die-after-"), ends("speak-"), ends("speak-with-new-awards-")) {
+                (Some(name), _, _) => Some(Misbehaviour::DieAfter(step(name))),
+                (_, _, Some(text)) => Some(Misbehaviour::Speak { version: number(text), new_awards: true }),
+                (_, Some(text), _) => Some(Misbehaviour::Speak { version: number(text), new_awards: false }),
+                _ => panic!("SHOAL_TEST_MISBEHAVE={other} is not a misbehaviour"),
+            }
+        }
     }
 }
 
