@@ -162,11 +162,11 @@ mod tests {
         let home = KnownRelay { is_home: true, ..relay(2, true, None) };
         let finding = relays(&[silent.clone(), home]).unwrap();
         assert_eq!(finding.state, State::Ok);
-        assert!(finding.what.contains("http://192.0.2.2:3340; 1 of 2 relays answer"), "{finding:?}");
+        assert!(finding.what.contains("http://192.0.2.2:3340/; 1 of 2 relays answer"), "{finding:?}");
         assert_eq!(relays(&[silent.clone(), relay(2, true, None)]).unwrap().state, State::Note);
         let finding = relays(&[silent, relay(2, false, None)]).unwrap();
         assert_eq!(finding.state, State::Wrong);
-        for words in ["http://192.0.2.1:3340: connection refused", "http://192.0.2.2:3340: no answer yet"] {
+        for words in ["http://192.0.2.1:3340/: connection refused", "http://192.0.2.2:3340/: no answer yet"] {
             assert!(finding.what.contains(words), "{finding:?}");
         }
         let many: Vec<KnownRelay> = (1..8).map(|host| relay(host, false, None)).collect();
