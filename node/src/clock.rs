@@ -37,6 +37,13 @@ impl Clock {
         Self::at(wall() + millis, &SLEPT)
     }
 
+    /// A clock of its own, and what lets time pass on it, in milliseconds.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (Self, &'static AtomicU64) {
+        let passed = Box::leak(Box::default());
+        (Self::at(wall(), passed), passed)
+    }
+
     /// Now.
     pub fn now(&self) -> Time {
         self.begun() + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)

@@ -232,6 +232,7 @@ impl Network {
             known,
             clock: config.clock,
             rates: config.rates,
+            renew_every: config.renew_every,
             commands: command_queue,
             events: event_queue,
         }));

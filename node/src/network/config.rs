@@ -1,6 +1,7 @@
 //! What a network is started with.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use iroh_blobs::api::Store;
@@ -18,6 +19,9 @@ use super::swarm;
 use super::ticket::Ticket;
 use crate::clock::Clock;
 use crate::membership::Membership;
+
+/// How often a node of a private mesh looks whether its certificate has to be renewed, unless told otherwise.
+const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What a network needs to start.
 #[derive(Clone)]
@@ -60,6 +64,8 @@ pub struct NetworkConfig {
     pub rates: RateLimits,
     /// How many bytes of blobs may pass.
     pub bandwidth: Bandwidth,
+    /// How often a node of a private mesh looks whether its certificate has to be renewed.
+    pub renew_every: Duration,
     /// For tests and a mesh in one process: no port mapping and no relays.
     pub loopback_only: bool,
     /// For tests: sends something else than it is asked for.
@@ -122,6 +128,7 @@ impl NetworkConfig {
             access: Access::default(),
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),
+            renew_every: RENEW_EVERY,
             loopback_only: false,
             #[cfg(debug_assertions)]
             corrupt: false,

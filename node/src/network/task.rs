@@ -56,9 +56,6 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How often marks against peers fade, and connections are looked at.
 const FORGIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often a node of a private mesh looks whether its certificate has to be renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(3_600);
-
 /// What a handle asks of the task.
 pub(super) enum Command {
     Gossip(Vec<u8>),
@@ -97,6 +94,7 @@ pub(super) struct Parts {
     pub(super) known: Known,
     pub(super) clock: Clock,
     pub(super) rates: RateLimits,
+    pub(super) renew_every: Duration,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<NetworkEvent>,
 }
@@ -141,6 +139,7 @@ pub(super) struct Task {
     ledger: Ledger,
     expire_at: Instant,
     forgive_at: Instant,
+    renew_every: Duration,
     renew_at: Instant,
 }
 
@@ -175,6 +174,7 @@ impl Task {
             ledger: Ledger::default(),
             expire_at: Instant::now(),
             forgive_at: Instant::now(),
+            renew_every: parts.renew_every,
             renew_at: Instant::now(),
         };
         let done = task.serve(&mut commands).await;
@@ -284,7 +284,7 @@ impl Task {
             self.shared.doorman.look_around();
         }
         if self.renew_at <= now {
-            self.renew_at = now + RENEW_EVERY;
+            self.renew_at = now + self.renew_every;
             self.renew_certificate();
         }
     }

@@ -1,10 +1,12 @@
 //! Private meshes: members talk as in any mesh, and nobody else gets a byte.
 
+use std::sync::atomic::Ordering;
+
 use iroh::endpoint::{Connection, PortmapperConfig, presets};
 use iroh::protocol::{AcceptError, ProtocolHandler, Router};
 use iroh::{Endpoint, EndpointAddr};
 use shoal_protocol::invitation::{Refusal, Secret};
-use shoal_protocol::limits::CERTIFICATE_MS;
+use shoal_protocol::limits::{CERTIFICATE_MS, RENEW_AFTER_MS};
 use shoal_protocol::membership::{Authority, Certificate, Hello};
 use shoal_store::data_dir::DataDir;
 use tempfile::TempDir;
@@ -21,6 +23,7 @@ const DAY: Millis = 86_400_000;
 /// A private mesh whose key the node of seed 1 holds.
 struct Home {
     holder: Membership,
+    clock: Clock,
     dirs: Vec<TempDir>,
 }
 
@@ -34,9 +37,14 @@ fn id(seed: u8) -> PeerId {
 
 impl Home {
     fn new() -> Self {
+        Self::at(Clock::start())
+    }
+
+    /// All memberships go by this clock.
+    fn at(clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let holder = Membership::create(&DataDir::new(dir.path()), MESH, id(1), Clock::start()).unwrap();
-        Self { holder, dirs: vec![dir] }
+        let holder = Membership::create(&DataDir::new(dir.path()), MESH, id(1), clock).unwrap();
+        Self { holder, clock, dirs: vec![dir] }
     }
 
     /// Lets in the node of that seed.
@@ -54,7 +62,7 @@ impl Home {
         let dir = tempfile::tempdir().unwrap();
         let (data, mesh) = (DataDir::new(dir.path()), (MESH, self.holder.key()));
         self.dirs.push(dir);
-        Membership::enter(&data, mesh, id(seed), Clock::start(), welcome).unwrap()
+        Membership::enter(&data, mesh, id(seed), self.clock, welcome).unwrap()
     }
 
     async fn start(&self) -> Node {
@@ -310,6 +318,37 @@ async fn a_connection_ends_with_its_certificate_and_a_renewed_one_comes_back() {
     first.sees(id(2)).await;
     assert_eq!(first.network.members(), [(id(2), member.standing().unwrap().expires)]);
     looks.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_stays_connected_visits_a_holder_when_its_certificate_is_due() {
+    let (clock, passed) = Clock::by_hand();
+    let mut home = Home::at(clock);
+    let mut first = home.start().await;
+    let membership = home.member(2);
+    let ticket = first.network.ticket();
+    let often = |config: &mut NetworkConfig| {
+        (config.membership, config.renew_every) = (Some(membership.clone()), Duration::from_millis(100));
+        config.join.push(ticket);
+    };
+    let mut second = Node::start(2, often).await;
+    first.sees(id(2)).await;
+    second.sees(id(1)).await;
+    let issued = membership.standing().unwrap();
+    passed.fetch_add(RENEW_AFTER_MS - DAY, Ordering::Relaxed);
+    assert!(!issued.is_due(clock.now()) && membership.renewers().is_empty(), "not yet");
+    assert_eq!(membership.standing().unwrap(), issued);
+    passed.fetch_add(2 * DAY, Ordering::Relaxed);
+    within(async {
+        while membership.standing().unwrap() == issued {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let renewed = membership.standing().unwrap();
+    assert!(!renewed.is_due(clock.now()) && renewed.expires >= issued.expires + (RENEW_AFTER_MS - DAY));
+    assert_eq!(home.holder.admits(id(2), &renewed), Ok(()));
+    assert_eq!(second.network.request(id(1), vec![1]).await, Ok(vec![1]), "nothing was interrupted");
 }
 
 fn newcomer(seed: u8) -> NetworkConfig {
