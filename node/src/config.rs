@@ -270,6 +270,7 @@ impl Loaded {
         let (cpu, cpu_from) = setting!(max_cpu, format!("{}m", machine.cpu_millis));
         let (disk, disk_from) = setting!(max_disk, format!("{}", machine.disk_bytes));
         let (upload, upload_from) = setting!(max_upload, String::new());
+        let (per_peer, per_peer_from) = setting!(max_upload_per_peer, String::new());
         let (download, download_from) = setting!(max_download, String::new());
         let (job_history, job_history_from) = setting!(job_history, DEFAULT_JOB_HISTORY);
         let (labels, _) = setting!(labels, BTreeMap::new());
@@ -336,6 +337,7 @@ impl Loaded {
         };
         let bandwidth = Bandwidth {
             upload: rate("max_upload", upload_from, &upload)?,
+            upload_per_peer: rate("max_upload_per_peer", per_peer_from, &per_peer)?,
             download: rate("max_download", download_from, &download)?,
         };
         let executors = parse_executors(&executors, executors_from)?;
@@ -489,7 +491,10 @@ mod tests {
     #[test]
     fn a_rate_is_bytes_a_second_and_none_is_no_limit() {
         let loaded = merged("max_upload = '10MB/s'\nmax_download = '1MiB'", &[], Settings::default()).unwrap();
-        assert_eq!(loaded.config.bandwidth, Bandwidth { upload: Some(10_000_000), download: Some(1 << 20) });
+        assert_eq!(
+            loaded.config.bandwidth,
+            Bandwidth { upload: Some(10_000_000), upload_per_peer: None, download: Some(1 << 20) }
+        );
         assert_eq!(merged("", &[], Settings::default()).unwrap().config.bandwidth, Bandwidth::default());
     }
 
@@ -515,6 +520,7 @@ mod tests {
             (merged("", &[("SHOAL_GPUS", "all,GPU-1")], Settings::default()), "environment gpus: all and none"),
             (merged("max_upload = '0'", &[], Settings::default()), "config.toml max_upload: nothing could pass"),
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
+            (merged("max_upload_per_peer = '0'", &[], Settings::default()), "config.toml max_upload_per_peer: nothing"),
             (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),
             (merged("", &[("SHOAL_JOB_HISTORY", "all")], Settings::default()), "\"all\" is not a number"),
             (

@@ -77,6 +77,9 @@ pub(super) struct NodeFlags {
     /// Bytes of blobs a second to all peers together, for example 10MB [default: no limit]
     #[arg(long, value_name = "SIZE")]
     max_upload: Option<String>,
+    /// Bytes of blobs a second to one peer, whatever the others leave, for example 2MB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    max_upload_per_peer: Option<String>,
     /// Bytes of blobs a second from all peers together, for example 10MB [default: no limit]
     #[arg(long, value_name = "SIZE")]
     max_download: Option<String>,
@@ -187,6 +190,7 @@ impl From<NodeFlags> for Settings {
             max_cpu: flags.max_cpu,
             max_disk: flags.max_disk,
             max_upload: flags.max_upload,
+            max_upload_per_peer: flags.max_upload_per_peer,
             max_download: flags.max_download,
             job_history: flags.job_history,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),

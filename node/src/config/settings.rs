@@ -40,6 +40,8 @@ pub struct Settings {
     pub max_disk: Option<String>,
     /// Bytes of blobs a second to all peers together, for example `10MB`; nothing for no limit.
     pub max_upload: Option<String>,
+    /// The same to one peer.
+    pub max_upload_per_peer: Option<String>,
     /// The same from all peers.
     pub max_download: Option<String>,
     /// How many jobs are remembered once they are over; the oldest beyond that are forgotten.
@@ -173,6 +175,7 @@ pub(super) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<S
         max_cpu: get("SHOAL_MAX_CPU"),
         max_disk: get("SHOAL_MAX_DISK"),
         max_upload: get("SHOAL_MAX_UPLOAD"),
+        max_upload_per_peer: get("SHOAL_MAX_UPLOAD_PER_PEER"),
         max_download: get("SHOAL_MAX_DOWNLOAD"),
         job_history: count("SHOAL_JOB_HISTORY")?,
         labels,

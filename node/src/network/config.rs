@@ -78,6 +78,8 @@ pub struct NetworkConfig {
 pub struct Bandwidth {
     /// To all peers together, who share it fairly.
     pub upload: Option<u64>,
+    /// To one peer, whatever the others leave.
+    pub upload_per_peer: Option<u64>,
     /// From all peers together, which fetches share fairly.
     pub download: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! Blobs for others: iroh-blobs, bounded in connections, requests and bytes per second, and asking a policy first.
 //!
-//! All that is sent passes one limit, in which the peers take turns: who opens many streams gets no more for it.
+//! All that is sent passes one limit, in which the peers take turns: who opens many streams gets no more for it. Each peer
+//! may have a limit of its own before that.
 
 mod batch;
 
@@ -71,7 +72,8 @@ impl Serve {
     /// A handler for blob connections. Its gate runs until the handler is dropped.
     pub(super) fn new(config: &NetworkConfig, links: Links, served: Arc<Served>) -> Self {
         let upload = Shaper::new(config.bandwidth.upload);
-        let is_limited = upload.is_limited();
+        let per_peer = config.bandwidth.upload_per_peer;
+        let is_limited = upload.is_limited() || per_peer.is_some();
         let mask = EventMask {
             connected: ConnectMode::Intercept,
             get: RequestMode::Intercept,
@@ -84,7 +86,7 @@ impl Serve {
         let (sender, waiting) = EventSender::channel(MAX_WAITING, mask);
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
         let policy = config.serve.clone();
-        let gate = Gate { policy, clients: HashMap::new(), requests, upload, served: Arc::clone(&served) };
+        let gate = Gate { policy, clients: HashMap::new(), requests, upload, per_peer, served: Arc::clone(&served) };
         tokio::spawn(gate.run(waiting));
         let (store, threads) = (config.store.clone(), config.store_threads());
         Self {
@@ -129,12 +131,16 @@ struct Gate {
     clients: HashMap<u64, Client>,
     requests: Arc<Semaphore>,
     upload: Shaper<PeerId>,
+    /// Bytes a second that one peer gets.
+    per_peer: Option<u64>,
     served: Arc<Served>,
 }
 
 struct Client {
     peer: Option<PeerId>,
     requests: Arc<Semaphore>,
+    /// What its peer gets, on all connections together, which take turns.
+    share: Shaper<u64>,
 }
 
 impl Gate {
@@ -168,12 +174,16 @@ impl Gate {
                 });
             }
             ProviderMessage::Throttle(event) => {
-                let peer = self.clients.get(&event.inner.connection_id).and_then(|client| client.peer);
+                let (connection, size) = (event.inner.connection_id, event.inner.size);
+                let client = self.clients.get(&connection);
+                let client = client.and_then(|client| Some((client.peer?, client.share.clone())));
                 let upload = self.upload.clone();
                 // There is one at a time for each request, so these are bounded like requests.
                 tokio::spawn(async move {
-                    if let Some(peer) = peer {
-                        upload.pass(peer, event.inner.size).await;
+                    if let Some((peer, share)) = client {
+                        // First, so that nobody's turn is spent on whoever has to wait all the same.
+                        share.pass(connection, size).await;
+                        upload.pass(peer, size).await;
                     }
                     event.tx.send(Ok(())).await.ok();
                 });
@@ -186,13 +196,16 @@ impl Gate {
     }
 
     fn admit(&mut self, connection: u64, peer: Option<PeerId>) -> EventResult {
-        let of_peer = self.clients.values().filter(|client| client.peer == peer).count();
-        if self.clients.len() >= MAX_CONNECTIONS || of_peer >= MAX_CONNECTIONS_PER_PEER {
+        let mut of_peer = self.clients.values().filter(|client| client.peer == peer);
+        let share = of_peer.next().map(|client| client.share.clone());
+        let others = of_peer.count() + usize::from(share.is_some());
+        if self.clients.len() >= MAX_CONNECTIONS || others >= MAX_CONNECTIONS_PER_PEER {
             self.count_refusal();
             return Err(AbortReason::RateLimited);
         }
         let requests = Arc::new(Semaphore::new(MAX_REQUESTS_PER_CONNECTION));
-        self.clients.insert(connection, Client { peer, requests });
+        let share = share.unwrap_or_else(|| Shaper::new(self.per_peer));
+        self.clients.insert(connection, Client { peer, requests, share });
         Ok(())
     }
 

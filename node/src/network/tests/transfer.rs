@@ -280,12 +280,18 @@ async fn a_provider_that_sends_something_else_is_found_out_and_not_asked_again()
     // Wrong: the size, a proof, a byte in the middle, the last byte, everything.
     let wrong = [flipped(5), flipped(20), flipped(honest.len() / 2), flipped(honest.len() - 1), vec![b'x'; 1 << 20]];
     for (seed, answer) in (30..).zip(wrong) {
-        let reader = Node::start(seed, |config| config.join.push(nodes[0].network.ticket())).await;
+        let join = |config: &mut NetworkConfig| config.join.push(nodes[0].network.ticket());
+        let (alone, reader) = (Node::start(seed, join).await, Node::start(seed + 10, join).await);
         let (_router, liar, contact) = odd_provider(Answer { bytes: answer, ends: true }).await;
-        reader.network.learn(liar, &contact);
+        [&alone, &reader].iter().for_each(|node| node.network.learn(liar, &contact));
+        // Where others have it too, they may be faster than the lie.
         assert_eq!(fetch(&reader, content, &[liar, nodes[0].id()]).await, Ok(2 * MIB), "{seed}");
-        assert!(has(&reader, &bytes).await);
-        assert!(reader.network.fetcher.is_liar(liar) && !reader.network.fetcher.is_liar(nodes[0].id()), "{seed}");
+        assert!(has(&reader, &bytes).await && !reader.network.fetcher.is_liar(nodes[0].id()), "{seed}");
+        let error = fetch(&alone, content, &[liar]).await.unwrap_err();
+        assert_eq!(error, FetchError::Corrupt { hash: content.hash, liar }, "{seed}");
+        assert!(alone.network.fetcher.is_liar(liar), "{seed}");
+        assert_eq!(fetch(&alone, content, &[liar, nodes[0].id()]).await, Ok(2 * MIB), "{seed}");
+        assert!(has(&alone, &bytes).await, "{seed}");
     }
 }
 
