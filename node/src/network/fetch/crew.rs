@@ -71,7 +71,8 @@ pub(super) struct Crew<'a> {
     begun: Instant,
     company_at: Instant,
     ask_at: Instant,
-    broke_off: Option<String>,
+    /// Who broke off last, and why.
+    broke_off: Option<(PeerId, String)>,
     retries: BTreeMap<PeerId, u32>,
     /// Whether some claim ended before its request did, so that the store is asked whether all is there.
     is_shared: bool,
@@ -245,6 +246,8 @@ impl<'a> Crew<'a> {
             Err(Failure::Corrupt(reason)) => {
                 tracing::warn!(provider = %peer.short(), hash = %self.content.hash, %reason, "provider sent something else");
                 self.peers.distrust(peer);
+                // That it also broke off once is not what is wrong with it.
+                self.broke_off.take_if(|(by, _)| *by == peer);
             }
             Err(Failure::Busy) => self.once_more(peer, brought, "the provider is busy".into()),
             Err(Failure::BrokeOff(reason)) => self.once_more(peer, brought, reason),
@@ -257,7 +260,7 @@ impl<'a> Crew<'a> {
     /// A connection from the pool may have died unnoticed, and a break need not last: asks the peer again, a few times.
     fn once_more(&mut self, peer: PeerId, brought: bool, reason: String) {
         tracing::debug!(provider = %peer.short(), %reason, "provider broke off");
-        self.broke_off = Some(reason);
+        self.broke_off = Some((peer, reason));
         let retries = self.retries.entry(peer).or_default();
         *retries += 1;
         if *retries == 1 || (brought && *retries <= MAX_RETRIES) {
@@ -272,7 +275,7 @@ impl<'a> Crew<'a> {
         }
         if self.peers.asked >= MAX_QUESTIONS {
             return Err(match (self.broke_off.take(), self.peers.liar) {
-                (Some(reason), _) => Fatal::BrokeOff(reason),
+                (Some((_, reason)), _) => Fatal::BrokeOff(reason),
                 (None, Some(liar)) => Fatal::Corrupt { liar },
                 (None, None) => Fatal::Nowhere { tried: self.peers.tried() },
             });
