@@ -148,6 +148,38 @@ fn neighbours_of_one_mesh_find_each_other_without_a_ticket() {
 }
 
 #[test]
+fn members_of_a_private_mesh_find_each_other_without_a_ticket_and_strangers_find_strangers() {
+    let lan = match Lan::new() {
+        Ok(lan) => lan,
+        Err(why) => return skipped(&why),
+    };
+    let path = |name: &str| lan.dir.path().join(name);
+    let made = on(&lan.hosts[0], &path("first")).args(["mesh", "create", "home"]).output();
+    assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
+    let founder = lan.start(0, "first", &["--mesh", "home"]);
+    let invited: Value = serde_json::from_slice(&founder.run(&["mesh", "invite"]).stdout).expect("it is invited");
+    let member = lan.start(1, "second", &["--join", invited["Ticket"].as_str().expect("by a ticket")]);
+    founder.knows(&member);
+    drop((founder, member));
+    // Whom they met and where is forgotten. That they are members is written elsewhere.
+    for name in ["first", "second"] {
+        std::fs::remove_file(path(name).join("state.redb")).expect("it was there");
+    }
+
+    // Strangers know the name, and are in the public mesh that is called so.
+    let strangers = [lan.start(0, "other", &["--mesh", "home"]), lan.start(1, "others", &["--mesh", "home"])];
+    let members = [lan.start(0, "first", &["--mesh", "home"]), lan.start(1, "second", &["--mesh", "home"])];
+    for [one, other] in [&members, &strangers] {
+        one.knows(other);
+        other.knows(one);
+        assert_eq!((one.peers(), other.peers()), (vec![other.id.clone()], vec![one.id.clone()]));
+    }
+    let nothing = module(lan.dir.path(), "nothing.wasm", "(module (func (export \"_start\")))");
+    let ran = members[0].run(&["wasm", "run", &nothing, "--executions", "1"]);
+    assert!(ran.status.success(), "{}", text(&ran));
+}
+
+#[test]
 fn a_node_that_is_told_not_to_look_for_neighbours_is_found_by_none() {
     let lan = match Lan::new() {
         Ok(lan) => lan,
