@@ -10,7 +10,7 @@ use std::time::Duration;
 use iroh::endpoint::{Connection, RelayMode, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, SecretKey, TransportAddr};
 use serde_json::Value;
-use shoal_protocol::limits::MAX_PER_PRIVATE_ADDRESS;
+use shoal_protocol::limits::{MAX_PER_PRIVATE_ADDRESS, SPEAKERS_GOSSIP};
 use tokio::task::JoinSet;
 
 use crate::support::{Daemon, Mesh, module, until};
@@ -40,16 +40,22 @@ fn id(hostile: &Hostile) -> String {
     hostile.network.peer_id().to_string()
 }
 
-fn is_connected(node: &Daemon, peer: &str) -> bool {
-    let peers = node.json(&["peer", "list"]);
-    peers.as_array().is_some_and(|peers| peers.iter().any(|known| known["PeerID"] == peer))
+fn is_connected(node: &Daemon, id: &str) -> bool {
+    peer(node, id).is_some()
 }
 
-/// Runs a job whose result two workers must agree on.
-fn verified(node: &Daemon, dir: &Path) {
+/// What a node says of a connected peer.
+fn peer(node: &Daemon, id: &str) -> Option<Value> {
+    let peers = node.json(&["peer", "list"]);
+    peers.as_array()?.iter().find(|known| known["PeerID"] == id).cloned()
+}
+
+/// Runs a job whose result two workers must agree on, and returns its id.
+fn verified(node: &Daemon, dir: &Path) -> String {
     let nothing = module(dir, "nothing.wasm", "(module (func (export \"_start\")))");
     let job = node.json(&["wasm", "run", &nothing, "--executions", "2", "--agreement", "2"]);
     assert_eq!((&job["State"], &job["Verification"]["Verified"]), (&"Completed".into(), &true.into()), "{job:#}");
+    job["JobID"].as_str().expect("it has an id").to_owned()
 }
 
 /// Goes on with `attack` until every node has cut the attacker off; jobs complete meanwhile and afterwards.
@@ -78,7 +84,7 @@ fn jobs_go_on_during(mesh: &Mesh, hostile: &mut Hostile, attack: impl Fn(&mut Ho
                 attack(hostile);
             }
         });
-        mesh.nodes.iter().for_each(|node| verified(node, mesh.dir.path()));
+        mesh.nodes.iter().for_each(|node| drop(verified(node, mesh.dir.path())));
         over.store(true, Ordering::Relaxed);
     });
     for node in &mesh.nodes {
@@ -94,6 +100,59 @@ fn jobs_go_on_while_somebody_floods() {
     jobs_go_on_during(&mesh, &mut hostile, |hostile| {
         hostile.gossip(100, |hostile| hostile.announcement(Duration::ZERO));
     });
+}
+
+#[test]
+fn whoever_floods_with_signed_messages_loses_score_and_is_cut_off() {
+    let mesh = Mesh::start(3);
+    let mut hostile = join(&mesh, 108);
+    // What honest peers are allowed at once, and as much again.
+    let flood = 2 * u32::try_from(SPEAKERS_GOSSIP.burst).expect("it is not that much");
+    let signed: Vec<Vec<u8>> = (0..flood).map(|_| hostile.announcement(Duration::ZERO)).collect();
+    let mut signed = signed.into_iter();
+    let name = id(&hostile);
+    assert!(mesh.nodes.iter().all(|node| peer(node, &name).is_some_and(|known| known["Score"].as_f64() >= Some(0.0))));
+    until_cut_off(&mesh, &mut hostile, |hostile| {
+        hostile.gossip(500, |hostile| signed.next().unwrap_or_else(|| hostile.announcement(Duration::ZERO)));
+    });
+    for node in &mesh.nodes {
+        assert!(fended(node, "Gossip") >= 1_000, "a thousand too many is what it takes");
+        assert_eq!(peer(node, &name), None, "it is kept out");
+    }
+}
+
+#[test]
+fn what_was_recorded_in_the_mesh_and_is_said_again_by_others_changes_nothing() {
+    let mut mesh = Mesh::start(3);
+    let recorder = join(&mesh, 109);
+    let jobs: Vec<String> = mesh.nodes.iter().map(|node| verified(node, mesh.dir.path())).collect();
+    // An announcement and two bids of each.
+    let recorded = until("it has been recorded", || Some(recorder.recorded()).filter(|heard| heard.len() >= 9));
+    drop(recorder);
+    let before: Vec<Value> = std::iter::zip(&mesh.nodes, &jobs).map(|(node, job)| node.describe(job)).collect();
+    // One that was just started has forgotten what was said.
+    let last = mesh.nodes.pop().expect("there are three");
+    mesh.nodes.push(last.restart());
+    for seed in 110..113 {
+        let mut replayer = join(&mesh, seed);
+        for bytes in &recorded {
+            replayer.gossip(1, |_| bytes.clone());
+        }
+        verified(&mesh.nodes[usize::from(seed) % 3], mesh.dir.path());
+        let bytes: usize = recorded.iter().map(Vec::len).sum();
+        for node in &mesh.nodes {
+            until("all of it has arrived", || {
+                let known = peer(node, &id(&replayer))?;
+                (known["ReceivedBytes"].as_u64()? >= bytes as u64).then_some(())
+            });
+        }
+    }
+    for (index, node) in mesh.nodes.iter().enumerate() {
+        assert_eq!(fended(node, "CutOff"), 0, "nobody is blamed for what others said");
+        node.connected(2);
+        assert_eq!(node.describe(&jobs[index])["Executions"], before[index]["Executions"], "nothing runs twice");
+        verified(node, mesh.dir.path());
+    }
 }
 
 #[test]

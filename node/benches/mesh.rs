@@ -53,7 +53,7 @@ async fn run() {
     if std::env::var_os("ATTACK").is_some() {
         attacked(&nodes, jobs).await;
     } else {
-        latency(&nodes[0], jobs).await;
+        latency(&nodes[0], WARM_UP, jobs).await;
         throughput(&nodes, jobs, setting("LANES", 32)).await;
     }
     for node in nodes {
@@ -67,7 +67,7 @@ fn setting(name: &str, default: usize) -> usize {
 
 /// Measures the same in peace and under each attack.
 async fn attacked(nodes: &[Node], jobs: usize) {
-    let peace = latency(&nodes[0], jobs).await;
+    let peace = latency(&nodes[0], WARM_UP, jobs).await;
     let attacks: [(&str, Attack); 3] = [
         ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
         ("forged messages", |hostile| {
@@ -76,7 +76,7 @@ async fn attacked(nodes: &[Node], jobs: usize) {
         }),
         ("a swarm of names", |hostile| hostile.gossip(100, Hostile::announcement_of_nobody)),
     ];
-    for (name, attack) in attacks {
+    for (number, (name, attack)) in (1..).zip(attacks) {
         let over = Arc::new(AtomicBool::new(false));
         let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
         let attacker = std::thread::spawn({
@@ -84,49 +84,64 @@ async fn attacked(nodes: &[Node], jobs: usize) {
             move || go_on(attack, tickets, &over)
         });
         println!("{name}:");
-        let war = latency(&nodes[0], jobs).await;
+        let war = latency(&nodes[0], WARM_UP + number * jobs, jobs).await;
         over.store(true, Ordering::Relaxed);
-        let (said, lives) = attacker.join().expect("the attacker ends");
-        let fended = nodes[0].info().fended;
-        println!(
-            "{:.2} times as long; {said} attacks with {lives} keys; {fended:?}",
-            war.as_secs_f64() / peace.as_secs_f64()
-        );
+        let Spent { said, lives, heard } = attacker.join().expect("the attacker ends");
+        let times = |at: fn(&Latency) -> Duration| at(&war).as_secs_f64() / at(&peace).as_secs_f64();
+        println!("against peace: p50 {:.2} times, p99 {:.2} times as long", times(|it| it.p50), times(|it| it.p99));
+        println!("{said} attacks with {lives} keys, which heard {heard} messages; {:?}", nodes[0].info().fended);
     }
+}
+
+/// How long jobs take.
+struct Latency {
+    p50: Duration,
+    p99: Duration,
+}
+
+/// What an attack took.
+#[derive(Default)]
+struct Spent {
+    said: u64,
+    lives: u8,
+    /// Messages of others that the attacker heard: it was there.
+    heard: usize,
 }
 
 type Attack = fn(&mut Hostile);
 
 /// Attacks until it is over, with a new key whenever nobody talks to it any more.
-fn go_on(attack: Attack, tickets: Vec<String>, over: &AtomicBool) -> (u64, u8) {
+fn go_on(attack: Attack, tickets: Vec<String>, over: &AtomicBool) -> Spent {
     let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
-    let (mut said, mut lives) = (0, 0_u8);
-    while !over.load(Ordering::Relaxed) && lives < u8::MAX {
-        lives += 1;
-        let mut hostile = Hostile::join(lives, "127.0.0.2", &tickets);
+    let mut spent = Spent::default();
+    while !over.load(Ordering::Relaxed) && spent.lives < u8::MAX {
+        spent.lives += 1;
+        let mut hostile = Hostile::join(spent.lives, "127.0.0.2", &tickets);
         let mut was_there = false;
         while !over.load(Ordering::Relaxed) && (!was_there || hostile.peers() > 0) {
             was_there |= hostile.peers() > 0;
             attack(&mut hostile);
-            said += 100;
+            spent.said += 100;
         }
+        spent.heard += hostile.recorded().len();
     }
-    (said, lives)
+    spent
 }
 
-/// Says how long jobs take, and returns the median.
-async fn latency(node: &Node, jobs: usize) -> Duration {
+/// Says how long jobs take, from the one of that number on.
+async fn latency(node: &Node, first: usize, jobs: usize) -> Latency {
     let mut times = Vec::with_capacity(jobs);
-    for index in 0..jobs {
-        let job = trivial_job(WARM_UP + index);
+    for index in first..first + jobs {
+        let job = trivial_job(index);
         let start = Instant::now();
         verified(node, &job).await;
         times.push(start.elapsed());
     }
     times.sort_unstable();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
-    println!("submit to verified result, one at a time, {jobs} jobs: p50 {:?}, p99 {:?}", at(50), at(99));
-    at(50)
+    let latency = Latency { p50: at(50), p99: at(99) };
+    println!("submit to verified result, one at a time, {jobs} jobs: p50 {:?}, p99 {:?}", latency.p50, latency.p99);
+    latency
 }
 
 /// Every node submits, so that each is requester and worker at once.

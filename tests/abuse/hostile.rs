@@ -1,6 +1,7 @@
 //! A peer that means harm: the network's own stack, with nothing behind it that keeps to any rule.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::SigningKey;
@@ -16,9 +17,13 @@ use tokio::runtime::Runtime;
 /// The mesh that nodes are in unless told otherwise.
 const MESH: &str = "public";
 
+/// Messages of others that are recorded; later ones are not.
+const MAX_RECORDED: usize = 10_000;
+
 /// A peer with a key of its own and a connection to the mesh.
 pub(super) struct Hostile {
     runtime: Runtime,
+    recorded: Arc<Mutex<Vec<Vec<u8>>>>,
     pub(super) network: Network,
     key: SigningKey,
     jobs: u64,
@@ -29,6 +34,8 @@ impl Hostile {
     pub(super) fn join(seed: u8, address: &str, tickets: &[&str]) -> Self {
         let runtime = Runtime::new().expect("a runtime starts");
         let key = SigningKey::from_bytes(&[seed; 32]);
+        let recorded = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&recorded);
         let network = runtime.block_on(async {
             let store = iroh_blobs::store::mem::MemStore::new();
             let mut config = NetworkConfig::new(key.clone(), MESH, (*store).clone());
@@ -40,7 +47,13 @@ impl Hostile {
             tokio::spawn(async move {
                 while let Some(event) = events.recv().await {
                     match event {
-                        NetworkEvent::Gossip { id, source, .. } => judge.validate(id, source, Validity::Accept),
+                        NetworkEvent::Gossip { id, source, bytes } => {
+                            let mut recorded = record.lock().unwrap_or_else(PoisonError::into_inner);
+                            if recorded.len() < MAX_RECORDED {
+                                recorded.push(bytes);
+                            }
+                            judge.validate(id, source, Validity::Accept);
+                        }
                         NetworkEvent::Request { reply, .. } => reply.send(Vec::new()),
                         _ => {}
                     }
@@ -48,12 +61,17 @@ impl Hostile {
             });
             network
         });
-        Self { runtime, network, key, jobs: 0 }
+        Self { runtime, recorded, network, key, jobs: 0 }
     }
 
     /// How many peers talk to it.
     pub(super) fn peers(&self) -> usize {
         self.network.peers().len()
+    }
+
+    /// What others have gossiped since it came, as it came.
+    pub(super) fn recorded(&self) -> Vec<Vec<u8>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says so many things to all, one after the other and as fast as they can be said.
