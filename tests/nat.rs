@@ -3,6 +3,12 @@
 
 mod internet;
 
+mod halves;
+
+mod everybody;
+
+mod newcomers;
+
 use serde_json::Value;
 
 use self::internet::{Internet, Nat};

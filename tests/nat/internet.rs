@@ -2,7 +2,7 @@
 //! Only root can make one; all of it is gone when it is dropped, also after a panic.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,6 +12,13 @@ use crate::support::{Daemon, skipped, text};
 
 /// Where a relay listens.
 const RELAY_LISTEN: &str = "0.0.0.0:3340";
+/// Where it does on a host that has IPv6 alone.
+const RELAY_LISTEN_V6: &str = "[::]:3340";
+
+/// What all are connected to, as the kernel names it.
+const WIRE: &str = "wire";
+/// What those are connected to that were cut off together.
+const ISLAND: &str = "island";
 
 /// What a router does to what passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +31,19 @@ pub enum Nat {
     UdpBlocked,
 }
 
-/// The whole of it. Public addresses are `45.67.N.1`, each in a network of its own as far as anybody can tell.
+/// Where a machine is, which decides its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On the wire.
+    Public,
+    /// On the wire, where it has no address but one of IPv6.
+    PublicV6,
+    /// In the home of that number.
+    Home(u8),
+}
+
+/// The whole of it. Public addresses are `45.67.N.1`, or `2a01:N::1`, each in a network of its own as far as anybody
+/// can tell.
 pub struct Internet {
     name: String,
     made: Cell<u8>,
@@ -35,10 +54,9 @@ pub struct Internet {
 /// A router and the hosts behind it.
 pub struct Home<'a> {
     internet: &'a Internet,
-    /// The router's namespace.
-    router: String,
+    /// The router.
+    router: Host<'a>,
     number: u8,
-    hosts: Cell<u8>,
 }
 
 /// A machine.
@@ -46,6 +64,9 @@ pub struct Host<'a> {
     internet: &'a Internet,
     /// Its namespace.
     pub namespace: String,
+    place: Place,
+    /// Its interface there.
+    interface: &'static str,
 }
 
 impl Internet {
@@ -61,43 +82,60 @@ impl Internet {
             skipped(&format!("network namespaces cannot be made here: {why}"));
             return None;
         }
-        internet.ip(&internet.wire(), "link add wire type bridge");
-        internet.ip(&internet.wire(), "link set wire up");
+        for wire in [WIRE, ISLAND] {
+            internet.ip(&internet.wire(), &format!("link add {wire} type bridge"));
+            internet.ip(&internet.wire(), &format!("link set {wire} up"));
+        }
         Some(internet)
     }
 
     /// A host that everybody can reach.
     pub fn host(&self) -> Host<'_> {
-        let (host, number) = self.machine();
-        self.plug(&host, "eth0", &self.wire(), "wire", &format!("45.67.{number}.1/16"));
-        Host { internet: self, namespace: host }
+        self.machine("eth0", Place::Public, &self.wire(), WIRE).0
+    }
+
+    /// The same with IPv6 alone. None where the kernel has none, which is said.
+    pub fn host_v6(&self) -> Option<Host<'_>> {
+        if !Path::new("/proc/net/if_inet6").exists() {
+            skipped("this kernel has no IPv6");
+            return None;
+        }
+        Some(self.machine("eth0", Place::PublicV6, &self.wire(), WIRE).0)
     }
 
     /// A router on the wire.
     pub fn home(&self, nat: Nat) -> Home<'_> {
-        let (router, number) = self.machine();
-        self.plug(&router, "wan0", &self.wire(), "wire", &format!("45.67.{number}.1/16"));
-        Home::new(self, router, number, nat)
+        let (router, number) = self.machine("wan0", Place::Public, &self.wire(), WIRE);
+        Home::new(router, number, nat)
     }
 
-    /// A public address of `host`, as its number tells.
-    fn machine(&self) -> (String, u8) {
-        let number = self.made.get() + 1;
-        self.made.set(number);
-        let name = format!("{}-{number}", self.name);
-        run(&["ip", "netns", "add", &name]);
-        self.ip(&name, "link set lo up");
-        (name, number)
-    }
-
-    /// Connects a machine with a bridge in another namespace.
-    fn plug(&self, machine: &str, interface: &str, at: &str, bridge: &str, address: &str) {
-        let socket = format!("to{}", machine.rsplit('-').next().unwrap_or_default());
-        self.ip(machine, &format!("link add {interface} type veth peer name {socket} netns {at}"));
+    /// A machine that is connected with a bridge in another namespace, and its number.
+    fn machine(&self, interface: &'static str, place: Place, at: &str, bridge: &str) -> (Host<'_>, u8) {
+        let number = self.number();
+        let namespace = format!("{}-{number}", self.name);
+        let socket = socket(&namespace);
+        run(&["ip", "netns", "add", &namespace]);
+        self.ip(&namespace, "link set lo up");
+        self.ip(&namespace, &format!("link add {interface} type veth peer name {socket} netns {at}"));
         self.ip(at, &format!("link set {socket} master {bridge}"));
         self.ip(at, &format!("link set {socket} up"));
-        self.ip(machine, &format!("addr add {address} dev {interface}"));
-        self.ip(machine, &format!("link set {interface} up"));
+        let machine = Host { internet: self, namespace, place, interface };
+        machine.address(number);
+        (machine, number)
+    }
+
+    /// Cuts these off together from all others, or ends that.
+    pub fn part(&self, machines: &[&Host<'_>], is_apart: bool) {
+        let wire = if is_apart { ISLAND } else { WIRE };
+        for machine in machines {
+            self.ip(&self.wire(), &format!("link set {} master {wire}", socket(&machine.namespace)));
+        }
+    }
+
+    /// A number that nothing else here has.
+    fn number(&self) -> u8 {
+        self.made.set(self.made.get() + 1);
+        self.made.get()
     }
 
     fn wire(&self) -> String {
@@ -131,55 +169,84 @@ impl Drop for Internet {
 }
 
 impl<'a> Home<'a> {
-    fn new(internet: &'a Internet, router: String, number: u8, nat: Nat) -> Self {
-        internet.ip(&router, "link add lan type bridge");
-        internet.ip(&router, &format!("addr add 192.168.{number}.1/24 dev lan"));
-        internet.ip(&router, "link set lan up");
-        run(&["ip", "netns", "exec", &router, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    fn new(router: Host<'a>, number: u8, nat: Nat) -> Self {
+        let (internet, name) = (router.internet, &router.namespace);
+        internet.ip(name, "link add lan type bridge");
+        internet.ip(name, &format!("addr add 192.168.{number}.1/24 dev lan"));
+        internet.ip(name, "link set lan up");
+        run(&["ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
         let random = if nat == Nat::Symmetric { " --random-fully" } else { "" };
-        internet.iptables(&router, &format!("-t nat -A POSTROUTING -o wan0 -j MASQUERADE{random}"));
+        internet.iptables(name, &format!("-t nat -A POSTROUTING -o wan0 -j MASQUERADE{random}"));
         if nat == Nat::UdpBlocked {
-            internet.iptables(&router, "-A FORWARD -i lan -o wan0 -p udp -j DROP");
+            internet.iptables(name, "-A FORWARD -i lan -o wan0 -p udp -j DROP");
         }
         // Nothing comes in that was not asked for.
-        internet.iptables(&router, "-A FORWARD -i wan0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT");
-        internet.iptables(&router, "-A FORWARD -i wan0 -j DROP");
+        internet.iptables(name, "-A FORWARD -i wan0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT");
+        internet.iptables(name, "-A FORWARD -i wan0 -j DROP");
         // Nor does the router answer: what it let in would have taken the port that its host is about to use.
-        internet.iptables(&router, "-A INPUT -i wan0 -j DROP");
-        Self { internet, router, number, hosts: Cell::new(1) }
+        internet.iptables(name, "-A INPUT -i wan0 -j DROP");
+        Self { internet, router, number }
     }
 
     /// A host in this home.
     pub fn host(&self) -> Host<'a> {
-        let (host, _) = self.internet.machine();
-        let address = self.next_address();
-        self.internet.plug(&host, "eth0", &self.router, "lan", &format!("{address}/24"));
-        self.internet.ip(&host, &format!("route add default via 192.168.{}.1", self.number));
-        Host { internet: self.internet, namespace: host }
+        self.internet.machine("eth0", Place::Home(self.number), &self.router.namespace, "lan").0
     }
 
     /// A router behind this one.
     pub fn home(&self, nat: Nat) -> Home<'a> {
-        let (router, number) = self.internet.machine();
-        let address = self.next_address();
-        self.internet.plug(&router, "wan0", &self.router, "lan", &format!("{address}/24"));
-        self.internet.ip(&router, &format!("route add default via 192.168.{}.1", self.number));
-        Home::new(self.internet, router, number, nat)
+        let (router, number) = self.internet.machine("wan0", Place::Home(self.number), &self.router.namespace, "lan");
+        Home::new(router, number, nat)
+    }
+
+    /// What connects this home with the world.
+    pub fn router(&self) -> &Host<'a> {
+        &self.router
     }
 
     /// Pulls the plug of the whole home, or puts it in again.
     pub fn connect(&self, is_connected: bool) {
-        self.internet.ip(&self.router, &format!("link set wan0 {}", if is_connected { "up" } else { "down" }));
+        let state = if is_connected { "up" } else { "down" };
+        self.internet.ip(&self.router.namespace, &format!("link set wan0 {state}"));
     }
 
-    fn next_address(&self) -> String {
-        let number = self.hosts.get() + 1;
-        self.hosts.set(number);
-        format!("192.168.{}.{number}", self.number)
+    /// Starts the router anew: it has forgotten all connections, and gets another address from outside.
+    pub fn reboot(&self) {
+        // Linux forgets what it has translated for an interface when that goes down.
+        self.connect(false);
+        self.router.move_on();
     }
 }
 
 impl Host<'_> {
+    /// Gives it another address, and no longer the one that it had.
+    pub fn move_on(&self) {
+        self.internet.ip(&self.namespace, &format!("addr flush dev {}", self.interface));
+        self.address(self.internet.number());
+    }
+
+    /// Loses some of what comes in from now on. An error if the kernel cannot do that.
+    pub fn lose(&self, share: f64) -> Result<(), String> {
+        let rule = format!("-A INPUT -i {} -m statistic --mode random --probability {share} -j DROP", self.interface);
+        let rule: Vec<&str> = rule.split(' ').collect();
+        try_run(&[&["ip", "netns", "exec", &self.namespace, "iptables", "-w"], &rule[..]].concat())
+    }
+
+    fn address(&self, number: u8) {
+        let (internet, name, interface) = (self.internet, &self.namespace, self.interface);
+        let address = match self.place {
+            Place::Public => format!("45.67.{number}.1/16"),
+            // Nobody else has it, and that need not be looked into.
+            Place::PublicV6 => format!("2a01:{number}::1/16 nodad"),
+            Place::Home(home) => format!("192.168.{home}.{}/24", number + 1),
+        };
+        internet.ip(name, &format!("addr add {address} dev {interface}"));
+        internet.ip(name, &format!("link set {interface} up"));
+        if let Place::Home(home) = self.place {
+            internet.ip(name, &format!("route add default via 192.168.{home}.1"));
+        }
+    }
+
     /// Runs a node here, which joins with these tickets.
     pub fn node(&self, join: &[&str], options: &[&str]) -> Daemon {
         let joins = join.iter().flat_map(|ticket| ["--join", ticket]);
@@ -190,7 +257,8 @@ impl Host<'_> {
     /// Runs a relay here.
     pub fn relay(&self, join: &[&str], options: &[&str]) -> Daemon {
         let joins = join.iter().flat_map(|ticket| ["--join", ticket]);
-        let arguments = ["relay", "--listen", RELAY_LISTEN].into_iter().chain(joins).chain(options.iter().copied());
+        let listen = if self.place == Place::PublicV6 { RELAY_LISTEN_V6 } else { RELAY_LISTEN };
+        let arguments = ["relay", "--listen", listen].into_iter().chain(joins).chain(options.iter().copied());
         Daemon::start_in(&self.namespace, &self.dir(), &arguments.collect::<Vec<_>>())
     }
 
@@ -198,6 +266,11 @@ impl Host<'_> {
     pub fn dir(&self) -> PathBuf {
         self.internet.dir().join(&self.namespace)
     }
+}
+
+/// Where a machine is plugged in, in the namespace that it is connected to.
+fn socket(namespace: &str) -> String {
+    format!("to{}", namespace.rsplit('-').next().unwrap_or_default())
 }
 
 fn run(words: &[&str]) {
