@@ -98,6 +98,7 @@ pub use self::error::{NetworkError, RequestError};
 pub use self::event::{Fended, GossipId, NetworkEvent, PeerInfo, Reply, Traffic, Validity};
 pub use self::fetch::{FetchError, Progress};
 pub use self::known::{KnownPeer, Remembered, worth_keeping};
+pub use self::links::Passed;
 pub use self::mapping::PortMapping;
 pub use self::nat::Nat;
 pub use self::rate::Rate;
@@ -397,8 +398,7 @@ impl Network {
             relayed: path.is_some_and(|path| path.relayed),
             relay: self.shared.links.relay(peer),
             remote,
-            sent_bytes: passed.sent,
-            received_bytes: passed.received,
+            passed,
             score: described.score,
             version: described.version,
             protocol: described.protocol,
@@ -464,6 +464,11 @@ impl Network {
             refused_requests: served.refused.load(Ordering::Relaxed),
             fetched_bytes: self.shared.fetched.load(Ordering::Relaxed),
         }
+    }
+
+    /// What has passed between this node and all others since the start, by the kind of path.
+    pub fn passed(&self) -> Passed {
+        self.shared.links.passed_in_all()
     }
 
     /// How long a message takes to a peer: half the median round-trip time, 0 with nobody connected.

@@ -55,7 +55,7 @@ use crate::kept::Kept;
 use crate::membership::{Membership, MembershipError};
 use crate::network::join::JoinError;
 use crate::network::ticket::Ticket;
-use crate::network::{Fended, Network, NetworkConfig, NetworkError, PeerInfo, Traffic};
+use crate::network::{Fended, Network, NetworkConfig, NetworkError, Passed, PeerInfo, Traffic};
 use crate::offers::Offers;
 use crate::outbox::Outbox;
 use crate::pins;
@@ -229,6 +229,8 @@ pub struct NodeInfo {
     pub data_dir: String,
     /// What blobs have travelled since it was started.
     pub traffic: Traffic,
+    /// Bytes that have passed between it and its peers since then, blobs and all else, by the kind of path.
+    pub passed: Passed,
     /// What it fended off since it was started.
     pub fended: Fended,
 }
@@ -487,6 +489,7 @@ impl Node {
             admission: AdmissionView::of(&config.admission),
             data_dir: config.data_dir.display().to_string(),
             traffic: self.0.network.traffic(),
+            passed: self.0.network.passed(),
             fended: self.0.network.fended(),
         }
     }

@@ -328,6 +328,12 @@ pub struct PeerView {
     /// Bytes received from it.
     #[serde(default)]
     pub received_bytes: u64,
+    /// Of those that were sent, those that went through a relay.
+    #[serde(default)]
+    pub sent_by_relay_bytes: u64,
+    /// Of those that were received, those that came through a relay.
+    #[serde(default)]
+    pub received_by_relay_bytes: u64,
     /// What gossip thinks of it: below 0 it has done something wrong lately.
     #[serde(default)]
     pub score: f64,
@@ -389,8 +395,10 @@ impl From<&PeerInfo> for PeerView {
             via: info.relay.clone(),
             remote_address: info.remote.map(|remote| remote.to_string()),
             nat: info.nat,
-            sent_bytes: info.sent_bytes,
-            received_bytes: info.received_bytes,
+            sent_bytes: info.passed.sent(),
+            received_bytes: info.passed.received(),
+            sent_by_relay_bytes: info.passed.sent_by_relay,
+            received_by_relay_bytes: info.passed.received_by_relay,
             score: info.score,
             version: info.version.clone(),
             protocol: info.protocol,

@@ -2,7 +2,7 @@
 
 use super::internet::{Internet, Nat};
 use super::{path_to, wait_until_direct};
-use crate::support::{example, executions, text};
+use crate::support::{Daemon, example, executions, text};
 
 #[test]
 fn two_homes_behind_two_routers_each_reach_each_other_directly() {
@@ -66,5 +66,12 @@ fn eight_hosts_of_every_kind_run_a_job_together_and_all_get_its_result() {
     }
     wait_until_direct(&preserving, &doubled);
     wait_until_direct(&told, &neighbour);
-    assert_eq!(path_to(&preserving, &blocked).expect("they are connected")["Relayed"], true);
+    let path = path_to(&preserving, &blocked).expect("they are connected");
+    assert_eq!(path["Relayed"], true);
+    assert!(path["SentBytes"].as_u64() > Some(0) && path["SentBytes"] == path["SentByRelayBytes"], "{path:#}");
+    // The inputs of its workers went through the relay, and their neighbours' hellos did not.
+    let of_inputs = std::fs::metadata(example("wordcount/wordcount.wasm")).expect("it is there").len();
+    let passed = |node: &Daemon, what: &str| node.json(&["node", "info"])["Passed"][what].as_u64().expect("counted");
+    assert!(passed(&blocked, "SentByRelay") > of_inputs && passed(&blocked, "SentDirectly") == 0);
+    assert!(passed(&told, "SentDirectly") > 0);
 }

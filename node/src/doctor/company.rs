@@ -179,7 +179,7 @@ pub(super) mod tests {
     use shoal_protocol::time::Time;
 
     use super::*;
-    use crate::network::Service;
+    use crate::network::{Passed, Service};
     use crate::views::doctor::State;
 
     pub(in crate::doctor) fn connected(peer: u8) -> PeerInfo {
@@ -192,8 +192,7 @@ pub(super) mod tests {
             relay: None,
             remote: None,
             nat: None,
-            sent_bytes: 0,
-            received_bytes: 0,
+            passed: Passed::default(),
             score: 0.0,
             version: None,
             protocol: None,

@@ -8,8 +8,8 @@ use shoal_protocol::id::PeerId;
 use shoal_protocol::message::Contact;
 use tokio::sync::oneshot;
 
-use super::Nat;
 use super::codec::{Answer, NotUnderstood};
+use super::{Nat, Passed};
 
 /// What peers do.
 #[derive(Debug)]
@@ -92,10 +92,8 @@ pub struct PeerInfo {
     pub remote: Option<SocketAddr>,
     /// How its router treats it, where that can be told.
     pub nat: Option<Nat>,
-    /// Bytes sent to it while it has been connected, all protocols together.
-    pub sent_bytes: u64,
-    /// Bytes received from it.
-    pub received_bytes: u64,
+    /// What passed between it and this node while it has been connected.
+    pub passed: Passed,
     /// What gossip thinks of it: below 0 it has done something wrong lately.
     pub score: f64,
     /// The version of its build, once it has told.

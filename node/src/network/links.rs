@@ -5,8 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use iroh::TransportAddr;
-use iroh::endpoint::{Connection, ConnectionError, ConnectionStats, WeakConnectionHandle};
+use iroh::endpoint::{
+    Closed, Connection, ConnectionError, PathEvent, PathEventStream, PathStats, WeakConnectionHandle,
+};
+use serde::Serialize;
 use shoal_protocol::id::PeerId;
 
 use super::agent;
@@ -23,23 +27,37 @@ const OTHER_VERSION: u32 = 2;
 /// A registry of live connections that keeps none of them open.
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
-    peers: Arc<Mutex<BTreeMap<PeerId, Peer>>>,
+    known: Arc<Mutex<Known>>,
     strangers: Strangers,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    peers: BTreeMap<PeerId, Peer>,
+    /// What passed over all paths that have ended.
+    before: Passed,
 }
 
 /// One peer's connections.
 #[derive(Debug, Default)]
 struct Peer {
     links: Vec<WeakConnectionHandle>,
-    /// What passed over those that have ended.
+    /// What passed over paths that have ended.
     before: Passed,
 }
 
-/// Bytes of UDP that passed between this node and a peer, all protocols together.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Passed {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
+/// Bytes that passed in QUIC, all protocols and blobs together, by the kind of path.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Passed {
+    /// Sent directly.
+    pub sent_directly: u64,
+    /// Received directly.
+    pub received_directly: u64,
+    /// Sent through a relay.
+    pub sent_by_relay: u64,
+    /// Received through a relay.
+    pub received_by_relay: u64,
 }
 
 /// The path that carries a peer's data now.
@@ -56,32 +74,44 @@ pub(crate) struct Path {
 impl Links {
     /// No connections yet. Peers that close theirs because of their version are told to `strangers`.
     pub(crate) fn new(strangers: Strangers) -> Self {
-        Self { peers: Arc::default(), strangers }
+        Self { known: Arc::default(), strangers }
     }
 
     /// Remembers a connection for as long as it lives.
     pub(crate) fn add(&self, peer: PeerId, connection: &Connection) {
-        let mut peers = self.lock();
-        let known = peers.entry(peer).or_default();
+        let mut all = self.lock();
+        let known = all.peers.entry(peer).or_default();
         known.links.retain(|link| link.upgrade().is_some());
         if known.links.len() < MAX_LINKS_PER_PEER {
             known.links.push(connection.weak_handle());
-            let (links, closed) = (self.clone(), connection.weak_handle().closed());
-            tokio::spawn(async move {
-                if let Some(closed) = closed.await {
-                    links.count(peer, &closed.stats);
-                    if let Some(version) = version_in(&closed.reason) {
-                        links.strangers.meet(peer, version, Instant::now());
-                    }
-                }
-            });
+            let (paths, closed) = (connection.path_events(), connection.weak_handle().closed());
+            tokio::spawn(self.clone().watch(peer, paths, closed));
         }
     }
 
-    /// Adds what passed over a connection that has ended, unless its peer is forgotten.
-    fn count(&self, peer: PeerId, stats: &ConnectionStats) {
-        if let Some(known) = self.lock().get_mut(&peer) {
-            known.before += Passed::of(stats);
+    /// Adds what passed over each path of a connection when it ends, also at the connection's end, and hears why that was.
+    async fn watch(
+        self,
+        peer: PeerId,
+        mut paths: PathEventStream,
+        closed: impl Future<Output = Option<Closed>> + Send,
+    ) {
+        while let Some(event) = paths.next().await {
+            if let PathEvent::Closed { remote_addr, last_stats, .. } = event {
+                self.count(peer, Passed::over(&remote_addr, &last_stats));
+            }
+        }
+        if let Some(version) = closed.await.and_then(|closed| version_in(&closed.reason)) {
+            self.strangers.meet(peer, version, Instant::now());
+        }
+    }
+
+    /// Adds what passed over a path that has ended.
+    fn count(&self, peer: PeerId, passed: Passed) {
+        let mut all = self.lock();
+        all.before += passed;
+        if let Some(known) = all.peers.get_mut(&peer) {
+            known.before += passed;
         }
     }
 
@@ -97,7 +127,7 @@ impl Links {
     }
 
     fn close_with(&self, peer: PeerId, code: u32, reason: &[u8]) {
-        let known = self.lock().remove(&peer).unwrap_or_default();
+        let known = self.lock().peers.remove(&peer).unwrap_or_default();
         for link in known.links.iter().filter_map(WeakConnectionHandle::upgrade) {
             link.close(code.into(), reason);
         }
@@ -105,33 +135,30 @@ impl Links {
 
     /// Forgets a peer that is connected no more. A connection that was made meanwhile stays.
     pub(crate) fn forget(&self, peer: PeerId) {
-        let mut peers = self.lock();
-        if peers.get(&peer).is_some_and(|known| known.links.iter().all(|link| link.upgrade().is_none())) {
-            peers.remove(&peer);
+        let mut all = self.lock();
+        if all.peers.get(&peer).is_some_and(|known| known.links.iter().all(|link| link.upgrade().is_none())) {
+            all.peers.remove(&peer);
         }
     }
 
     /// The best path to `peer`, while it is connected.
     pub(crate) fn path(&self, peer: PeerId) -> Option<Path> {
-        let links = self.lock().get(&peer)?.links.clone();
-        let paths = links.iter().filter_map(WeakConnectionHandle::upgrade).filter_map(|link| selected_path(&link));
+        let live = self.live(peer);
+        let paths = live.iter().filter_map(selected_path);
         paths.min_by_key(|path| (path.relayed, path.rtt))
     }
 
     /// The relay that carries data of `peer`, if one does.
     pub(crate) fn relay(&self, peer: PeerId) -> Option<String> {
-        let links = self.lock().get(&peer)?.links.clone();
-        let live = links.iter().filter_map(WeakConnectionHandle::upgrade);
         if self.path(peer).is_none_or(|path| !path.relayed) {
             return None;
         }
-        live.filter_map(|link| selected_relay(&link)).next()
+        self.live(peer).iter().find_map(selected_relay)
     }
 
     /// Where data comes from that `peer` sends directly.
     pub(crate) fn addresses(&self, peer: PeerId) -> BTreeSet<IpAddr> {
-        let links = self.lock().get(&peer).map(|known| known.links.clone()).unwrap_or_default();
-        let live: Vec<Connection> = links.iter().filter_map(WeakConnectionHandle::upgrade).collect();
+        let live = self.live(peer);
         let paths = live.iter().flat_map(|link| {
             let paths = link.paths();
             paths.iter().filter_map(|path| ip(path.remote_addr())).collect::<Vec<_>>()
@@ -141,30 +168,74 @@ impl Links {
 
     /// What has passed between this node and `peer` while it has been connected.
     pub(crate) fn passed(&self, peer: PeerId) -> Passed {
-        let Some((links, mut passed)) = self.lock().get(&peer).map(|known| (known.links.clone(), known.before)) else {
-            return Passed::default();
-        };
-        // Those that are closed were counted when they ended.
-        let open = links.iter().filter_map(WeakConnectionHandle::upgrade).filter(|link| link.close_reason().is_none());
-        open.for_each(|link| passed += Passed::of(&link.stats()));
-        passed
+        let before = self.lock().peers.get(&peer).map(|known| known.before).unwrap_or_default();
+        self.live(peer).iter().fold(before, |passed, link| passed + Passed::so_far(link))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Peer>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What has passed between this node and all others since its start.
+    pub(crate) fn passed_in_all(&self) -> Passed {
+        let (before, peers) = {
+            let all = self.lock();
+            (all.before, all.peers.keys().copied().collect::<Vec<_>>())
+        };
+        let live = peers.into_iter().flat_map(|peer| self.live(peer));
+        live.fold(before, |passed, link| passed + Passed::so_far(&link))
+    }
+
+    /// The connections with `peer` that are open.
+    fn live(&self, peer: PeerId) -> Vec<Connection> {
+        let links = self.lock().peers.get(&peer).map(|known| known.links.clone()).unwrap_or_default();
+        links.iter().filter_map(WeakConnectionHandle::upgrade).filter(|link| link.close_reason().is_none()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Passed {
-    fn of(stats: &ConnectionStats) -> Self {
-        Self { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
+    /// Sent by any path.
+    pub fn sent(&self) -> u64 {
+        self.sent_directly.saturating_add(self.sent_by_relay)
+    }
+
+    /// Received by any path.
+    pub fn received(&self) -> u64 {
+        self.received_directly.saturating_add(self.received_by_relay)
+    }
+
+    /// Over one path.
+    fn over(way: &TransportAddr, stats: &PathStats) -> Self {
+        let (sent, received) = (stats.udp_tx.bytes, stats.udp_rx.bytes);
+        match way {
+            TransportAddr::Relay(_) => Self { sent_by_relay: sent, received_by_relay: received, ..Self::default() },
+            _ => Self { sent_directly: sent, received_directly: received, ..Self::default() },
+        }
+    }
+
+    /// Over all paths that a connection has now.
+    fn so_far(connection: &Connection) -> Self {
+        let paths = connection.paths();
+        paths.iter().fold(Self::default(), |passed, path| passed + Self::over(path.remote_addr(), &path.stats()))
+    }
+}
+
+impl std::ops::Add for Passed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent_directly: self.sent_directly.saturating_add(other.sent_directly),
+            received_directly: self.received_directly.saturating_add(other.received_directly),
+            sent_by_relay: self.sent_by_relay.saturating_add(other.sent_by_relay),
+            received_by_relay: self.received_by_relay.saturating_add(other.received_by_relay),
+        }
     }
 }
 
 impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
-        self.sent = self.sent.saturating_add(other.sent);
-        self.received = self.received.saturating_add(other.received);
+        *self = *self + other;
     }
 }
 
