@@ -3,6 +3,8 @@
 
 mod internet;
 
+mod relays;
+
 mod halves;
 
 mod everybody;

@@ -340,6 +340,19 @@ pub fn module(dir: &Path, name: &str, source: &str) -> String {
     path.display().to_string()
 }
 
+/// Bytes that nothing can compress, the same for the same number.
+pub fn noise(bytes: u64) -> Vec<u8> {
+    let mut state = bytes | 1;
+    let words = (0..bytes / 8).flat_map(|_| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
+}
+
 /// Waits for the end of a command.
 pub fn finish(child: Child, arguments: &[&str]) -> Output {
     let id = child.id();

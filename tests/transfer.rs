@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{Daemon, SHOAL, module, refused, text, until};
+use crate::support::{Daemon, SHOAL, module, noise, refused, text, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -65,18 +65,6 @@ impl Drop for Fetching {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn noise(bytes: u64) -> Vec<u8> {
-    let mut state = bytes | 1;
-    let words = (0..bytes / 8).flat_map(|_| {
-        // xorshift64
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
 }
 
 fn add(node: &Daemon, path: &str) -> String {

@@ -12,6 +12,7 @@ use iroh::endpoint::{
 };
 use serde::Serialize;
 use shoal_protocol::id::PeerId;
+use shoal_protocol::relay::RelayAddress;
 
 use super::agent;
 use super::strangers::Strangers;
@@ -154,6 +155,14 @@ impl Links {
             return None;
         }
         self.live(peer).iter().find_map(selected_relay)
+    }
+
+    /// Peers whose data goes through this relay.
+    pub(crate) fn through(&self, relay: &RelayAddress) -> Vec<PeerId> {
+        let peers: Vec<PeerId> = self.lock().peers.keys().copied().collect();
+        let goes_there =
+            |link: &Connection| selected_relay(link).and_then(|url| url.parse().ok()).as_ref() == Some(relay);
+        peers.into_iter().filter(|peer| self.live(*peer).iter().any(goes_there)).collect()
     }
 
     /// Where data comes from that `peer` sends directly.

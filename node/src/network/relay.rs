@@ -139,6 +139,8 @@ pub(super) struct Relays {
 #[derive(Default)]
 struct Seen {
     known: Vec<KnownRelay>,
+    /// Relays behind which somebody could not be reached, to be asked whether they are there.
+    doubted: BTreeSet<RelayAddress>,
     clients: Vec<RelayClient>,
     own: Option<RelayAddress>,
 }
@@ -177,6 +179,15 @@ impl Relays {
         }
         let used = seen.known.iter().filter(|relay| relay.is_used && relay.is_good);
         used.filter_map(|relay| relay.address.to_string().parse().ok()).map(TransportAddr::Relay).collect()
+    }
+
+    /// Notes that somebody who has this relay does not answer: it may be the relay that does not.
+    pub(super) fn doubt(&self, relay: &str) {
+        let Ok(address) = relay.parse() else { return };
+        let mut seen = self.seen();
+        if seen.known.iter().any(|relay| relay.address == address && relay.is_used) {
+            seen.doubted.insert(address);
+        }
     }
 
     /// The clients of its own relay.

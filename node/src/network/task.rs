@@ -68,6 +68,7 @@ pub(super) enum Command {
     Providers(BlobHash, oneshot::Sender<Vec<PeerId>>),
     Locate(PeerId, oneshot::Sender<()>),
     Block(PeerId, bool),
+    BeginAgain(PeerId),
     Neighbour(PeerId, Contact),
     Hurry,
     Known(oneshot::Sender<Vec<KnownPeer>>),
@@ -228,6 +229,7 @@ impl Task {
             Command::Providers(hash, found) => self.providers(hash, found),
             Command::Locate(peer, done) => self.locate(peer, Query::Locate { peer, done }),
             Command::Block(peer, block) => self.block(peer, block),
+            Command::BeginAgain(peer) => self.begin_again(peer),
             Command::Neighbour(peer, contact) => self.on_neighbour(peer, &contact),
             Command::Hurry => self.known.hurry(Instant::now()),
             Command::Known(reply) => {
@@ -250,6 +252,9 @@ impl Task {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, left = num_established, "connection closed");
+                if num_established == 0 && cause.is_some() {
+                    self.doubt_relay_of(&peer_id);
+                }
                 self.on_disconnected(&peer_id, connection_id);
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {

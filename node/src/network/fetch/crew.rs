@@ -1,7 +1,7 @@
 //! Who brings what: gives providers their work, finds more of them, and passes on what one has left undone.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,8 @@ pub(super) struct Crew<'a> {
     /// Who broke off last, and why.
     broke_off: Option<(PeerId, String)>,
     retries: BTreeMap<PeerId, u32>,
+    /// Those that broke off and cannot be reached now.
+    lost: BTreeSet<PeerId>,
     /// Whether some claim ended before its request did, so that the store is asked whether all is there.
     is_shared: bool,
 }
@@ -111,6 +113,7 @@ impl<'a> Crew<'a> {
             ask_at: begun,
             broke_off: None,
             retries: BTreeMap::new(),
+            lost: BTreeSet::new(),
             is_shared: false,
         }
     }
@@ -222,7 +225,12 @@ impl<'a> Crew<'a> {
     }
 
     fn on_connected(&mut self, (peer, connection): Connected) {
-        let Some(connection) = connection else { return };
+        let Some(connection) = connection else {
+            if self.retries.contains_key(&peer) {
+                self.lost.insert(peer);
+            }
+            return;
+        };
         let claims = self.active.remove(&peer).map(|provider| provider.claims).unwrap_or_default();
         let connection = Arc::new(connection);
         self.active.insert(peer, Active { connection, claims, rate: 0.0, is_gone: false });
@@ -282,6 +290,8 @@ impl<'a> Crew<'a> {
         }
         self.peers.ask();
         self.ask_at = Instant::now() + ASK_AGAIN_AFTER * self.peers.asked;
+        // Who has begun has it, and may be on its way back: its network changes, or its relay died.
+        std::mem::take(&mut self.lost).into_iter().for_each(|peer| self.peers.reconnect(peer));
         Ok(())
     }
 

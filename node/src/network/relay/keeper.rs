@@ -13,8 +13,8 @@ use iroh::{RelayUrl, Watcher};
 use shoal_protocol::address::is_public;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::limits::{ANNOUNCE_RELAY_MS, MAX_PRIVATE_RELAYS_USED, MAX_RELAYS_USED, MIN_ANNOUNCE_RELAY_MS};
-use shoal_protocol::relay::{Announcement, Directory, NotBelieved, Origin, RelayAddress};
-use shoal_protocol::time::Time;
+use shoal_protocol::relay::{Announcement, Directory, Entry, NotBelieved, Origin, RelayAddress};
+use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::wire::canonical;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ use crate::network::{GossipId, NetworkConfig, Shared, Validity};
 
 /// Pause between two looks at the relays.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause between two probes of a relay because of peers that do not answer: most of them are gone themselves.
+const DOUBT_PAUSE_MS: Millis = 10_000;
 /// Probes under way. Each is one connection for at most three seconds.
 const MAX_PROBES: usize = 8;
 /// Probes that one neighbour's announcements may cause: it may make up relays as it likes.
@@ -53,6 +55,8 @@ pub(in crate::network) struct Keeper {
     /// Why relays of the directory did not answer, or take this node, last.
     troubles: BTreeMap<RelayAddress, String>,
     causes: Buckets<PeerId>,
+    /// When relays were doubted last because of somebody who does not answer.
+    doubted: BTreeMap<RelayAddress, Time>,
     /// When this node's own relay was announced.
     announced: Option<Time>,
     /// Whom it knew then.
@@ -101,6 +105,7 @@ impl Keeper {
             probes: JoinSet::new(),
             troubles: BTreeMap::new(),
             causes: Buckets::new(PROBES_PER_NEIGHBOUR),
+            doubted: BTreeMap::new(),
             announced: None,
             connected: BTreeSet::new(),
         }
@@ -125,6 +130,7 @@ impl Keeper {
                 Some(heard) = self.inbox.0.recv() => self.hear(heard),
                 Some(Ok(probed)) = self.probes.join_next() => self.probed(probed),
             }
+            self.doubt();
             self.probe_due();
             self.use_chosen().await;
             self.announce();
@@ -142,6 +148,18 @@ impl Keeper {
                 self.troubles.insert(address, format!("it does not take this node: {reason}"));
             } else if home.last_error().is_some() {
                 self.directory.doubt(&address, self.clock.now());
+            }
+        }
+    }
+
+    /// Asks relays whether they are there behind which somebody cannot be reached, but not each time.
+    fn doubt(&mut self) {
+        let (doubted, now) = (std::mem::take(&mut self.shared.relays.seen().doubted), self.clock.now());
+        self.doubted.retain(|_, last| now.since(*last) < DOUBT_PAUSE_MS);
+        for address in doubted {
+            if !self.doubted.contains_key(&address) {
+                self.directory.doubt(&address, now);
+                self.doubted.insert(address, now);
             }
         }
     }
@@ -237,6 +255,7 @@ impl Keeper {
                 self.shared.endpoint.remove_relay(&url).await;
             }
             tracing::info!(relay = %address, "not used any more");
+            self.leave(&address);
         }
         for address in chosen {
             if self.in_use.get(&address) == Some(&pass) {
@@ -249,6 +268,22 @@ impl Keeper {
                 tracing::info!(relay = %address, "used");
             }
         }
+    }
+
+    /// Connections through a dead relay wait for it until they are given up, and new ones to the same peers with them.
+    /// Where there is another relay, both sides begin again and meet there.
+    fn leave(&self, address: &RelayAddress) {
+        let answers = |entry: &Entry| entry.is_used && entry.is_good();
+        let is_dead = self.directory.entries().all(|(known, entry)| known != address || !entry.is_good());
+        if !is_dead || !self.directory.entries().any(|(_, entry)| answers(entry)) {
+            return;
+        }
+        let Some(commands) = self.commands.upgrade() else { return };
+        for peer in self.shared.links.through(address) {
+            let _ = commands.try_send(Command::BeginAgain(peer));
+        }
+        // Who could not be reached by this relay may be by another.
+        let _ = commands.try_send(Command::Hurry);
     }
 
     /// Announces this node's own relay from time to time, and soon after somebody new has come.

@@ -175,6 +175,9 @@ impl Task {
     pub(super) fn on_dial_failed(&mut self, id: &libp2p::PeerId, error: &DialError) {
         tracing::debug!(peer = %id, %error, "dial failed");
         if let Some((peer, reason)) = peer_of_libp2p(id).zip(Unreached::of(error)) {
+            if reason == Unreached::NoAnswer {
+                self.doubt_relay_of(id);
+            }
             self.known.failed(peer, reason);
         }
         let unreachable = matches!(error, DialError::Transport(_) | DialError::NoAddresses);

@@ -48,7 +48,7 @@ impl Task {
         self.begin_again(peer);
     }
 
-    fn begin_again(&mut self, peer: PeerId) {
+    pub(super) fn begin_again(&mut self, peer: PeerId) {
         tracing::debug!(peer = %peer.short(), "beginning again with a peer");
         self.agents.remove(&peer);
         self.shared.links.close(peer);
@@ -86,6 +86,12 @@ impl Task {
         self.shared.connected().remove(&peer);
         self.shared.links.forget(peer);
         self.set_up(peer, false);
+    }
+
+    /// A peer does not answer: that may be its relay's fault.
+    pub(super) fn doubt_relay_of(&self, id: &libp2p::PeerId) {
+        let relay = peer_of_libp2p(id).and_then(|peer| self.shared.book.contact(peer)?.relay);
+        relay.into_iter().for_each(|relay| self.shared.relays.doubt(&relay));
     }
 
     /// Ends all connections with a peer and takes no more, or takes them again.

@@ -1,0 +1,59 @@
+//! Relays that die, and those who had nothing else.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::carried;
+use super::internet::{Internet, Nat};
+use crate::support::{Daemon, finish, noise, text, until};
+
+const MIB: u64 = 1 << 20;
+/// What a relay passes on in a second: so little that there is a middle to be killed in.
+const RATE: [&str; 4] = ["--rate", "4MB", "--total-rate", "16MB"];
+
+/// How many relays a node uses that answer.
+fn uses(node: &Daemon) -> usize {
+    let relays = node.json(&["relay", "list"]);
+    let is_used = |relay: &&Value| relay["Use"] == "home" || relay["Use"] == "used";
+    relays.as_array().expect("a list").iter().filter(is_used).count()
+}
+
+fn fetched(node: &Daemon) -> u64 {
+    node.json(&["node", "info"])["Traffic"]["FetchedBytes"].as_u64().expect("it is counted")
+}
+
+#[test]
+fn a_transfer_goes_on_over_another_relay_when_its_own_is_killed() {
+    let Some(internet) = Internet::new() else { return };
+    let first = internet.host().relay(&[], &RATE);
+    let second = internet.host().relay(&[&first.ticket], &RATE);
+    let provider = internet.home(Nat::Symmetric).host().node(&[&first.ticket, &second.ticket], &[]);
+    let fetcher = internet.home(Nat::UdpBlocked).host().node(&[&provider.ticket, &second.ticket], &[]);
+    for node in [&provider, &fetcher] {
+        node.connected(3);
+        until("it uses both relays", || (uses(node) == 2).then_some(()));
+    }
+
+    let file = internet.dir().join("file");
+    std::fs::write(&file, noise(32 * MIB)).expect("it can be written");
+    let hash = provider.json(&["blob", "add", &file.display().to_string()])["Hash"].clone();
+    let (hash, got) = (hash.as_str().expect("it has a hash"), internet.dir().join("got"));
+    let before = [&first, &second].map(|relay| carried(relay, &provider));
+    let get = ["blob", "get", hash, &got.display().to_string()];
+    let getting = fetcher.begin(&get);
+    until("some of it is there", || (fetched(&fetcher) > 8 * MIB).then_some(()));
+    let since = |relay: usize| carried([&first, &second][relay], &provider) - before[relay];
+    let (mut used, other) = if since(0) > since(1) { (first, second) } else { (second, first) };
+    used.kill();
+
+    let ended = finish(getting, &get);
+    assert!(ended.status.success(), "{}", text(&ended));
+    assert!(same(&file, &got.join(hash)), "it is what it should be");
+    assert!(fetched(&fetcher) < 33 * MIB, "what was there is not fetched again: {}", fetched(&fetcher));
+    assert!(carried(&other, &provider) > 8 * MIB, "the other relay has carried the rest");
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    std::fs::read(one).expect("it is there") == std::fs::read(other).expect("it is there")
+}
