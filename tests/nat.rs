@@ -5,6 +5,8 @@ mod internet;
 
 mod relays;
 
+mod moves;
+
 mod halves;
 
 mod everybody;

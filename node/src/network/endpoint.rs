@@ -13,8 +13,13 @@ use super::gate::Gate;
 use super::identity::iroh_key;
 use super::{NetworkConfig, NetworkError, relay};
 
-/// Silence after which a connection is given up. iroh pings every 5 seconds.
+/// Silence after which a connection is given up.
 const MAX_SILENCE: Duration = Duration::from_secs(12);
+/// Silence after which one of its paths is, and another one carries what was lost. With the pause between two messages of
+/// a worker that is less than its lease, so that an address may change while it runs.
+const MAX_PATH_SILENCE: Duration = Duration::from_secs(7);
+/// How often a path is tried on which nothing else comes: what is lost is sent again before that is over.
+const PATH_PING: Duration = Duration::from_secs(4);
 /// Streams that a peer may have open on one connection. Each direct message is one.
 pub(super) const MAX_STREAMS: u32 = 1_024;
 /// What a peer may have sent on one connection without us reading it, in bytes.
@@ -68,8 +73,10 @@ fn sockets(builder: Builder, listen: SocketAddr) -> Result<Builder, String> {
 /// Behind a gate, strangers cannot even open the streams that protocols use: the gate allows them later.
 fn transport_config(is_gated: bool) -> QuicTransportConfig {
     let silence = MAX_SILENCE.try_into().expect("twelve seconds are a QUIC duration");
-    let config =
-        QuicTransportConfig::builder().max_idle_timeout(Some(silence)).default_path_max_idle_timeout(MAX_SILENCE);
+    let config = QuicTransportConfig::builder()
+        .max_idle_timeout(Some(silence))
+        .default_path_max_idle_timeout(MAX_PATH_SILENCE)
+        .default_path_keep_alive_interval(PATH_PING);
     if is_gated {
         return config
             .max_concurrent_bidi_streams(0_u32.into())

@@ -9,6 +9,7 @@ mod dht;
 mod direct;
 mod gossip;
 mod members;
+mod moved;
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -32,6 +33,7 @@ use tokio::time::MissedTickBehavior;
 
 pub(super) use self::company::Described;
 use self::dht::Query;
+use self::moved::Moved;
 use super::addresses;
 use super::codec::Answer;
 use super::gate::Gate;
@@ -125,6 +127,8 @@ pub(super) struct Task {
     connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
     /// Peers whose connections this side has closed, to begin again with them, and when they are dialled.
     redial: BTreeMap<PeerId, Instant>,
+    /// The last change of this machine's address, until it is known who is still heard.
+    moved: Option<Moved>,
     /// What each connected peer said of its build and start.
     agents: BTreeMap<PeerId, String>,
     /// Peers that came up or went down, until the node has been told.
@@ -165,6 +169,7 @@ impl Task {
             queries: HashMap::new(),
             connections: BTreeMap::new(),
             redial: BTreeMap::new(),
+            moved: None,
             agents: BTreeMap::new(),
             news: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -260,7 +265,10 @@ impl Task {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
                 self.on_dial_failed(&peer_id, &error);
             }
-            SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "own address"),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::debug!(%address, "own address");
+                self.on_moved(Instant::now());
+            }
             _ => {}
         }
     }
@@ -275,6 +283,7 @@ impl Task {
             self.dial(peer);
         }
         self.begin_again_with_deaf(now);
+        self.begin_again_with_silent(now);
         self.redial(now);
         self.estimate_size();
         self.describe_company();
