@@ -73,6 +73,8 @@ impl Ingress {
             Ok(sealed) if sealed.message().is_gossip() => sealed,
             Err(OpenError::Unread { envelope, why }) if !is_to_blame(source, envelope, why) => {
                 tracing::debug!(version = envelope.version, from = %envelope.from.short(), %why, "not passed on");
+                let offence = self.budgets.strange(self.clock.now(), source, envelope.from);
+                offence.into_iter().for_each(|offence| self.network.report(source, offence));
                 return Validity::Ignore;
             }
             Ok(_) | Err(_) => {

@@ -99,16 +99,7 @@ impl Budgets {
         if machine::judge(now, sealed) == Opinion::Ignore {
             return Ruling::Ignore(Excess::Stale);
         }
-        let is_new = match self.speakers.hear(now, from, said_at(message)) {
-            Heard::Replayed => return Ruling::Blame(Offence::Replayed),
-            Heard::Late => return Ruling::Ignore(Excess::Stale),
-            Heard::Known => false,
-            Heard::New => true,
-        };
-        if !self.speakers.spend(now, from) {
-            return self.suspect(now, neighbour, from);
-        }
-        if is_new && let Err(ruling) = self.newcomer(now, neighbour) {
+        if let Err(ruling) = self.charge(now, neighbour, from, said_at(message)) {
             return ruling;
         }
         if let Message::Bid(bid) = message
@@ -124,6 +115,29 @@ impl Budgets {
             self.jobs.note(now, announce.job);
         }
         Ruling::Accept
+    }
+
+    /// Charges a message that this node cannot read, and so does not pass on, to who signed it; says whether `neighbour` is
+    /// to blame. Neighbours of another version may pass such messages on, within the same bounds as any other.
+    pub fn strange(&mut self, now: Time, neighbour: PeerId, from: PeerId) -> Option<Offence> {
+        match self.charge(now, neighbour, from, None) {
+            Err(Ruling::Blame(offence)) => Some(offence),
+            _ => None,
+        }
+    }
+
+    /// Takes what a message costs from its speaker's allowance, and from that of newcomers if it is one.
+    fn charge(&mut self, now: Time, neighbour: PeerId, from: PeerId, said_at: Option<Time>) -> Result<(), Ruling> {
+        let is_new = match self.speakers.hear(now, from, said_at) {
+            Heard::Replayed => return Err(Ruling::Blame(Offence::Replayed)),
+            Heard::Late => return Err(Ruling::Ignore(Excess::Stale)),
+            Heard::Known => false,
+            Heard::New => true,
+        };
+        if !self.speakers.spend(now, from) {
+            return Err(self.suspect(now, neighbour, from));
+        }
+        if is_new { self.newcomer(now, neighbour) } else { Ok(()) }
     }
 
     /// A newcomer speaks. An honest neighbour passes on what one node lets pass of all of them.

@@ -91,6 +91,17 @@ fn only_who_passes_on_more_than_an_honest_peer_would_is_to_blame() {
 }
 
 #[test]
+fn what_cannot_be_read_is_charged_to_who_signed_it_like_anything_else() {
+    let mut budgets = Budgets::new(Time(0));
+    let mut blamed = |via, count: u32| (0..count).filter_map(|_| budgets.strange(Time(0), via, speaker(1))).last();
+    assert_eq!(blamed(NEIGHBOUR, 2 * SPEAKERS_GOSSIP.burst), None, "an honest neighbour may pass on as much");
+    assert_eq!(blamed(NEIGHBOUR, 1), Some(Offence::Excess));
+    assert_eq!(blamed(speaker(1), 1), Some(Offence::Excess), "it is the speaker");
+    let honest = PeerId([8; 32]);
+    assert_eq!(budgets.rule(Time(0), honest, &announce(1, 1, 0)), Ruling::Ignore(Excess::Speaker));
+}
+
+#[test]
 fn a_swarm_of_fresh_names_says_no_more_than_one_peer() {
     let mut budgets = Budgets::new(Time(0));
     let swarm = (0..NEWCOMERS_GOSSIP.burst + 100).map(|seed| announce(seed, seed, 0));

@@ -1,4 +1,4 @@
-//! Whatever a peer sends is opened or refused, and what opens is canonical.
+//! Whatever a peer sends is opened or refused, and what opens is canonical, or begins so if it is of the next version.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,6 +13,10 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(message) = wire::parse::<Message>(bytes) {
         let _ = message.check();
         assert_eq!(wire::canonical(&message), bytes);
+    }
+    if let Ok(message) = wire::known_part(bytes) {
+        let _ = message.check();
+        assert!(bytes.starts_with(&wire::canonical(&message)));
     }
     let _ = wire::parse::<Work>(bytes);
 });
