@@ -31,6 +31,7 @@ use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::job::units::{Bytes, Cpu, Seconds};
 use shoal_protocol::message::{Contact, ExecutorKind, Resources, SourceKind};
 use shoal_protocol::relay::RelayAddress;
+use shoal_protocol::shard;
 use shoal_store::data_dir::DataDir;
 use shoal_store::sources::{AllowList, IpfsConfig};
 
@@ -124,6 +125,8 @@ pub struct Config {
     pub passing: bool,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
+    /// Nodes that a [shard](shoal_protocol::shard) of the mesh has at least. No setting: nodes of one mesh must agree.
+    pub shard_nodes: u32,
     /// The program that compiles modules within limits; none to compile them in this process.
     pub compiler: Option<Compiler>,
     /// The program that holds networks of containers; none to give them no HTTP.
@@ -388,6 +391,7 @@ impl Loaded {
             ipfs: IpfsConfig { api: Some(ipfs_api).filter(|url| !url.is_empty()), gateways: ipfs_gateways },
             passing: false,
             loopback_only: false,
+            shard_nodes: shard::SHARD_NODES,
             compiler: None,
             holder: None,
             #[cfg(debug_assertions)]

@@ -142,7 +142,10 @@ impl Driver {
         match event {
             Event::Input(input) => self.machine.handle(now, input),
             Event::View(view) => self.machine.observe(view),
-            Event::Offer(kind, profile) => self.machine.offer(kind, profile),
+            Event::Offer(kind, profile) => {
+                self.machine.offer(kind, profile);
+                self.network.set_runs(self.machine.offering().executors.keys().copied().collect());
+            }
             Event::OfferNetworks(networks) => self.machine.offer_networks(networks),
             Event::Gpus(count) => self.machine.offer_gpus(count),
             Event::Submit(submission, answer) => {
@@ -220,9 +223,9 @@ impl Driver {
             Output::Save(Record::Event(event)) => drop(self.happenings.send(event)),
             Output::Save(Record::Standing(peer, standing)) => self.keep_away(peer, &standing),
             Output::Save(_) | Output::Forget(_) => {}
-            Output::Gossip(message) => {
+            Output::Gossip(audience, message) => {
                 let sealed = self.dialect.seal(&self.key, self.mesh, None, message);
-                self.voice.say(sealed.bytes().to_vec());
+                self.voice.say(audience, sealed.bytes().to_vec());
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Price(announce) => self.hands.price(announce),
@@ -323,7 +326,7 @@ fn is_urgent(output: &Output) -> bool {
         | Output::Keep { .. }
         | Output::Release(_)
         | Output::End(..) => false,
-        Output::Gossip(_)
+        Output::Gossip(..)
         | Output::Send(..)
         | Output::Price(_)
         | Output::Fetch { .. }

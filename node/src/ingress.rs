@@ -8,6 +8,7 @@ use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::machine::Input;
 use shoal_protocol::message::Message;
+use shoal_protocol::shard::Audience;
 use shoal_protocol::wire::{Dialect, Envelope, OpenError, Sealed, Unread};
 use shoal_store::blobs::Blobs;
 use tokio::sync::{Semaphore, mpsc};
@@ -56,8 +57,8 @@ impl Ingress {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
         while let Some(event) = events.recv().await {
             match event {
-                NetworkEvent::Gossip { id, source, bytes } => {
-                    let validity = self.gossip(source, &bytes);
+                NetworkEvent::Gossip { id, source, audience, bytes } => {
+                    let validity = self.gossip(source, audience, &bytes);
                     self.network.validate(id, source, validity);
                 }
                 NetworkEvent::Request { from, bytes, reply } => self.request(from, &bytes, reply).await,
@@ -68,9 +69,9 @@ impl Ingress {
         }
     }
 
-    fn gossip(&mut self, source: PeerId, bytes: &[u8]) -> Validity {
+    fn gossip(&mut self, source: PeerId, audience: Audience, bytes: &[u8]) -> Validity {
         let sealed = match self.dialect.open(self.mesh, bytes) {
-            Ok(sealed) if sealed.message().is_gossip() => sealed,
+            Ok(sealed) if self.is_in_place(&sealed, audience) => sealed,
             Err(OpenError::Unread { envelope, why }) if !is_to_blame(source, envelope, why) => {
                 tracing::debug!(version = envelope.version, from = %envelope.from.short(), %why, "not passed on");
                 let offence = self.budgets.strange(self.clock.now(), source, envelope.from);
@@ -103,6 +104,16 @@ impl Ingress {
             _ => self.pass(Input::Heard(sealed)),
         }
         Validity::Accept
+    }
+
+    /// Whether something is gossip at all, and said by a member of the audience to whom it is addressed.
+    fn is_in_place(&self, sealed: &Sealed, audience: Audience) -> bool {
+        let is_meant = match sealed.message() {
+            Message::Announce(announce) => announce.audience() == audience,
+            Message::Bid(_) => true,
+            _ => false,
+        };
+        is_meant && self.network.is_near(sealed.from(), audience.level)
     }
 
     fn compare_clocks(&self, sealed: &Sealed) {

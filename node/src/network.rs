@@ -69,13 +69,15 @@ mod links;
 
 mod rate;
 
+mod topics;
+
 mod size;
 
 mod addresses;
 
 mod identity;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,8 +88,9 @@ use iroh::{Endpoint, Watcher};
 use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
-use shoal_protocol::message::Contact;
+use shoal_protocol::message::{Contact, ExecutorKind};
 use shoal_protocol::relay::RelayAddress;
+use shoal_protocol::shard::{self, Audience, Shard};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::wire::canonical;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -151,6 +154,12 @@ struct Shared {
     connected: Mutex<BTreeMap<PeerId, Instant>>,
     described: Mutex<BTreeMap<PeerId, Described>>,
     mesh_size: watch::Sender<u32>,
+    /// Nodes that a shard has at least.
+    shard_nodes: u32,
+    /// The classes of jobs that this node runs.
+    runs: Mutex<BTreeSet<ExecutorKind>>,
+    /// How many connected peers run none of a class.
+    without: Mutex<BTreeMap<ExecutorKind, u32>>,
     port_mapping: Option<watch::Receiver<PortMapping>>,
     served: Arc<serve::Served>,
     fetched: Arc<AtomicU64>,
@@ -173,6 +182,14 @@ impl Shared {
 
     fn described(&self) -> MutexGuard<'_, BTreeMap<PeerId, Described>> {
         self.described.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, BTreeSet<ExecutorKind>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn without(&self) -> MutexGuard<'_, BTreeMap<ExecutorKind, u32>> {
+        self.without.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_mesh_size(&self, nodes: u32) {
@@ -207,7 +224,8 @@ impl Network {
             None => router.spawn(),
         };
         let (key, agent) = (identity::libp2p_keypair(&config.key), agent::describe(config.dialect.version));
-        let swarm = swarm::swarm(transport, key.public(), &names, agent);
+        let jobs = topics::Topics::new(&key.public().to_peer_id(), &names);
+        let swarm = swarm::swarm(transport, key.public(), &names, &jobs, agent);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (event_queue, events) = mpsc::channel(MAX_EVENTS);
@@ -226,9 +244,10 @@ impl Network {
         tokio::spawn(task::Task::run(task::Parts {
             swarm,
             router,
-            topic: names.topic().hash(),
             relays: names.relays().hash(),
             revocations: names.revocations().map(|topic| topic.hash()),
+            names,
+            shards: task::Shards::new(jobs, config.shard_nodes),
             shared: Arc::clone(&shared),
             known,
             clock: config.clock,
@@ -303,9 +322,31 @@ impl Network {
         self.shared.gate.as_ref().map(gate::Gate::members).unwrap_or_default()
     }
 
-    /// Says something to all. It is no error that nobody is there to hear it.
-    pub async fn gossip(&self, bytes: Vec<u8>) {
-        let _ = self.commands.send(Command::Gossip(bytes)).await;
+    /// Says something about a job to those whom it concerns. It is no error that nobody is there to hear it.
+    pub async fn gossip(&self, audience: Audience, bytes: Vec<u8>) {
+        let _ = self.commands.send(Command::Gossip(audience, bytes)).await;
+    }
+
+    /// This node runs jobs of these classes, and hears of them, from now on.
+    pub fn set_runs(&self, classes: BTreeSet<ExecutorKind>) {
+        *self.shared.runs() = classes;
+    }
+
+    /// Whether a peer is in this node's [shard](shoal_protocol::shard) of a level.
+    pub fn is_near(&self, peer: PeerId, level: u8) -> bool {
+        let place = |peer| identity::libp2p_id(peer).map(|id| topics::place(&id));
+        let own = place(self.shared.own).map(|own| Shard::around(&own, level));
+        own.zip(place(peer)).is_some_and(|(own, place)| own.contains(&place))
+    }
+
+    /// The level of the shard with which this node begins to announce a job.
+    pub fn first_level(&self) -> u8 {
+        shard::first_level(self.mesh_size(), self.shared.shard_nodes)
+    }
+
+    /// How many connected peers have no executor of each class.
+    pub fn without(&self) -> BTreeMap<ExecutorKind, u32> {
+        self.shared.without().clone()
     }
 
     /// Says what becomes of a gossip message. A verdict that finds the queue full is lost, and the message with it.
@@ -546,6 +587,9 @@ impl Shared {
             connected: Mutex::default(),
             described: Mutex::default(),
             mesh_size: watch::Sender::new(1),
+            shard_nodes: config.shard_nodes,
+            runs: Mutex::new(config.runs.clone()),
+            without: Mutex::new(BTreeMap::new()),
             served: Arc::default(),
             fetched: Arc::default(),
             relays,

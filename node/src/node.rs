@@ -282,6 +282,8 @@ impl Node {
             port_mapping: config.port_mapping,
             loopback_only: config.loopback_only,
             access: config.access.clone(),
+            runs: machine.offering().executors.keys().copied().collect(),
+            shard_nodes: config.shard_nodes,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
             relay: config.relay.clone(),
@@ -613,7 +615,13 @@ async fn observe(network: Network, clock: Clock, state: Arc<State>, inbox: mpsc:
 
 fn view(network: &Network) -> View {
     let delay_ms = u32::try_from(network.delay_ms()).unwrap_or(u32::MAX).max(1);
-    View { mesh_size: network.mesh_size().max(1), delay_ms, contact: network.contact() }
+    View {
+        mesh_size: network.mesh_size().max(1),
+        level: network.first_level(),
+        delay_ms,
+        without: network.without(),
+        contact: network.contact(),
+    }
 }
 
 async fn serve_published(config: &Config) -> Result<Option<Published>, PublishedError> {

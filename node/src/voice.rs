@@ -2,6 +2,7 @@
 
 use shoal_protocol::budget::Bucket;
 use shoal_protocol::limits::OWN_GOSSIP;
+use shoal_protocol::shard::Audience;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -12,7 +13,7 @@ const MAX_WAITING: usize = 4_096;
 
 /// Takes what is to be said. It is said until the last handle is gone.
 #[derive(Clone)]
-pub(crate) struct Voice(mpsc::Sender<Vec<u8>>);
+pub(crate) struct Voice(mpsc::Sender<(Audience, Vec<u8>)>);
 
 impl Voice {
     pub(crate) fn new(network: Network, clock: Clock) -> Self {
@@ -21,20 +22,20 @@ impl Voice {
         Self(sender)
     }
 
-    pub(crate) fn say(&self, message: Vec<u8>) {
-        if self.0.try_send(message).is_err() {
+    pub(crate) fn say(&self, audience: Audience, message: Vec<u8>) {
+        if self.0.try_send((audience, message)).is_err() {
             tracing::debug!("not said to all: too much waits to be said");
         }
     }
 }
 
-async fn speak(network: Network, clock: Clock, mut waiting: mpsc::Receiver<Vec<u8>>) {
+async fn speak(network: Network, clock: Clock, mut waiting: mpsc::Receiver<(Audience, Vec<u8>)>) {
     let mut left = Bucket::full(OWN_GOSSIP, clock.now());
-    while let Some(message) = waiting.recv().await {
+    while let Some((audience, message)) = waiting.recv().await {
         while !left.take(OWN_GOSSIP, clock.now()) {
             let wait = left.wait_ms(OWN_GOSSIP, clock.now());
             tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
         }
-        network.gossip(message).await;
+        network.gossip(audience, message).await;
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Read in this order: [`task`] is what is computed, [`message`] what peers say about it, [`machine`] what a node
 //! does with what it hears. Control flow lives in the machine's two halves, `requester` and `worker`; the
-//! judgements they ask for ([`admission`], [`auction`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
+//! judgements they ask for ([`admission`], [`auction`], [`shard`], [`suppression`], [`commitment`], [`verdict`], [`credibility`], [`trace`]) are
 //! pure functions. What gossip is passed on and who is cut off is decided in [`budget`] and [`conduct`], before any of it
 //! reaches the machine.
 
@@ -37,6 +37,7 @@ pub mod budget;
 pub mod commitment;
 pub mod conduct;
 pub mod credibility;
+pub mod shard;
 pub mod suppression;
 pub mod trace;
 pub mod verdict;

@@ -76,6 +76,8 @@ pub const MAX_CLOCK_SKEW_MS: Millis = 5 * 60_000;
 pub const MIN_WINDOW_MS: Millis = 4;
 /// Longest bid window, in milliseconds.
 pub const MAX_WINDOW_MS: Millis = 20_000;
+/// How often the mesh is cut at most: into 65,536 shards.
+pub const MAX_LEVEL: u8 = 8;
 /// How long a bid holds its capacity beyond the window and the delays, in milliseconds: what an award may be late.
 /// Short, because a bid that is not taken keeps others from the capacity; a later award is taken if there is room.
 pub const BID_HOLD_MS: Millis = 100;

@@ -20,6 +20,7 @@ use crate::limits::MAX_CLOCK_SKEW_MS;
 use crate::message::{Announce, Contact, Ending, ExecutorKind, Message, Reason, Resources, Settle, Trace, TraceAnswer};
 use crate::record::{Record, Submission};
 use crate::requester::Requester;
+use crate::shard;
 use crate::suppression;
 use crate::task::Failure;
 use crate::time::{Millis, Time};
@@ -37,15 +38,19 @@ pub use crate::worker::Finished;
 pub struct View {
     /// Estimated number of nodes, with this one.
     pub mesh_size: u32,
+    /// The [shard](crate::shard) around this node that announcements begin with.
+    pub level: u8,
     /// Estimated one-way delay to a peer, in milliseconds.
     pub delay_ms: u32,
+    /// How many of the connected peers have no executor of a class, so that they hear of no job for it.
+    pub without: BTreeMap<ExecutorKind, u32>,
     /// Where this node can be reached.
     pub contact: Contact,
 }
 
 impl Default for View {
     fn default() -> Self {
-        Self { mesh_size: 1, delay_ms: 1, contact: Contact::default() }
+        Self { mesh_size: 1, level: 0, delay_ms: 1, without: BTreeMap::new(), contact: Contact::default() }
     }
 }
 
@@ -53,6 +58,11 @@ impl View {
     /// How long gossip takes to most of the mesh.
     pub(crate) fn gossip_ms(&self) -> Millis {
         suppression::gossip_delay(self.mesh_size, self.delay_ms)
+    }
+
+    /// How many nodes the shard of this level around this node has.
+    pub(crate) fn shard_size(&self, level: u8) -> u32 {
+        shard::nodes(self.mesh_size, level)
     }
 }
 

@@ -67,7 +67,9 @@ pub struct Announce {
     pub needs: Needs,
     /// Bids are spread over this many milliseconds.
     pub window_ms: u32,
-    /// How many nodes the requester believes the mesh has; the bid timers depend on it.
+    /// Which [shard](crate::shard) around the requester it is for, from 0 (the mesh).
+    pub level: u8,
+    /// How many nodes the requester believes that shard has; the bid timers depend on it.
     pub mesh_size: u32,
     /// How many refusals with a reason the requester would like; 0 for none.
     pub refusals: u16,
@@ -149,6 +151,11 @@ pub enum ExecutorKind {
     Wasm,
     /// A container.
     Docker,
+}
+
+impl ExecutorKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Wasm, Self::Docker];
 }
 
 /// An amount of each thing that an execution uses up while it runs.

@@ -276,12 +276,13 @@ impl Worker {
 
     fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
         let Some(offer) = self.offers.get(&job) else { return };
-        let (round, cost) = (offer.round, offer.cost);
+        let (round, cost, audience) = (offer.round, offer.cost, offer.audience);
         if !offer.is_waiting() {
             self.lapse(job);
         } else if let Some(slots) = self.speak(ctx, job) {
             let (operator, contact) = (self.offering.operator.clone(), ctx.view.contact.clone());
-            ctx.out(Output::Gossip(Message::Bid(Bid { job, round, slots, cost, operator, contact })));
+            let bid = Bid { job, round, slots, cost, operator, contact };
+            ctx.out(Output::Gossip(audience, Message::Bid(bid)));
         }
     }
 

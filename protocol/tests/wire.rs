@@ -81,6 +81,7 @@ fn messages() -> Vec<Message> {
         work: BlobHash([6; 32]),
         needs,
         window_ms: 12,
+        level: 0,
         mesh_size: 5,
         refusals: 16,
         contact: contact(),

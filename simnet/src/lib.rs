@@ -17,6 +17,7 @@ mod disk;
 mod errors;
 mod jobs;
 mod links;
+mod neighbourhoods;
 mod node;
 mod overlay;
 mod peers;

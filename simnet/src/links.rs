@@ -4,6 +4,8 @@
 //! an [`Overlay`] of as many nodes, times a log-normal factor, because some nodes are slow. In ten thousand nodes
 //! around the world that comes to about what was measured on Ethereum's gossipsub (median 200 ms, p95 540 ms).
 
+use shoal_protocol::shard;
+
 use crate::chance::Chance;
 use crate::overlay::Overlay;
 
@@ -53,25 +55,39 @@ pub(crate) struct Links {
     chance: Chance,
     places: Vec<Place>,
     overlay: Overlay,
-    gossip_ms: Vec<u16>,
+    /// Delays of gossip in a shard of each level.
+    gossip_ms: Vec<Vec<u16>>,
     /// Which side of a partition each node is on; all on one when there is none.
     sides: Vec<u8>,
 }
 
 impl Links {
-    pub(crate) fn new(profile: Profile, nodes: usize, mut chance: Chance) -> Self {
+    /// So many nodes, of which shards have at least `shard_nodes`.
+    pub(crate) fn new(profile: Profile, nodes: usize, shard_nodes: u32, mut chance: Chance) -> Self {
         let places: Vec<Place> = (0..nodes).map(|_| place(&mut chance)).collect();
         let overlay = Overlay::new(nodes, &mut chance);
-        let gossip_ms = epidemics(profile.distance, &places, &overlay, &mut chance);
+        let mut gossip_ms = vec![epidemics(profile.distance, &places, &overlay, &mut chance)];
+        // Nobody believes in more nodes than twice as many as there are.
+        let most = u32::try_from(2 * nodes).unwrap_or(u32::MAX);
+        for level in 1..=shard::first_level(most, shard_nodes) {
+            let size = shard::nodes(u32::try_from(nodes).unwrap_or(u32::MAX), level) as usize;
+            let part = Overlay::new(size, &mut chance);
+            gossip_ms.push(epidemics(profile.distance, &places[..size], &part, &mut chance));
+        }
         Self { profile, chance, places, overlay, gossip_ms, sides: vec![0; nodes] }
     }
 
     /// Half the median round trip to the neighbours of a node, in milliseconds: what it would have measured.
     pub(crate) fn measured_ms(&self, node: usize) -> u32 {
         let line = |other| line(self.profile.distance, &self.places, node, other);
-        let mut delays: Vec<u64> = self.overlay.neighbours(node).map(line).collect();
+        let mut delays: Vec<u64> = self.neighbours(node).map(line).collect();
         delays.sort_unstable();
         delays.get(delays.len() / 2).map_or(1, |median| u32::try_from(*median).unwrap_or(u32::MAX))
+    }
+
+    /// Those that a node is connected with.
+    pub(crate) fn neighbours(&self, node: usize) -> impl Iterator<Item = usize> {
+        self.overlay.neighbours(node)
     }
 
     /// Delays after which a direct message arrives: none if it is lost, two if it is duplicated.
@@ -87,14 +103,14 @@ impl Links {
         [first, second]
     }
 
-    /// Delays after which gossip reaches one peer.
-    pub(crate) fn gossip(&mut self, from: usize, to: usize) -> [Option<u64>; 2] {
+    /// Delays after which gossip in a shard of this level reaches one peer.
+    pub(crate) fn gossip(&mut self, from: usize, to: usize, level: u8) -> [Option<u64>; 2] {
         if !self.reach(from, to) {
             return [None, None];
         }
-        let first = (!self.chance.happens(self.profile.loss)).then(|| self.epidemic());
+        let first = (!self.chance.happens(self.profile.loss)).then(|| self.epidemic(level));
         // Gossip layers drop what they have seen; a duplicate is one that comes after it was forgotten.
-        let second = self.chance.happens(self.profile.duplication).then(|| self.epidemic() + DETOUR_MS);
+        let second = self.chance.happens(self.profile.duplication).then(|| self.epidemic(level) + DETOUR_MS);
         [first, second]
     }
 
@@ -123,9 +139,10 @@ impl Links {
         line(self.profile.distance, &self.places, from, to) + jitter(self.profile.distance, &mut self.chance) + detour
     }
 
-    fn epidemic(&mut self) -> u64 {
+    fn epidemic(&mut self, level: u8) -> u64 {
         let late = if self.chance.happens(self.profile.reordering) { DETOUR_MS } else { 0 };
-        u64::from(self.gossip_ms[self.chance.bits() as usize % QUANTILES]) + late
+        let table = &self.gossip_ms[usize::from(level).min(self.gossip_ms.len() - 1)];
+        u64::from(table[self.chance.bits() as usize % QUANTILES]) + late
     }
 }
 
@@ -190,11 +207,12 @@ fn normal_quantile(probability: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_protocol::shard::SHARD_NODES;
 
     /// Median and 95th percentile of gossip delays, in milliseconds.
     fn gossip(distance: Distance, nodes: usize) -> [u16; 2] {
-        let links = Links::new(Profile::clean(distance), nodes, Chance::new(1));
-        [50, 95].map(|percent| links.gossip_ms[QUANTILES * percent / 100])
+        let links = Links::new(Profile::clean(distance), nodes, SHARD_NODES, Chance::new(1));
+        [50, 95].map(|percent| links.gossip_ms[0][QUANTILES * percent / 100])
     }
 
     #[test]
@@ -213,10 +231,10 @@ mod tests {
 
     #[test]
     fn nothing_crosses_a_partition_until_it_heals() {
-        let mut links = Links::new(Profile::clean(Distance::Wan), 50, Chance::new(1));
+        let mut links = Links::new(Profile::clean(Distance::Wan), 50, SHARD_NODES, Chance::new(1));
         links.part(0.5);
         let other = (1..50).find(|node| !links.reach(0, *node)).expect("both sides have nodes");
-        assert_eq!((links.direct(0, other), links.gossip(0, other)), ([None; 2], [None; 2]));
+        assert_eq!((links.direct(0, other), links.gossip(0, other, 0)), ([None; 2], [None; 2]));
         links.heal(false);
         assert!(links.direct(0, other)[0].is_some());
     }

@@ -22,6 +22,10 @@ pub struct Report {
     pub jobs: usize,
     /// Jobs by how they ended: state, and the beginning of the reason.
     pub outcomes: BTreeMap<String, u64>,
+    /// Nodes that hear an announcement.
+    pub hearers: Spread,
+    /// When an announcement reaches one of them, in milliseconds of virtual time.
+    pub reach_ms: Spread,
     /// Bids for one round of announcement.
     pub bids: Spread,
     /// Rounds of announcement of one job.
@@ -36,6 +40,9 @@ pub struct Report {
     pub messages_per_job: f64,
     /// Bytes of one job's messages as signed and sent, gossip counted once.
     pub bytes_per_job: f64,
+    /// Bytes of one job's gossip that all nodes together hear, each message counted once a node: what a node hears
+    /// while each submits one job.
+    pub heard_bytes_per_job: f64,
     /// Messages by kind.
     pub messages: BTreeMap<&'static str, u64>,
     /// Largest sealed message of each kind, in bytes.
@@ -97,6 +104,8 @@ impl Report {
         let Self { scenario, seed, nodes, jobs, .. } = self;
         let _ = writeln!(text, "{scenario}: {nodes} nodes, {jobs} jobs, seed {seed}");
         let spreads = [
+            ("nodes that hear", self.hearers),
+            ("announcement's reach, ms", self.reach_ms),
             ("bids per round", self.bids),
             ("rounds per job", self.rounds),
             ("executions per partition", self.executions),
@@ -106,6 +115,7 @@ impl Report {
         text += &spread_table(&spreads);
         let _ = writeln!(text, "  {:<26}{:>10.1}", "messages per job", self.messages_per_job);
         let _ = writeln!(text, "  {:<26}{:>10.0}", "bytes per job", self.bytes_per_job);
+        let _ = writeln!(text, "  {:<26}{:>10.0}", "bytes heard per job", self.heard_bytes_per_job);
         let largest = self.largest.get("announce").copied().unwrap_or(0);
         let _ = writeln!(text, "  {:<26}{largest:>10}", "largest announce, bytes");
         for (outcome, count) in &self.outcomes {

@@ -1,5 +1,7 @@
 //! The named worlds that a run can take place in: what the network, the nodes and the jobs are like.
 
+use shoal_protocol::shard::SHARD_NODES;
+
 use crate::links::{Distance, Profile};
 use crate::peers::Behaviour;
 
@@ -36,6 +38,8 @@ pub struct Scenario {
     pub complete: f64,
     /// What is broken on purpose, to see that the checks notice.
     pub sabotage: Option<Sabotage>,
+    /// Nodes that a shard has at least.
+    pub shard_nodes: u32,
 }
 
 /// Nodes that behave alike.
@@ -127,6 +131,7 @@ fn calm() -> Scenario {
         load: LOAD,
         complete: 1.0,
         sabotage: None,
+        shard_nodes: SHARD_NODES,
     }
 }
 
@@ -300,6 +305,18 @@ pub fn all() -> Vec<Scenario> {
             ..calm()
         },
         Scenario {
+            name: "shards",
+            about: "a mesh in parts too small for most jobs, lost messages, nodes that come and go",
+            profile: lossy(0.05, 0.05, 0.1),
+            workers: 0.7,
+            crashes: 0.5,
+            heal_ms: minutes(3),
+            shard_nodes: 4,
+            load: Load { agreement: 2, executions: 4, max_executions: 7, ..LOAD },
+            complete: 0.9,
+            ..calm()
+        },
+        Scenario {
             name: "chaos",
             about: "everything at once",
             profile: lossy(0.05, 0.05, 0.1),
@@ -321,6 +338,7 @@ pub fn all() -> Vec<Scenario> {
             stops: 0.05,
             publish_failures: 0.1,
             load: Load { partitions: 2, run_ms: 3_000, published: 0.3, ..LOAD },
+            shard_nodes: 8,
             complete: 0.5,
             ..calm()
         },

@@ -9,6 +9,9 @@ use shoal_protocol::time::{Millis, Time};
 
 use crate::chance::mix;
 
+/// Arrivals of one announcement that are looked at.
+const MAX_SAMPLES: usize = 1_000;
+
 /// Counters of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
@@ -25,6 +28,11 @@ pub(crate) struct Stats {
     pub(crate) messages: BTreeMap<&'static str, u64>,
     pub(crate) largest: BTreeMap<&'static str, usize>,
     pub(crate) bytes: u64,
+    /// After how many milliseconds announcements reached who hears them, and how many that were.
+    pub(crate) reach: Vec<Millis>,
+    pub(crate) hearers: Vec<u64>,
+    /// Bytes of gossip that nodes heard.
+    pub(crate) heard_bytes: u64,
     pub(crate) crashes: u64,
     pub(crate) events: u64,
     /// Names all that happened so far.
@@ -43,6 +51,16 @@ impl Stats {
         let largest = self.largest.entry(message.name()).or_default();
         *largest = bytes.max(*largest);
         self.bytes += bytes as u64;
+    }
+
+    /// Gossip reaches nodes after so many milliseconds each.
+    pub(crate) fn gossiped(&mut self, message: &Message, bytes: usize, arrivals: &[(u32, Millis)]) {
+        self.heard_bytes += (bytes * arrivals.len()) as u64;
+        if let Message::Announce(_) = message {
+            self.hearers.push(arrivals.len() as u64);
+            let every = arrivals.len().div_ceil(MAX_SAMPLES).max(1);
+            self.reach.extend(arrivals.iter().step_by(every).map(|(_, delay)| *delay));
+        }
     }
 
     /// An honest machine's message, before the network has its way with it.

@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use ed25519_dalek::SigningKey;
 use shoal_protocol::id::{ExecutionId, JobId, PeerId};
 use shoal_protocol::machine::{self, Input, Opinion};
-use shoal_protocol::message::{Award, Message};
+use shoal_protocol::message::{Award, ExecutorKind, Message};
 use shoal_protocol::record::Submission;
+use shoal_protocol::shard;
 use shoal_protocol::time::Time;
 use shoal_protocol::wire::Sealed;
 
@@ -22,6 +23,7 @@ use crate::chance::Chance;
 use crate::checks::{Checks, Place, most_outputs};
 use crate::jobs;
 use crate::links::Links;
+use crate::neighbourhoods::Neighbourhoods;
 use crate::node::Node;
 use crate::peers::{Behaviour, Overheard};
 use crate::queue::Queue;
@@ -74,6 +76,7 @@ struct World {
     links: Links,
     nodes: Vec<Node>,
     by_peer: HashMap<PeerId, u32>,
+    neighbourhoods: Neighbourhoods,
     tasks: Vec<Task>,
     letters: Slab<Letter>,
     notes: Slab<host::Note>,
@@ -146,10 +149,11 @@ impl World {
     fn new(scenario: Scenario, setup: Setup) -> Self {
         let mut chance = Chance::new(setup.seed);
         let mut world = Self {
-            links: Links::new(scenario.profile, setup.nodes, chance.child()),
+            links: Links::new(scenario.profile, setup.nodes, scenario.shard_nodes, chance.child()),
             queue: Queue::new(),
             nodes: Vec::with_capacity(setup.nodes),
             by_peer: HashMap::new(),
+            neighbourhoods: Neighbourhoods::default(),
             tasks: Vec::new(),
             letters: Slab::default(),
             notes: Slab::default(),
@@ -179,11 +183,24 @@ impl World {
                 node.offer();
             }
             node.view.mesh_size = guess(self.setup.nodes, &mut self.chance);
+            node.view.level = shard::first_level(node.view.mesh_size, self.scenario.shard_nodes);
             node.view.delay_ms = self.links.measured_ms(number as usize);
             self.by_peer.insert(node.me, number);
             self.nodes.push(node);
         }
+        self.neighbourhoods = Neighbourhoods::of(&self.nodes, self.scenario.shard_nodes);
+        self.look_around();
         self.cast_roles();
+    }
+
+    /// Lets each node see which of its neighbours run nothing.
+    fn look_around(&mut self) {
+        for number in 0..self.nodes.len() {
+            let idle = |other: &usize| self.nodes[*other].offering.executors.is_empty();
+            let idle = self.links.neighbours(number).filter(idle).count();
+            let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+            self.nodes[number].view.without = BTreeMap::from([(ExecutorKind::Wasm, idle)]);
+        }
     }
 
     /// Draws who is not honest.

@@ -1,5 +1,6 @@
 //! Every scenario over a range of seeds, small enough for each change.
 
+use shoal_protocol::shard::SHARD_NODES;
 use shoal_simnet::report::Report;
 use shoal_simnet::scenarios::{self, Sabotage, Scenario};
 use shoal_simnet::{Behaviour, Setup, run};
@@ -61,6 +62,7 @@ scenario_tests! {
     jobs_that_nobody_can_verify_end_and_say_why: "scarce",
     nodes_that_hear_nobody_run_their_own_jobs: "hermits",
     owners_help_themselves_where_nobody_else_does: "selfish",
+    jobs_find_their_way_out_of_small_shards: "shards",
     everything_at_once: "chaos",
 }
 
@@ -93,9 +95,20 @@ fn scarce_jobs_count_the_reasons_of_peers() {
 fn bids_do_not_grow_with_the_mesh() {
     const WANTED: u64 = 3;
     for nodes in [10, 100, 1_000] {
-        let report = run(&named("calm"), Setup { nodes, jobs: 20, seed: 5, sealed: false });
+        let report = run(&named("calm"), Setup { nodes, jobs: 60, seed: 5, sealed: false });
         expect_good(&report);
         assert!(report.bids.p95 <= 2 * WANTED + 4, "{nodes} nodes: {:?}", report.bids);
+    }
+}
+
+#[test]
+fn what_a_job_costs_does_not_grow_with_the_mesh() {
+    for nodes in [2_000, 20_000] {
+        let report = run(&named("calm"), Setup { nodes, jobs: 20, seed: 5, sealed: false });
+        expect_good(&report);
+        let (hearers, most) = (report.hearers, 4 * u64::from(SHARD_NODES));
+        assert!((200..most).contains(&hearers.p50), "{nodes} nodes: {hearers:?}");
+        assert!(report.heard_bytes_per_job < 1e6, "{nodes} nodes: {} bytes", report.heard_bytes_per_job);
     }
 }
 

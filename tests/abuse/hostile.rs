@@ -1,5 +1,6 @@
 //! A peer that means harm: the network's own stack, with nothing behind it that keeps to any rule.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,12 +11,15 @@ use shoal::network::{Network, NetworkConfig, NetworkEvent, Validity};
 use shoal_protocol::id::{BlobHash, JobId, MeshId};
 use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{Announce, Contact, ExecutorKind, Message, Needs, Resources};
+use shoal_protocol::shard::Audience;
 use shoal_protocol::time::Time;
 use shoal_protocol::wire::{self, Sealed};
 use tokio::runtime::Runtime;
 
 /// The mesh that nodes are in unless told otherwise.
 const MESH: &str = "public";
+/// Whom it speaks to: all who run modules.
+const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
 /// Messages of others that are recorded; later ones are not.
 const MAX_RECORDED: usize = 10_000;
@@ -41,13 +45,14 @@ impl Hostile {
             let mut config = NetworkConfig::new(key.clone(), MESH, (*store).clone());
             config.listen = SocketAddr::new(address.parse().expect("it is an address"), 0);
             config.loopback_only = true;
+            config.runs = BTreeSet::from([EVERYBODY.class]);
             config.join = tickets.iter().map(|ticket| ticket.parse::<Ticket>().expect("it is a ticket")).collect();
             let (network, mut events) = Network::start(config).await.expect("it starts");
             let judge = network.clone();
             tokio::spawn(async move {
                 while let Some(event) = events.recv().await {
                     match event {
-                        NetworkEvent::Gossip { id, source, bytes } => {
+                        NetworkEvent::Gossip { id, source, bytes, .. } => {
                             let mut recorded = record.lock().unwrap_or_else(PoisonError::into_inner);
                             if recorded.len() < MAX_RECORDED {
                                 recorded.push(bytes);
@@ -78,7 +83,7 @@ impl Hostile {
     pub(super) fn gossip(&mut self, times: u32, mut what: impl FnMut(&mut Self) -> Vec<u8>) {
         for _ in 0..times {
             let bytes = what(self);
-            self.runtime.block_on(self.network.gossip(bytes));
+            self.runtime.block_on(self.network.gossip(EVERYBODY, bytes));
         }
     }
 
@@ -130,6 +135,7 @@ impl Hostile {
                 data_bits: 0,
             },
             window_ms: 20_000,
+            level: 0,
             mesh_size: 10,
             refusals: 0,
             contact: Contact::default(),

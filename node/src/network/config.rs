@@ -1,5 +1,6 @@
 //! What a network is started with.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use ed25519_dalek::SigningKey;
 use iroh_blobs::api::Store;
 use shoal_protocol::access::Access;
 use shoal_protocol::id::{MeshId, PeerId};
-use shoal_protocol::message::Contact;
+use shoal_protocol::message::{Contact, ExecutorKind};
+use shoal_protocol::shard::SHARD_NODES;
 use shoal_protocol::wire::{self, Dialect};
 use tokio::runtime::Handle;
 
@@ -58,6 +60,10 @@ pub struct NetworkConfig {
     pub dialect: Dialect,
     /// What says for how long peers have been away.
     pub clock: Clock,
+    /// The classes of jobs that this node runs.
+    pub runs: BTreeSet<ExecutorKind>,
+    /// Nodes that a [shard](shoal_protocol::shard) has at least.
+    pub shard_nodes: u32,
     /// With whom the node has to do at all.
     pub access: Access,
     /// How much a single peer may ask for.
@@ -127,6 +133,8 @@ impl NetworkConfig {
             serve: None,
             dialect: wire::OWN,
             clock: Clock::start(),
+            runs: BTreeSet::new(),
+            shard_nodes: SHARD_NODES,
             access: Access::default(),
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),

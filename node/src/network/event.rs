@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::message::Contact;
+use shoal_protocol::shard::Audience;
 use tokio::sync::oneshot;
 
 use super::codec::{Answer, NotUnderstood};
@@ -20,6 +21,8 @@ pub enum NetworkEvent {
         id: GossipId,
         /// The neighbour that passed it on; who said it stands in the message.
         source: PeerId,
+        /// Whom it was said to.
+        audience: Audience,
         /// The message.
         bytes: Vec<u8>,
     },

@@ -1,6 +1,6 @@
 //! What libp2p does for us, and the numbers it does it with: gossip, the DHT, identify, direct messages, limits.
 //!
-//! Every protocol name and the gossip topic carry the mesh, so nodes of two meshes have nothing to say to each other
+//! Every protocol name and gossip topic carry the mesh, so nodes of two meshes have nothing to say to each other
 //! even if one is told the other's address.
 
 use std::num::NonZeroUsize;
@@ -15,9 +15,12 @@ use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{StreamProtocol, Transport as _, allow_block_list, identify};
 use shoal_protocol::id::{BlobHash, MeshId};
 use shoal_protocol::limits::{MAX_GOSSIP_BYTES, MAX_RELAY_ANNOUNCEMENT_BYTES};
+use shoal_protocol::message::ExecutorKind;
+use shoal_protocol::shard::Shard;
 
 use super::codec::DirectCodec;
 use super::ledger::MAX_RECORDS;
+use super::topics::Topics;
 use super::transport::Transport;
 
 /// Connections that others opened to us.
@@ -101,8 +104,14 @@ impl Names {
         self.name("libp2p/1").into_bytes()
     }
 
-    pub(super) fn topic(&self) -> IdentTopic {
-        IdentTopic::new(self.name("gossip/1"))
+    /// Where jobs for an executor of this class are announced in a shard, and bid for.
+    pub(super) fn jobs(&self, class: ExecutorKind, shard: Shard) -> IdentTopic {
+        IdentTopic::new(self.name(&format!("{class}/1/{}", shard.digits())))
+    }
+
+    /// Where nodes are found that have executors of this class.
+    pub(super) fn workers(&self, class: ExecutorKind) -> BlobHash {
+        BlobHash::of(self.name(&format!("{class}/1")).as_bytes())
     }
 
     /// What connections for blobs say. In a private mesh they tell nobody else that there are any.
@@ -120,7 +129,7 @@ impl Names {
         self.is_private.then(|| IdentTopic::new(self.name("revoked/1")))
     }
 
-    /// Where relays are announced.
+    /// Where relays are announced. Every node of the mesh hears it, and is known by that.
     pub(super) fn relays(&self) -> IdentTopic {
         IdentTopic::new(self.name("relays/1"))
     }
@@ -135,22 +144,30 @@ impl Names {
 }
 
 /// A swarm over `transport` that has joined the topic and announces the endpoint's addresses.
-pub(super) fn swarm(transport: Transport, key: PublicKey, names: &Names, agent: String) -> Swarm<Behaviour> {
+///
+/// Topics of jobs are made known to it here, and joined and left later.
+pub(super) fn swarm(
+    transport: Transport,
+    key: PublicKey,
+    names: &Names,
+    jobs: &Topics,
+    agent: String,
+) -> Swarm<Behaviour> {
     let own = key.to_peer_id();
     let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
-    let mut swarm = Swarm::new(transport.boxed(), behaviour(key, names, agent), own, config);
+    let mut swarm = Swarm::new(transport.boxed(), behaviour(key, names, jobs, agent), own, config);
     // The address is only a wish; the transport listens where its endpoint is bound.
     let anywhere = super::addresses::socket_multiaddr(([0, 0, 0, 0], 0).into());
     swarm.listen_on(anywhere).expect("the first listener is always accepted");
     swarm
 }
 
-fn behaviour(key: PublicKey, names: &Names, agent: String) -> Behaviour {
+fn behaviour(key: PublicKey, names: &Names, jobs: &Topics, agent: String) -> Behaviour {
     let own = key.to_peer_id();
     Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits()),
         blocked: allow_block_list::Behaviour::default(),
-        gossip: gossip(names),
+        gossip: gossip(names, jobs),
         kad: kad(own, names),
         identify: identify(key, names, agent),
         direct: direct(names),
@@ -169,10 +186,13 @@ fn connection_limits() -> ConnectionLimits {
 /// Messages are anonymous to gossipsub, and are named by their content. They carry their sender's signature inside,
 /// which the node checks before a message is forwarded; a second signature and a sequence number would make one
 /// message many, and cost a verification at each hop.
-fn gossip(names: &Names) -> gossipsub::Behaviour {
-    let (topic, relays, revocations) = (names.topic(), names.relays(), names.revocations());
+fn gossip(names: &Names, jobs: &Topics) -> gossipsub::Behaviour {
+    let (relays, revocations) = (names.relays(), names.revocations());
     let [low, degree, high] = GOSSIP_DEGREE;
     let mut config = gossipsub::ConfigBuilder::default();
+    for topic in jobs.all() {
+        config.max_transmit_size_for_topic(MAX_GOSSIP_FRAME, topic.hash());
+    }
     if let Some(topic) = &revocations {
         config.max_transmit_size_for_topic(MAX_REVOCATION_FRAME, topic.hash());
     }
@@ -191,7 +211,6 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .heartbeat_interval(GOSSIP_HEARTBEAT)
         .history_length(GOSSIP_HISTORY)
         .duplicate_cache_time(GOSSIP_MEMORY)
-        .max_transmit_size_for_topic(MAX_GOSSIP_FRAME, topic.hash())
         .max_transmit_size_for_topic(MAX_RELAY_FRAME, relays.hash())
         .max_control_messages_sent(MAX_OFFERED)
         .max_control_message_size(MAX_GOSSIP_CONTROL)
@@ -203,8 +222,8 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
         .expect("the parameters above are consistent");
     let mut gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)
         .expect("anonymous messages match the anonymous validation mode");
-    let topics: Vec<IdentTopic> = [topic, relays].into_iter().chain(revocations).collect();
-    let (parameters, thresholds) = scoring(&topics);
+    let topics: Vec<IdentTopic> = [relays].into_iter().chain(revocations).collect();
+    let (parameters, thresholds) = scoring(topics.iter().chain(jobs.all()));
     gossip.with_peer_score(parameters, thresholds).expect("the score parameters are consistent");
     for topic in &topics {
         gossip.subscribe(topic).expect("every topic may be subscribed");
@@ -218,7 +237,7 @@ fn gossip(names: &Names) -> gossipsub::Behaviour {
 /// is sent to it, and at -100 nothing of it is read. Good work earns at most 8, so that nobody saves up for an attack.
 /// Where peers sit is no matter of the score: the doorman lets only so many in from one place, a home's more than a
 /// swarm's, which a penalty by address cannot tell apart.
-fn scoring(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
+fn scoring<'a>(topics: impl Iterator<Item = &'a IdentTopic>) -> (PeerScoreParams, PeerScoreThresholds) {
     let messages = gossipsub::TopicScoreParams {
         topic_weight: 1.0,
         time_in_mesh_weight: 0.01,
@@ -234,7 +253,7 @@ fn scoring(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
         ..Default::default()
     };
     let parameters = PeerScoreParams {
-        topics: topics.iter().map(|topic| (topic.hash(), messages.clone())).collect(),
+        topics: topics.map(|topic| (topic.hash(), messages.clone())).collect(),
         app_specific_weight: 1.0,
         ip_colocation_factor_weight: 0.0,
         behaviour_penalty_weight: -1.0,

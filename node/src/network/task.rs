@@ -11,6 +11,7 @@ mod gossip;
 mod members;
 mod moved;
 mod peers;
+mod shards;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,12 +29,14 @@ use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use shoal_protocol::conduct::{Conduct, Offence};
 use shoal_protocol::id::{BlobHash, PeerId};
 use shoal_protocol::message::Contact;
+use shoal_protocol::shard::Audience;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 pub(super) use self::company::Described;
 use self::dht::Query;
 use self::moved::Moved;
+pub(super) use self::shards::Shards;
 use super::addresses;
 use super::codec::Answer;
 use super::gate::Gate;
@@ -41,7 +44,7 @@ use super::identity::libp2p_id;
 use super::known::{Known, KnownPeer};
 use super::ledger::Ledger;
 use super::rate::Buckets;
-use super::swarm::{Behaviour, BehaviourEvent};
+use super::swarm::{Behaviour, BehaviourEvent, Names};
 use super::unreached::Unreached;
 use super::{GossipId, NetworkEvent, RateLimits, RequestError, Shared, Validity};
 use crate::clock::Clock;
@@ -60,7 +63,7 @@ const FORGIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// What a handle asks of the task.
 pub(super) enum Command {
-    Gossip(Vec<u8>),
+    Gossip(Audience, Vec<u8>),
     Validate(GossipId, PeerId, Validity),
     Offence(PeerId, Offence),
     Corrupt(PeerId),
@@ -88,7 +91,8 @@ type Working = BoxFuture<'static, (ResponseChannel<Answer>, Option<Answer>)>;
 pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) router: Router,
-    pub(super) topic: TopicHash,
+    pub(super) names: Names,
+    pub(super) shards: Shards,
     /// Where relays are announced.
     pub(super) relays: TopicHash,
     /// Where revocations of a private mesh are spread.
@@ -106,7 +110,8 @@ pub(super) struct Parts {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     router: Router,
-    topic: TopicHash,
+    names: Names,
+    shards: Shards,
     relays: TopicHash,
     revocations: Option<TopicHash>,
     shared: Arc<Shared>,
@@ -155,7 +160,8 @@ impl Task {
         let mut task = Task {
             swarm: parts.swarm,
             router: parts.router,
-            topic: parts.topic,
+            names: parts.names,
+            shards: parts.shards,
             relays: parts.relays,
             revocations: parts.revocations,
             shared: parts.shared,
@@ -183,6 +189,7 @@ impl Task {
             renew_every: parts.renew_every,
             renew_at: Instant::now(),
         };
+        task.look_after_shards(Instant::now());
         let done = task.serve(&mut commands).await;
         task.close().await;
         if let Some(done) = done {
@@ -223,7 +230,7 @@ impl Task {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Gossip(bytes) => self.publish(bytes),
+            Command::Gossip(audience, bytes) => self.publish(audience, bytes),
             Command::Validate(id, source, validity) => self.validate(&id, source, validity),
             // A node that is too slow to hear of it hears of the next one.
             Command::Corrupt(peer) => drop(self.events.try_send(NetworkEvent::Corrupt(peer))),
@@ -286,6 +293,7 @@ impl Task {
         self.begin_again_with_silent(now);
         self.redial(now);
         self.estimate_size();
+        self.look_after_shards(now);
         self.describe_company();
         if self.expire_at <= now {
             self.expire_at = now + EXPIRE_EVERY;

@@ -5,6 +5,8 @@ mod abuse;
 mod deaf;
 mod private;
 
+mod shards;
+
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -14,7 +16,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use iroh_blobs::store::mem::MemStore;
 use shoal_protocol::id::{BlobHash, PeerId};
-use shoal_protocol::message::Contact;
+use shoal_protocol::message::{Contact, ExecutorKind};
+use shoal_protocol::shard::Audience;
 use shoal_protocol::task::{Content, ContentKind};
 use tokio::sync::{mpsc, watch};
 
@@ -23,6 +26,9 @@ use super::*;
 
 /// Far more than anything here takes. A test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Those who run modules: all nodes here.
+const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
 /// A node whose events are looked after: gossip is accepted and kept, and requests are answered with themselves.
 struct Node {
@@ -38,6 +44,7 @@ impl Node {
         let mut config = NetworkConfig::new(SigningKey::from_bytes(&[seed; 32]), "test", (*store).clone());
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.loopback_only = true;
+        config.runs = BTreeSet::from([EVERYBODY.class]);
         change(&mut config);
         let (network, events) = Network::start(config).await.unwrap();
         let (hear, heard) = mpsc::channel(10_000);
@@ -72,7 +79,7 @@ async fn look_after(
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            NetworkEvent::Gossip { id, source, bytes } => {
+            NetworkEvent::Gossip { id, source, bytes, .. } => {
                 network.validate(id, source, Validity::Accept);
                 let _ = hear.try_send((bytes, Instant::now()));
             }
@@ -126,7 +133,7 @@ fn dead_peer(seed: u8) -> (PeerId, Contact, std::net::UdpSocket) {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_nodes_with_one_ticket_find_each_other_and_talk() {
     let mut nodes = mesh(5).await;
-    nodes[1].network.gossip(b"hello all".to_vec()).await;
+    nodes[1].network.gossip(EVERYBODY, b"hello all".to_vec()).await;
     for at in [0, 2, 3, 4] {
         let (bytes, _) = within(nodes[at].heard.recv()).await.unwrap();
         assert_eq!(bytes, b"hello all");
@@ -241,7 +248,7 @@ async fn a_node_that_comes_back_with_its_key_is_taken_back() {
     stayed.sees(id).await;
     back.sees(stayed.id()).await;
     assert_eq!(within(stayed.network.request(id, b"again?".to_vec())).await, Ok(b"again?".to_vec()));
-    stayed.network.gossip(b"welcome back".to_vec()).await;
+    stayed.network.gossip(EVERYBODY, b"welcome back".to_vec()).await;
     assert_eq!(within(back.heard.recv()).await.unwrap().0, b"welcome back");
 }
 
@@ -316,6 +323,7 @@ async fn a_peer_whose_gossip_is_rejected_is_soon_not_heard() {
     let store = MemStore::new();
     let mut config = NetworkConfig::new(SigningKey::from_bytes(&[1; 32]), "test", (*store).clone());
     (config.listen, config.loopback_only) = ("127.0.0.1:0".parse().unwrap(), true);
+    config.runs = BTreeSet::from([EVERYBODY.class]);
     let (strict, mut events) = Network::start(config).await.unwrap();
     let judge = strict.clone();
     let heard = tokio::spawn(async move {
@@ -340,7 +348,7 @@ async fn a_peer_whose_gossip_is_rejected_is_soon_not_heard() {
     let mut liar = Node::start(2, |config| config.join.push(strict.ticket())).await;
     liar.sees(strict.peer_id()).await;
     for n in 0..100_u8 {
-        liar.network.gossip(vec![n; 100]).await;
+        liar.network.gossip(EVERYBODY, vec![n; 100]).await;
         // By the time of the answer the message has long arrived.
         within(liar.network.request(strict.peer_id(), vec![n])).await.unwrap();
     }

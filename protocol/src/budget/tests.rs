@@ -43,6 +43,7 @@ fn announce(seed: u32, number: u32, at: u64) -> Sealed {
         work: BlobHash([0; 32]),
         needs,
         window_ms: 100,
+        level: 0,
         mesh_size: 10,
         refusals: 0,
         contact: Contact::default(),

@@ -4,6 +4,7 @@ use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::inquiry::Inquiry;
 use crate::message::{Amount, Announce, Contact, Message, Resources};
 use crate::record::{Placement, Published, Record, Submission};
+use crate::shard::Audience;
 use crate::task::{Claim, Compare, Content, Failure, Invocation};
 use crate::time::{Millis, Time};
 use crate::trace::{Rerun, TraceRequest};
@@ -113,8 +114,8 @@ pub enum Output {
     Save(Record),
     /// Remove what was saved under this key.
     Forget(Key),
-    /// Say this to the whole mesh.
-    Gossip(Message),
+    /// Say this to all of these, whether this node is one of them or not.
+    Gossip(Audience, Message),
     /// Say this to one peer, which may be this node itself.
     Send(PeerId, Message),
     /// Find out what this node has for a job of its own that it might run itself; then say [`Input::Priced`].

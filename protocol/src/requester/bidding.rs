@@ -7,7 +7,7 @@ use crate::credibility::Grade;
 use crate::id::{JobId, PeerId};
 use crate::limits::{MAX_BIDS, OFFER_FRESH_MS};
 use crate::machine::Context;
-use crate::message::{Bid, Contact, Reason};
+use crate::message::{Bid, Contact, ExecutorKind, Reason};
 use crate::time::Time;
 
 /// What counts against this node's own worker: more than against any other.
@@ -16,6 +16,10 @@ const LAST_RESORT: u16 = u16::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Bidding {
     pub(super) phase: Phase,
+    /// The shard around this node that is asked, once one was.
+    pub(super) level: Option<u8>,
+    /// How many connected peers were not asked, since they have no executor of the class.
+    pub(super) unasked: u32,
     candidates: BTreeMap<PeerId, (Candidate, Time)>,
     /// Groups of those whose bids of the round before have lapsed.
     lapsed: BTreeMap<PeerId, String>,
@@ -56,6 +60,13 @@ impl Bidding {
         self.earlier_refusals = std::mem::take(&mut self.refusals);
         let lapsed = self.candidates.extract_if(.., |_, (_, until)| *until <= now);
         self.lapsed = lapsed.filter_map(|(peer, (candidate, _))| Some((peer, candidate.group()?))).collect();
+    }
+
+    /// Widens the circle of those that are asked, unless it is the whole mesh.
+    pub(super) fn widen(&mut self) -> bool {
+        let level = self.level.unwrap_or(0);
+        self.level = Some(level.saturating_sub(1));
+        level > 0
     }
 
     /// Takes a bid; says whether it is news.
@@ -144,14 +155,16 @@ impl Bidding {
     pub(super) fn why_not(
         &self,
         me: PeerId,
-        taken: &BTreeSet<PeerId>,
-        groups: &BTreeSet<String>,
+        (taken, groups): (&BTreeSet<PeerId>, &BTreeSet<String>),
         unwilling: &BTreeMap<PeerId, Reason>,
+        class: ExecutorKind,
     ) -> String {
         let mut refusals = self.latest_refusals();
         refusals.extend(unwilling.iter().map(|(peer, reason)| (*peer, reason)));
         refusals.remove(&me);
-        let refused = auction::summary(refusals.into_values());
+        let unasked = Reason::NoExecutor(class);
+        let refused = refusals.into_values().chain(std::iter::repeat_n(&unasked, self.unasked as usize));
+        let refused = auction::summary(refused);
         let mut lines: Vec<String> = self.dependent(taken, groups).into_iter().map(not_independent).collect();
         lines.extend(Some(refused).filter(|refused| !refused.is_empty()));
         lines.join("; ")

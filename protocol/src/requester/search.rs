@@ -24,14 +24,23 @@ const MAX_WANTED: u32 = 64;
 /// Workers of a partition, and their groups.
 type Taken = (BTreeSet<PeerId>, BTreeSet<String>);
 
-/// How long something said to the mesh is waited for.
-fn gossip_ms(view: &View) -> Millis {
-    view.gossip_ms().min(LONGEST_GOSSIP_MS)
+/// How long something said to a shard around this node is waited for.
+fn gossip_ms(view: &View, level: u8) -> Millis {
+    suppression::gossip_delay(view.shard_size(level), view.delay_ms).min(LONGEST_GOSSIP_MS)
 }
 
 /// How many rounds of which nothing came give others a fair chance.
 fn fair_rounds(view: &View) -> u32 {
     if view.mesh_size > 1 { FAIR_ROUNDS } else { FAIR_ROUNDS_ALONE }
+}
+
+/// What an announcement asks whom for, for a person.
+fn told(announce: &Announce) -> String {
+    let Announce { round, wanted, level, mesh_size, .. } = announce;
+    match level {
+        0 => format!("round {round}, {wanted} wanted"),
+        _ => format!("round {round}, {wanted} wanted of about {mesh_size} nodes"),
+    }
 }
 
 impl Requester {
@@ -57,7 +66,7 @@ impl Requester {
                 // A short grace lets better bids that are on their way be heard: others fall silent as soon as they
                 // have heard these.
                 if self.bidding.slots(ctx.now) >= self.wanted() && self.could_fill(ctx.now) {
-                    let grace = ctx.now + gossip_ms(ctx.view);
+                    let grace = ctx.now + gossip_ms(ctx.view, self.bidding.level.unwrap_or(0));
                     self.bidding.phase = bidding::Phase::Open(closes.min(grace));
                 }
             }
@@ -94,19 +103,24 @@ impl Requester {
             self.bidding.phase = bidding::Phase::Paused(ctx.now + backoff(3));
             return;
         }
+        self.bidding.level.get_or_insert(ctx.view.level);
         let announce = self.announcement(ctx);
+        self.bidding.unasked = ctx.view.without.get(&announce.needs.executor).copied().unwrap_or(0);
         self.record.rounds += 1;
         // The announcement travels first, and then the bids do.
-        self.bidding.open(ctx.now, ctx.now + Millis::from(announce.window_ms) + 2 * gossip_ms(ctx.view));
-        self.event(ctx, Step::Announce, None, None, format!("round {}, {} wanted", announce.round, announce.wanted));
+        self.bidding
+            .open(ctx.now, ctx.now + Millis::from(announce.window_ms) + 2 * gossip_ms(ctx.view, announce.level));
+        self.event(ctx, Step::Announce, None, None, told(&announce));
         self.save(ctx);
-        ctx.out(Output::Gossip(Message::Announce(announce)));
+        ctx.out(Output::Gossip(announce.audience(), Message::Announce(announce)));
     }
 
     /// What is missing, as others are told of it.
     pub(super) fn announcement(&self, ctx: &Context<'_>) -> Announce {
         let (submission, round) = (&self.record.submission, self.record.rounds);
-        let window_ms = suppression::window(ctx.view.mesh_size, ctx.view.delay_ms);
+        let level = self.bidding.level.unwrap_or(ctx.view.level);
+        let mesh_size = ctx.view.shard_size(level);
+        let window_ms = suppression::window(mesh_size, ctx.view.delay_ms);
         Announce {
             job: self.record.job,
             at: ctx.now,
@@ -117,7 +131,8 @@ impl Requester {
             work: BlobHash::of(&submission.work),
             needs: submission.needs.clone(),
             window_ms: u32::try_from(window_ms).unwrap_or(u32::MAX),
-            mesh_size: ctx.view.mesh_size,
+            level,
+            mesh_size,
             refusals: if round == 0 { 0 } else { WANTED_REFUSALS },
             contact: ctx.view.contact.clone(),
         }
@@ -134,9 +149,15 @@ impl Requester {
     }
 
     pub(super) fn close_round(&mut self, ctx: &mut Context<'_>) {
+        let sought = self.wanted().min(MAX_WANTED);
         let awarded = self.award_candidates(ctx);
         if self.hungry.is_empty() || self.is_over() {
             self.bidding.phase = bidding::Phase::Idle;
+            return;
+        }
+        if awarded < sought && self.bidding.widen() {
+            // Nobody has failed yet: others are asked, at once.
+            self.bidding.phase = bidding::Phase::Paused(ctx.now);
             return;
         }
         let at_work = self.partitions.values().any(Partition::has_open_executions);
@@ -186,7 +207,8 @@ impl Requester {
     /// What came of those who were asked: how their executions `failed`, why others do not offer, and why this node
     /// does not run it itself.
     pub(super) fn why_nobody(&self, me: PeerId, failed: &str, (taken, groups): &Taken) -> String {
-        let refused = self.bidding.why_not(me, taken, groups, &self.unwilling);
+        let class = self.record.submission.needs.executor;
+        let refused = self.bidding.why_not(me, (taken, groups), &self.unwilling, class);
         let nobody = match (failed.is_empty(), self.record.rounds) {
             _ if !refused.is_empty() => refused,
             (false, _) => "and nobody else offers".into(),

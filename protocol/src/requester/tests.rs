@@ -23,6 +23,8 @@ mod restart;
 
 mod priority;
 
+mod shards;
+
 use std::collections::BTreeMap;
 
 use crate::auction::Offering;
@@ -63,6 +65,8 @@ struct Story {
     disk: Vec<Record>,
     awards: BTreeMap<char, ExecutionId>,
     announced: u32,
+    /// Levels of the shards that were asked, and of how many nodes.
+    asked_of: Vec<(u8, u32)>,
     now: Time,
     /// What it did last.
     told: String,
@@ -72,8 +76,8 @@ impl Story {
     fn new(policy: Policy) -> Self {
         let (disk, awards) = (Vec::new(), BTreeMap::new());
         let (told, offering, asked) = Default::default();
-        let submission = submission(policy);
-        Self { machine: machine(), offering, asked, submission, disk, awards, announced: 0, now: Time(0), told }
+        let (submission, asked_of, now) = (submission(policy), Vec::new(), Time(0));
+        Self { machine: machine(), offering, asked, submission, disk, awards, announced: 0, asked_of, now, told }
     }
 
     /// A job whose first executions were just awarded to `workers`.
@@ -252,7 +256,9 @@ impl Story {
                 self.disk.push(record);
                 line
             }
-            Output::Gossip(Message::Announce(announce)) => {
+            Output::Gossip(audience, Message::Announce(announce)) => {
+                assert_eq!(audience, announce.audience());
+                self.asked_of.push((audience.level, announce.mesh_size));
                 self.announced = announce.round + 1;
                 Some("announce".into())
             }

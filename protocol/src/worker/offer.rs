@@ -9,6 +9,7 @@ use crate::limits::{BID_HOLD_MS, MAX_BIDS};
 use crate::machine::Context;
 use crate::message::{Announce, Award, Bid, PeerPrefix, Resources};
 use crate::record::Placement;
+use crate::shard::Audience;
 use crate::suppression;
 use crate::time::{Millis, Time};
 
@@ -18,6 +19,8 @@ pub(super) struct Offer {
     /// Whether others were asked as well.
     pub(super) placement: Placement,
     pub(super) round: u32,
+    /// Whom the announcement was for, who are to hear the bid.
+    pub(super) audience: Audience,
     pub(super) resources: Resources,
     pub(super) cost: u16,
     /// What its executions could have on the disk when it was announced.
@@ -61,6 +64,7 @@ impl Offer {
             requester,
             placement: Placement::Mesh,
             round: announce.round,
+            audience: announce.audience(),
             resources: announce.needs.resources,
             cost,
             disk_bytes,

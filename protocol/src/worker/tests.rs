@@ -103,6 +103,7 @@ fn announcement() -> Announce {
         work: BlobHash::of(&work()),
         needs,
         window_ms: 100,
+        level: 0,
         mesh_size: 10,
         refusals: 0,
         contact: Contact::default(),
@@ -169,7 +170,7 @@ fn waiting(machine: &mut Machine) -> String {
             TraceAnswer::Done(_) => "trace-done".to_owned(),
             TraceAnswer::Failed(why) => format!("trace-failed ({why})"),
         },
-        Output::Gossip(message) | Output::Send(_, message) => message.name().to_owned(),
+        Output::Gossip(_, message) | Output::Send(_, message) => message.name().to_owned(),
         Output::Fetch { .. } => "fetch-blobs".to_owned(),
         Output::Execute { .. } => "execute".to_owned(),
         Output::Resume { .. } => "resume".to_owned(),
@@ -226,7 +227,7 @@ fn a_worker_whose_disk_others_have_filled_says_so_instead_of_bidding() {
         let mut worker = worker();
         worker.handle(Time(0), announced_to(with(disk_bytes), announce(2)));
         worker.handle(Time(100), Input::Tick);
-        let Some(Output::Gossip(Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
+        let Some(Output::Gossip(_, Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
         assert_eq!(bid.slots, slots, "{disk_bytes}");
     }
 }

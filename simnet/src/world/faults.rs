@@ -4,12 +4,14 @@ use shoal_protocol::commitment::{Commitment, Salt};
 use shoal_protocol::id::PeerId;
 use shoal_protocol::id::{BlobHash, InvocationId};
 use shoal_protocol::message::{
-    Bid, Commit, Contact, Ending, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage, Trace, TraceAnswer,
-    TracePlease,
+    Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage, Trace,
+    TraceAnswer, TracePlease,
 };
+use shoal_protocol::shard::Audience;
 use shoal_protocol::task::{Account, Claim, Failure, Outcome};
 use shoal_protocol::trace::TraceRequest;
 
+use super::perform::To;
 use super::{Event, What, World};
 use crate::checks::most_outputs;
 use crate::peers::Behaviour;
@@ -24,6 +26,8 @@ const MAX_DOWN_MS: u64 = 25_000;
 /// Pause between two bursts of a flooder, in milliseconds, and messages of one burst.
 const FLOOD_MS: u64 = 250;
 const FLOOD_BURST: usize = 4;
+/// Whom a forged bid is for.
+const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
 impl World {
     pub(super) fn plan_faults(&mut self) {
@@ -137,16 +141,11 @@ impl World {
         for _ in 0..FLOOD_BURST {
             let (job, round, contact) = (announce.job, announce.round, Contact::default());
             let bid = Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact };
-            self.post(number, None, Message::Bid(bid));
+            self.post(number, To::All(announce.audience()), Message::Bid(bid));
         }
     }
 
-    fn forge(
-        &mut self,
-        requester: PeerId,
-        worker: PeerId,
-        award: shoal_protocol::message::Award,
-    ) -> (Option<PeerId>, Message) {
+    fn forge(&mut self, requester: PeerId, worker: PeerId, award: shoal_protocol::message::Award) -> (To, Message) {
         let (job, execution) = (award.job, award.execution);
         let salt = Salt(self.chance.bytes());
         let claim = Claim { outcome: Outcome::Exited(0), result: BlobHash(self.chance.bytes()) };
@@ -154,31 +153,37 @@ impl World {
             0 | 1 => {
                 let round = u32::try_from(self.chance.below(4)).unwrap_or(0);
                 let contact = Contact::default();
-                (None, Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact }))
+                (
+                    To::All(EVERYBODY),
+                    Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact }),
+                )
             }
-            2 => (Some(requester), Message::Progress(Progress { job, execution, stage: Stage::Running, amount: None })),
+            2 => (
+                To::One(requester),
+                Message::Progress(Progress { job, execution, stage: Stage::Running, amount: None }),
+            ),
             3 => {
                 let commitment = Commitment(self.chance.bytes());
-                (Some(requester), Message::Commit(Commit { job, execution, commitment, run_ms: 1 }))
+                (To::One(requester), Message::Commit(Commit { job, execution, commitment, run_ms: 1 }))
             }
             4 => {
                 let invocation = InvocationId(self.chance.bytes());
                 let reveal =
                     Reveal { job, execution, invocation, claim, salt, result_bytes: 1, account: Account::default() };
-                (Some(requester), Message::Reveal(reveal))
+                (To::One(requester), Message::Reveal(reveal))
             }
-            5 => (Some(requester), Message::Fail(Fail { job, execution, failure: Failure::TimedOut })),
-            6 => (Some(worker), Message::Settle(Settle { job, execution, ending: Ending::Cancelled })),
-            7 => (Some(worker), Message::RevealPlease(RevealPlease { job, execution })),
+            5 => (To::One(requester), Message::Fail(Fail { job, execution, failure: Failure::TimedOut })),
+            6 => (To::One(worker), Message::Settle(Settle { job, execution, ending: Ending::Cancelled })),
+            7 => (To::One(worker), Message::RevealPlease(RevealPlease { job, execution })),
             8 => {
                 let (number, request) = (0, TraceRequest::NOTHING);
-                (Some(worker), Message::TracePlease(TracePlease { award, number, request }))
+                (To::One(worker), Message::TracePlease(TracePlease { award, number, request }))
             }
             9 => {
                 let answer = TraceAnswer::Failed(Failure::TimedOut);
-                (Some(requester), Message::Trace(Trace { job, execution, number: 0, answer }))
+                (To::One(requester), Message::Trace(Trace { job, execution, number: 0, answer }))
             }
-            _ => (Some(worker), Message::Award(award)),
+            _ => (To::One(worker), Message::Award(award)),
         }
     }
 }

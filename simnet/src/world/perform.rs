@@ -4,12 +4,30 @@ use shoal_protocol::id::{BlobHash, ExecutionId, MeshId, PeerId};
 use shoal_protocol::machine::{Key, Output};
 use shoal_protocol::message::Message;
 use shoal_protocol::record::{ExecutionState, Record};
+use shoal_protocol::shard::{self, Audience};
 use shoal_protocol::wire::{self, Sealed, canonical};
 
 use super::{Event, Letter, What, World};
 use crate::checks::Leaving;
+use crate::node::Node;
 use crate::peers::{self, Behaviour};
 use crate::scenarios::Sabotage;
+
+/// Whom a message is for.
+#[derive(Clone, Copy)]
+pub(super) enum To {
+    One(PeerId),
+    All(Audience),
+}
+
+impl To {
+    fn peer(self) -> Option<PeerId> {
+        match self {
+            To::One(peer) => Some(peer),
+            To::All(_) => None,
+        }
+    }
+}
 
 /// What signing adds to a message: version, sender, receiver, signature.
 const HEADER_BYTES: usize = 129;
@@ -19,8 +37,8 @@ impl World {
         match output {
             Output::Save(record) => self.save(node, record),
             Output::Forget(key) => self.forget(node, key),
-            Output::Gossip(message) => self.say(node, None, message),
-            Output::Send(to, message) => self.say(node, Some(to), message),
+            Output::Gossip(audience, message) => self.say(node, To::All(audience), message),
+            Output::Send(to, message) => self.say(node, To::One(to), message),
             Output::Learn(..) | Output::End(..) => {}
             Output::Price(announce) => self.price(node, announce),
             Output::Fetch { execution, from, invocation, .. } => {
@@ -100,13 +118,13 @@ impl World {
     }
 
     /// A machine says something; what leaves the node may be something else.
-    fn say(&mut self, number: u32, to: Option<PeerId>, mut message: Message) {
+    fn say(&mut self, number: u32, to: To, mut message: Message) {
         let place = self.place(number);
         let node = &self.nodes[number as usize];
-        self.checks.said(place, node.me, &node.disk, to, &message);
+        self.checks.said(place, node.me, &node.disk, to.peer(), &message);
         self.stats.said(place.now, &message);
         let (me, behaviour) = (node.me, node.behaviour);
-        if let (Message::Award(award), Some(to)) = (&message, to) {
+        if let (Message::Award(award), To::One(to)) = (&message, to) {
             self.remember_award(me, to, award);
         }
         if self.has.copiers {
@@ -133,7 +151,7 @@ impl World {
     }
 
     /// Puts a message on its way.
-    pub(super) fn post(&mut self, number: u32, to: Option<PeerId>, message: Message) {
+    pub(super) fn post(&mut self, number: u32, to: To, message: Message) {
         let place = self.place(number);
         let payload = canonical(&message);
         let bytes = payload.len() + HEADER_BYTES;
@@ -141,10 +159,10 @@ impl World {
         self.stats.trace(hash, u64::from(number));
         self.stats.sent(&message, bytes);
         self.checks.fits(place, &message, bytes);
-        let Some(sealed) = self.seal(number, to, message) else { return };
+        let Some(sealed) = self.seal(number, to.peer(), message) else { return };
         match to {
-            None => self.gossip(number, sealed),
-            Some(to) => self.direct(number, to, sealed),
+            To::All(audience) => self.gossip(number, audience, sealed, bytes),
+            To::One(to) => self.direct(number, to, sealed),
         }
     }
 
@@ -175,13 +193,25 @@ impl World {
         self.deliver(sealed, &arrivals);
     }
 
-    fn gossip(&mut self, from: u32, sealed: Sealed) {
-        let mut arrivals = Vec::with_capacity(self.nodes.len());
-        for to in (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).filter(|to| *to != from) {
-            let delays = self.links.gossip(from as usize, to as usize);
+    fn gossip(&mut self, from: u32, audience: Audience, sealed: Sealed, bytes: usize) {
+        let mut arrivals = Vec::new();
+        for to in self.hearers(from, audience) {
+            let delays = self.links.gossip(from as usize, to as usize, audience.level);
             arrivals.extend(delays.into_iter().flatten().map(|delay| (to, delay)));
         }
+        self.stats.gossiped(sealed.message(), bytes, &arrivals);
         self.deliver(sealed, &arrivals);
+    }
+
+    /// Those in the shard of `from` that hear it: who runs jobs of the class, and who waits for bids.
+    fn hearers(&self, from: u32, audience: Audience) -> Vec<u32> {
+        let all = self.neighbourhoods.around(&self.nodes[from as usize], audience.level);
+        let hears = |node: &Node| {
+            let waits = node.machine.as_ref().is_some_and(|machine| machine.open_jobs() > 0);
+            let heard = shard::deepest_level(node.view.mesh_size, self.scenario.shard_nodes, 0).max(node.view.level);
+            audience.level <= heard && (waits || node.offering.executors.contains_key(&audience.class))
+        };
+        all.iter().copied().filter(|to| *to != from && hears(&self.nodes[*to as usize])).collect()
     }
 
     fn deliver(&mut self, sealed: Sealed, arrivals: &[(u32, u64)]) {

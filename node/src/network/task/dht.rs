@@ -29,10 +29,22 @@ const MAX_RECORD_ADDRESSES: usize = 8;
 
 /// What a query is for.
 pub(super) enum Query {
+    /// Who hears what this node hears.
+    Company,
     Provide(oneshot::Sender<()>),
-    Providers { found: BTreeSet<PeerId>, reply: oneshot::Sender<Vec<PeerId>> },
-    Locate { peer: PeerId, done: oneshot::Sender<()> },
-    Request { to: PeerId, bytes: Vec<u8>, reply: RequestReply },
+    Providers {
+        found: BTreeSet<PeerId>,
+        reply: oneshot::Sender<Vec<PeerId>>,
+    },
+    Locate {
+        peer: PeerId,
+        done: oneshot::Sender<()>,
+    },
+    Request {
+        to: PeerId,
+        bytes: Vec<u8>,
+        reply: RequestReply,
+    },
 }
 
 impl Task {
@@ -54,9 +66,14 @@ impl Task {
     }
 
     pub(super) fn providers(&mut self, hash: BlobHash, reply: oneshot::Sender<Vec<PeerId>>) {
+        self.ask(hash, Query::Providers { found: BTreeSet::new(), reply });
+    }
+
+    /// Asks around who provides something; `then` says what for.
+    pub(super) fn ask(&mut self, hash: BlobHash, then: Query) {
         if self.queries.len() < MAX_QUERIES {
             let query = self.swarm.behaviour_mut().kad.get_providers(key(hash));
-            self.queries.insert(query, Query::Providers { found: BTreeSet::new(), reply });
+            self.queries.insert(query, then);
         }
     }
 
@@ -96,6 +113,10 @@ impl Task {
                 found.extend(providers.iter().filter_map(peer_of_libp2p).take(MAX_PROVIDERS));
                 enough = found.len() >= MAX_PROVIDERS;
             }
+            (Some(Query::Company), QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. }))) => {
+                providers.iter().take(MAX_PROVIDERS).for_each(|id| self.meet(id));
+                enough = true;
+            }
             (Some(Query::Locate { peer: sought, .. } | Query::Request { to: sought, .. }), result) => {
                 let sought = *sought;
                 self.learn_location(sought, result);
@@ -125,6 +146,7 @@ impl Task {
     /// Gives the asker what the query found, or goes on with what it was for.
     fn finish(&mut self, query: Query) {
         match query {
+            Query::Company => {}
             Query::Provide(done) | Query::Locate { done, .. } => {
                 let _ = done.send(());
             }

@@ -7,6 +7,7 @@ use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::limits::MAX_GOSSIP_BYTES;
+use shoal_protocol::shard::Audience;
 
 use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::super::{GossipId, NetworkEvent, Validity};
@@ -16,13 +17,6 @@ use super::Task;
 const RESERVED_EVENTS: usize = super::super::MAX_EVENTS / 4;
 
 impl Task {
-    pub(super) fn publish(&mut self, bytes: Vec<u8>) {
-        match self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes) {
-            Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
-            Err(error) => tracing::debug!(%error, "gossip not sent to everybody"),
-        }
-    }
-
     pub(super) fn validate(&mut self, id: &GossipId, source: PeerId, validity: Validity) {
         let Some(source) = libp2p_id(source) else { return };
         if validity != Validity::Accept {
@@ -51,12 +45,18 @@ impl Task {
                 if message.topic == self.relays {
                     return self.on_relay(id, source, &message.data);
                 }
-                if let Some(validity) = self.hand_over(id.clone(), source, message.data) {
+                let Some(audience) = self.shards.audience(&message.topic) else {
+                    return self.validate(&id, source, Validity::Ignore);
+                };
+                if let Some(validity) = self.hand_over(id.clone(), source, audience, message.data) {
                     self.validate(&id, source, validity);
                 }
             }
-            gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.topic => self.on_heard(&peer_id, true),
-            gossipsub::Event::Unsubscribed { peer_id, topic } if topic == self.topic => self.on_heard(&peer_id, false),
+            gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.relays => {
+                self.on_heard(&peer_id, true)
+            }
+            gossipsub::Event::Unsubscribed { peer_id, topic } if topic == self.relays => self.on_heard(&peer_id, false),
+            gossipsub::Event::Subscribed { topic, .. } => self.say_what_waited(&topic),
             gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
                 tracing::debug!(peer = %peer_id, ?failed_messages, "peer takes gossip too slowly");
             }
@@ -84,7 +84,7 @@ impl Task {
     }
 
     /// Gives the message to the node, or says at once what becomes of it.
-    fn hand_over(&mut self, id: GossipId, source: PeerId, bytes: Vec<u8>) -> Option<Validity> {
+    fn hand_over(&mut self, id: GossipId, source: PeerId, audience: Audience, bytes: Vec<u8>) -> Option<Validity> {
         if bytes.len() > MAX_GOSSIP_BYTES {
             return Some(Validity::Reject);
         }
@@ -96,11 +96,11 @@ impl Task {
         if self.events.capacity() <= RESERVED_EVENTS {
             return Some(Validity::Ignore);
         }
-        let handed = self.events.try_send(NetworkEvent::Gossip { id, source, bytes });
+        let handed = self.events.try_send(NetworkEvent::Gossip { id, source, audience, bytes });
         handed.is_err().then_some(Validity::Ignore)
     }
 
-    /// A peer that hears our topic is up; a connection alone is not enough to talk to all.
+    /// A peer that hears what all hear is up; a connection alone is not enough to talk to all.
     fn on_heard(&mut self, id: &libp2p::PeerId, hears: bool) {
         if let Some(peer) = peer_of_libp2p(id) {
             self.set_up(peer, hears && self.swarm.is_connected(id));

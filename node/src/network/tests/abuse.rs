@@ -33,7 +33,7 @@ async fn a_neighbour_that_passes_on_far_more_than_anybody_may_is_cut_off() {
             if strict.network.fended().cut_off > 0 {
                 break;
             }
-            flooder.network.gossip(n.to_le_bytes().repeat(10)).await;
+            flooder.network.gossip(EVERYBODY, n.to_le_bytes().repeat(10)).await;
         }
     })
     .await;

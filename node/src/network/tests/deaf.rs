@@ -10,6 +10,7 @@ use shoal_protocol::wire;
 
 use super::super::strangers::Strangers;
 use super::super::swarm::{Behaviour, Names, swarm};
+use super::super::topics::Topics;
 use super::super::transport::Transport;
 use super::super::{addresses, agent, identity, links::Links};
 use super::*;
@@ -24,7 +25,9 @@ async fn bare_swarm(seed: u8) -> (Swarm<Behaviour>, Router, Names) {
     let (transport, incoming) = Transport::new(endpoint.clone(), names.alpn().into(), links, Arc::new(|_| Vec::new()));
     let router = Router::builder(endpoint).accept(names.alpn(), incoming).spawn();
     let agent = agent::describe(wire::OWN.version);
-    (swarm(transport, identity::libp2p_keypair(&key).public(), &names, agent), router, names)
+    let public = identity::libp2p_keypair(&key).public();
+    let topics = Topics::new(&public.to_peer_id(), &names);
+    (swarm(transport, public, &names, &topics, agent), router, names)
 }
 
 /// Runs the swarm until it has connected or lost its connection.
@@ -42,13 +45,13 @@ async fn a_peer_that_does_not_say_what_it_hears_is_begun_again_with() {
     let mut node = Node::start(1, |_| {}).await;
     let (mut peer, _router, names) = bare_swarm(2).await;
     // What it says at the start of a connection is as good as lost.
-    peer.behaviour_mut().gossip.unsubscribe(&names.topic());
+    peer.behaviour_mut().gossip.unsubscribe(&names.relays());
     let addresses = addresses::multiaddrs(node.id(), &node.network.contact());
     let id = identity::libp2p_id(node.id()).unwrap();
     peer.dial(DialOpts::peer_id(id).addresses(addresses).build()).unwrap();
     until_connected(&mut peer, true).await;
     until_connected(&mut peer, false).await;
-    peer.behaviour_mut().gossip.subscribe(&names.topic()).unwrap();
+    peer.behaviour_mut().gossip.subscribe(&names.relays()).unwrap();
     let own = identity::peer_of_libp2p(peer.local_peer_id()).unwrap();
     let running = tokio::spawn(async move {
         loop {

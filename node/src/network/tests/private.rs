@@ -133,7 +133,7 @@ async fn members_gossip_ask_and_fetch_as_in_any_mesh() {
         nodes[0].sees(id(seed)).await;
         nodes[5 - usize::from(seed) - 1].sees(id(seed)).await;
     }
-    nodes[1].network.gossip(b"among us".to_vec()).await;
+    nodes[1].network.gossip(EVERYBODY, b"among us".to_vec()).await;
     assert_eq!(within(nodes[2].heard.recv()).await.unwrap().0, b"among us");
     assert_eq!(nodes[2].network.request(id(2), vec![5]).await, Ok(vec![5]));
     let content = nodes[1].add(noise(3 << 20, 40)).await;

@@ -279,6 +279,7 @@ fn every_compiled_job_fits_into_an_announcement() {
         work: BlobHash::of(&canonical(&work)),
         needs,
         window_ms: crate::limits::MAX_WINDOW_MS.try_into().unwrap(),
+        level: 0,
         mesh_size: u32::MAX,
         refusals: u16::MAX,
         contact,

@@ -100,10 +100,10 @@ fn who_has_taken_an_award_has_understood_it() {
 fn who_turned_a_job_down_is_still_known_after_a_restart() {
     let mut story = Story::awarded(PAIR, "AB");
     story.hear(3, "A declines");
-    let Some(Output::Gossip(Message::Announce(announce))) = ({
+    let Some(Output::Gossip(_, Message::Announce(announce))) = ({
         story.machine = machine();
         story.machine.restore(Time(4), story.disk.clone());
-        std::iter::from_fn(|| story.machine.poll()).find(|output| matches!(output, Output::Gossip(_)))
+        std::iter::from_fn(|| story.machine.poll()).find(|output| matches!(output, Output::Gossip(..)))
     }) else {
         panic!("it seeks another worker")
     };

@@ -6,7 +6,7 @@ use super::*;
 fn announced(machine: &mut Machine, now: Time, input: Input) -> Vec<(JobId, u32)> {
     machine.handle(now, input);
     let job = |output| match output {
-        Output::Gossip(Message::Announce(announce)) => Some((announce.job, announce.round)),
+        Output::Gossip(_, Message::Announce(announce)) => Some((announce.job, announce.round)),
         _ => None,
     };
     std::iter::from_fn(|| machine.poll()).filter_map(job).collect()

@@ -92,7 +92,7 @@ fn a_requester_of_low_standing_is_served_after_the_others() {
         worker.restore(Time(0), [Record::Standing(DEBTOR, standing)]);
         worker.handle(Time(0), announce_of(DEBTOR, 1));
         worker.handle(Time(100), Input::Tick);
-        let Some(Output::Gossip(Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
+        let Some(Output::Gossip(_, Message::Bid(bid))) = worker.poll() else { panic!("it bids") };
         bid.cost
     };
     let low = Standing { demerits: 5_000, ..Standing::default() };
