@@ -32,6 +32,13 @@ fn home_relay(node: &Daemon) -> Option<String> {
     Some(node.json(&["node", "info"])["HomeRelay"].as_str()?.to_owned())
 }
 
+/// How many relays a node uses that answer.
+fn used_relays(node: &Daemon) -> usize {
+    let relays = node.json(&["relay", "list"]);
+    let is_used = |relay: &&Value| relay["Use"] == "home" || relay["Use"] == "used";
+    relays.as_array().expect("a list").iter().filter(is_used).count()
+}
+
 /// Bytes that a relay has carried from a peer.
 fn carried(relay: &Daemon, peer: &Daemon) -> u64 {
     let clients = relay.json(&["relay", "clients"]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::internet::{Internet, Nat};
-use super::wait_until_direct;
+use super::{used_relays, wait_until_direct};
 use crate::support::{Daemon, example, patient_wordcount, skipped, until};
 
 /// The share of packets that is lost on the way to each host.
@@ -57,6 +57,32 @@ fn a_job_that_half_a_mesh_cannot_run_is_run_when_the_halves_have_found_each_othe
         "{described:#}"
     );
     until("all are connected again", || all_are_connected().then_some(()));
+}
+
+#[test]
+fn those_who_need_a_relay_meet_at_the_one_of_their_half() {
+    let Some(internet) = Internet::new() else { return };
+    let (here, there) = (internet.host(), internet.host());
+    let first = here.relay(&[], &[]);
+    let second = there.relay(&[&first.ticket], &[]);
+    let homes = [0, 1, 2, 3].map(|_| internet.home(Nat::Symmetric));
+    let nodes = homes.each_ref().map(|home| home.host().node(&[&first.ticket, &second.ticket], &[]));
+    let [one, two, three, four] = &nodes;
+    let all = [&first, one, two, &second, three, four];
+    let halves = all.split_at(3);
+    until("all are connected", || all.iter().all(|node| is_connected_to_all_of(node, &all)).then_some(()));
+    for node in &nodes {
+        until("it uses both relays", || (used_relays(node) == 2).then_some(()));
+    }
+    let beyond = [&there, homes[2].router(), homes[3].router()];
+    internet.part(&beyond, true);
+    for half in [halves.0, halves.1] {
+        until("a half is alone, and together", || {
+            half.iter().all(|node| is_connected_to_all_of(node, half)).then_some(())
+        });
+    }
+    internet.part(&beyond, false);
+    until("all are connected again", || all.iter().all(|node| is_connected_to_all_of(node, &all)).then_some(()));
 }
 
 #[test]

@@ -2,22 +2,13 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::carried;
 use super::internet::{Internet, Nat};
+use super::{carried, used_relays};
 use crate::support::{Daemon, finish, noise, text, until};
 
 const MIB: u64 = 1 << 20;
 /// What a relay passes on in a second: so little that there is a middle to be killed in.
 const RATE: [&str; 4] = ["--rate", "4MB", "--total-rate", "16MB"];
-
-/// How many relays a node uses that answer.
-fn uses(node: &Daemon) -> usize {
-    let relays = node.json(&["relay", "list"]);
-    let is_used = |relay: &&Value| relay["Use"] == "home" || relay["Use"] == "used";
-    relays.as_array().expect("a list").iter().filter(is_used).count()
-}
 
 fn fetched(node: &Daemon) -> u64 {
     node.json(&["node", "info"])["Traffic"]["FetchedBytes"].as_u64().expect("it is counted")
@@ -32,7 +23,7 @@ fn a_transfer_goes_on_over_another_relay_when_its_own_is_killed() {
     let fetcher = internet.home(Nat::UdpBlocked).host().node(&[&provider.ticket, &second.ticket], &[]);
     for node in [&provider, &fetcher] {
         node.connected(3);
-        until("it uses both relays", || (uses(node) == 2).then_some(()));
+        until("it uses both relays", || (used_relays(node) == 2).then_some(()));
     }
 
     let file = internet.dir().join("file");
