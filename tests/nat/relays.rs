@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::internet::{Internet, Nat};
+use super::internet::{Host, Internet, Nat};
 use super::{carried, used_relays};
 use crate::support::{Daemon, finish, noise, text, until};
 
@@ -17,8 +17,20 @@ fn fetched(node: &Daemon) -> u64 {
 #[test]
 fn a_transfer_goes_on_over_another_relay_when_its_own_is_killed() {
     let Some(internet) = Internet::new() else { return };
-    let first = internet.host().relay(&[], &RATE);
-    let second = internet.host().relay(&[&first.ticket], &RATE);
+    transfer(&internet, |_, relay| relay.kill());
+}
+
+#[test]
+fn a_transfer_goes_on_over_another_relay_when_its_own_falls_silent() {
+    let Some(internet) = Internet::new() else { return };
+    transfer(&internet, |host, _| internet.part(&[host], true));
+}
+
+/// Has a file go through a relay, does `what` to that one in the middle, and expects it by the other.
+fn transfer(internet: &Internet, what: impl FnOnce(&Host<'_>, &mut Daemon)) {
+    let hosts = [internet.host(), internet.host()];
+    let first = hosts[0].relay(&[], &RATE);
+    let second = hosts[1].relay(&[&first.ticket], &RATE);
     let provider = internet.home(Nat::Symmetric).host().node(&[&first.ticket, &second.ticket], &[]);
     let fetcher = internet.home(Nat::UdpBlocked).host().node(&[&provider.ticket, &second.ticket], &[]);
     for node in [&provider, &fetcher] {
@@ -35,8 +47,9 @@ fn a_transfer_goes_on_over_another_relay_when_its_own_is_killed() {
     let getting = fetcher.begin(&get);
     until("some of it is there", || (fetched(&fetcher) > 8 * MIB).then_some(()));
     let since = |relay: usize| carried([&first, &second][relay], &provider) - before[relay];
-    let (mut used, other) = if since(0) > since(1) { (first, second) } else { (second, first) };
-    used.kill();
+    let is_first = since(0) > since(1);
+    let (mut used, other) = if is_first { (first, second) } else { (second, first) };
+    what(&hosts[usize::from(!is_first)], &mut used);
 
     let ended = finish(getting, &get);
     assert!(ended.status.success(), "{}", text(&ended));
