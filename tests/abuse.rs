@@ -10,7 +10,7 @@ use std::time::Duration;
 use iroh::endpoint::{Connection, RelayMode, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, SecretKey, TransportAddr};
 use serde_json::Value;
-use shoal_protocol::limits::{MAX_PER_PRIVATE_ADDRESS, SPEAKERS_GOSSIP};
+use shoal_protocol::limits::MAX_PER_PRIVATE_ADDRESS;
 use tokio::task::JoinSet;
 
 use crate::support::{Daemon, Mesh, module, until};
@@ -103,33 +103,20 @@ fn jobs_go_on_while_somebody_floods() {
 }
 
 #[test]
-fn whoever_floods_with_signed_messages_loses_score_and_is_cut_off() {
-    let mesh = Mesh::start(3);
-    let mut hostile = join(&mesh, 108);
-    // What honest peers are allowed at once, and as much again.
-    let flood = 2 * u32::try_from(SPEAKERS_GOSSIP.burst).expect("it is not that much");
-    let signed: Vec<Vec<u8>> = (0..flood).map(|_| hostile.announcement(Duration::ZERO)).collect();
-    let mut signed = signed.into_iter();
-    let name = id(&hostile);
-    assert!(mesh.nodes.iter().all(|node| peer(node, &name).is_some_and(|known| known["Score"].as_f64() >= Some(0.0))));
-    until_cut_off(&mesh, &mut hostile, |hostile| {
-        hostile.gossip(500, |hostile| signed.next().unwrap_or_else(|| hostile.announcement(Duration::ZERO)));
-    });
-    for node in &mesh.nodes {
-        assert!(fended(node, "Gossip") >= 1_000, "a thousand too many is what it takes");
-        assert_eq!(peer(node, &name), None, "it is kept out");
-    }
-}
-
-#[test]
 fn what_was_recorded_in_the_mesh_and_is_said_again_by_others_changes_nothing() {
     let mut mesh = Mesh::start(3);
     let recorder = join(&mesh, 109);
-    let jobs: Vec<String> = mesh.nodes.iter().map(|node| verified(node, mesh.dir.path())).collect();
-    // An announcement and two bids of each.
-    let recorded = until("it has been recorded", || Some(recorder.recorded()).filter(|heard| heard.len() >= 9));
+    let mut jobs = Vec::new();
+    // Of each job the announcement at least.
+    let recorded = until("some of what is said has been recorded", || {
+        let number = jobs.len() % mesh.nodes.len();
+        jobs.push((number, verified(&mesh.nodes[number], mesh.dir.path())));
+        Some(recorder.recorded()).filter(|heard| heard.len() >= 6)
+    });
     drop(recorder);
-    let before: Vec<Value> = std::iter::zip(&mesh.nodes, &jobs).map(|(node, job)| node.describe(job)).collect();
+    let executions =
+        |mesh: &Mesh, (number, job): &(usize, String)| mesh.nodes[*number].describe(job)["Executions"].clone();
+    let before: Vec<Value> = jobs.iter().map(|job| executions(&mesh, job)).collect();
     // One that was just started has forgotten what was said.
     let last = mesh.nodes.pop().expect("there are three");
     mesh.nodes.push(last.restart());
@@ -147,10 +134,11 @@ fn what_was_recorded_in_the_mesh_and_is_said_again_by_others_changes_nothing() {
             });
         }
     }
-    for (index, node) in mesh.nodes.iter().enumerate() {
+    let after: Vec<Value> = jobs.iter().map(|job| executions(&mesh, job)).collect();
+    assert_eq!(before, after, "nothing runs twice");
+    for node in &mesh.nodes {
         assert_eq!(fended(node, "CutOff"), 0, "nobody is blamed for what others said");
         node.connected(2);
-        assert_eq!(node.describe(&jobs[index])["Executions"], before[index]["Executions"], "nothing runs twice");
         verified(node, mesh.dir.path());
     }
 }

@@ -4,8 +4,8 @@
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 //!
 //! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, or comes
-//! with a swarm of names, and with a new key as soon as it is cut off. The attacker is in this process too, so what
-//! attacking costs is in the figures.
+//! with a swarm of names, and with a new key as soon as it is cut off. The nodes have been there for a minute by then. The
+//! attacker is in this process too, so what attacking costs is in the figures.
 
 #[path = "../../tests/abuse/hostile.rs"]
 mod hostile;
@@ -22,10 +22,13 @@ use shoal::network::ticket::Ticket;
 use shoal::{Config, Node};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::{self, Job};
+use shoal_protocol::limits::NEWCOMER_MS;
 use shoal_protocol::record::{JobState, Placement, Step};
 
 const NODES: usize = 5;
 const WARM_UP: usize = 50;
+/// The number of the first job that is not measured and comes after the warm-up; far from those that are.
+const FIRST_OF_NEWCOMERS: usize = 1_000_000;
 /// Prints its argument and returns.
 const MODULE: &str = r#"(module
     (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
@@ -51,6 +54,7 @@ async fn run() {
         verified(&nodes[0], &trivial_job(index)).await;
     }
     if std::env::var_os("ATTACK").is_some() {
+        be_known(&nodes[0]).await;
         attacked(&nodes, jobs).await;
     } else {
         latency(&nodes[0], WARM_UP, jobs).await;
@@ -58,6 +62,15 @@ async fn run() {
     }
     for node in nodes {
         node.shutdown().await;
+    }
+}
+
+/// Has the nodes hear each other until none is a newcomer to another: newcomers share an allowance, with the attacker too.
+async fn be_known(node: &Node) {
+    let until = Instant::now() + Duration::from_millis(NEWCOMER_MS) + Duration::from_secs(1);
+    let mut jobs = FIRST_OF_NEWCOMERS..;
+    while Instant::now() < until {
+        verified(node, &trivial_job(jobs.next().expect("there is no end"))).await;
     }
 }
 
