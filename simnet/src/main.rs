@@ -66,6 +66,9 @@ struct Mesh {
     /// The seed; the same one gives the same plan of jobs and faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Nodes that a shard has at least: a small mesh is cut too if this is small.
+    #[arg(long, default_value_t = shoal_protocol::shard::SHARD_NODES)]
+    shard_nodes: u32,
     /// The scenario: calm, crashes or churn.
     #[arg(long, default_value = "calm")]
     scenario: String,
@@ -123,7 +126,8 @@ fn run_seeds(arguments: &Run) -> anyhow::Result<ExitCode> {
 
 fn run_mesh(arguments: &Mesh) -> anyhow::Result<ExitCode> {
     let scenario = mesh::named(&arguments.scenario)?;
-    let setup = MeshSetup { nodes: arguments.nodes, jobs: arguments.jobs, seed: arguments.seed };
+    let Mesh { nodes, jobs, seed, shard_nodes, .. } = *arguments;
+    let setup = MeshSetup { nodes, jobs, seed, shard_nodes };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let report = runtime.block_on(mesh::run(&scenario, setup))?;
     print(report.table(), &report, arguments.format)?;

@@ -30,7 +30,7 @@ const PLAYED: [&str; 3] = ["calm", "crashes", "churn"];
 /// Fewest nodes: a requester, and three others to pick workers from.
 const MIN_NODES: usize = 4;
 /// Most nodes: each has two databases, a compiler and a network of its own.
-const MAX_NODES: usize = 64;
+const MAX_NODES: usize = 256;
 /// How long the jobs may take after the last of them was submitted and all nodes are up again. A worker that goes
 /// silent is given up after twelve seconds, and a job may have bad luck more than once.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -44,6 +44,8 @@ pub struct MeshSetup {
     pub jobs: usize,
     /// The seed of the plan.
     pub seed: u64,
+    /// Nodes that a shard has at least.
+    pub shard_nodes: u32,
 }
 
 /// The scenarios that real nodes can run.
@@ -65,7 +67,7 @@ pub async fn run(scenario: &Scenario, setup: MeshSetup) -> Result<MeshReport, Me
     }
     let started = Instant::now();
     let plan = Plan::draw(scenario, setup);
-    let mut fleet = Box::pin(Fleet::start(setup.nodes, &plan.early)).await?;
+    let mut fleet = Box::pin(Fleet::start(setup, &plan.early)).await?;
     let played = Box::pin(play(&mut fleet, &plan)).await;
     let ended = match &played {
         Ok(()) => Box::pin(fleet.ended(tokio::time::Instant::now() + PATIENCE)).await,

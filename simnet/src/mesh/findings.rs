@@ -16,6 +16,8 @@ pub(super) struct Ended {
     pub(super) requester: PeerId,
     pub(super) record: Option<JobRecord>,
     pub(super) executions: Vec<ExecutionRecord>,
+    /// Bids that its requester heard.
+    pub(super) bids: u64,
 }
 
 impl Ended {
@@ -133,7 +135,7 @@ mod tests {
         let state = JobState::Completed;
         let record = JobRecord { job, submission, created: now, modified: now, state, reason, events: 0, rounds: 1 };
         let executions = (0..3).map(|attempt| execution(job, attempt)).collect();
-        Ended { job, requester: ME, record: Some(record), executions }
+        Ended { job, requester: ME, record: Some(record), executions, bids: 4 }
     }
 
     fn told(change: impl FnOnce(&mut Ended)) -> String {

@@ -9,13 +9,13 @@ use shoal::{Config, LookupError, Node, StartError, SubmitError};
 use shoal_protocol::id::JobId;
 use shoal_protocol::job::{self, Job};
 use shoal_protocol::message::ExecutorKind;
-use shoal_protocol::record::Placement;
+use shoal_protocol::record::{Placement, Step};
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
-use super::MIN_NODES;
 use super::findings::Ended;
+use super::{MIN_NODES, MeshSetup};
 use crate::jobs::worker_capacity;
 
 /// How long nodes may take to find each other.
@@ -24,6 +24,8 @@ const MEET: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Fewest nodes that are up: a requester, and two that can agree.
 const MIN_UP: usize = 3;
+/// Nodes whose tickets another one has.
+const TICKETS: usize = 4;
 /// Turns of the job's loop, some tens of milliseconds: long enough to be interrupted.
 const TURNS: u64 = 20_000_000;
 
@@ -74,6 +76,7 @@ pub enum MeshError {
 pub(super) struct Fleet {
     dir: TempDir,
     nodes: Vec<Option<Node>>,
+    shard_nodes: u32,
     /// Whose job is which, in the order of submission.
     jobs: Vec<(usize, JobId)>,
     job: Job,
@@ -82,9 +85,9 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// Starts some of so many nodes, and waits until they know each other.
-    pub(super) async fn start(nodes: usize, early: &[usize]) -> Result<Self, MeshError> {
-        let (dir, nodes) = (TempDir::with_prefix("simnet-mesh-")?, vec![None; nodes]);
-        let mut fleet = Self { dir, nodes, jobs: Vec::new(), job: job(), stops: 0 };
+    pub(super) async fn start(setup: MeshSetup, early: &[usize]) -> Result<Self, MeshError> {
+        let (dir, nodes) = (TempDir::with_prefix("simnet-mesh-")?, vec![None; setup.nodes]);
+        let mut fleet = Self { dir, nodes, shard_nodes: setup.shard_nodes, jobs: Vec::new(), job: job(), stops: 0 };
         for node in early {
             fleet.bring_up(*node).await?;
         }
@@ -92,11 +95,12 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts a node, unless it is up. It joins through whoever is up.
+    /// Starts a node, unless it is up. It joins through some of those who are up.
     pub(super) async fn bring_up(&mut self, node: usize) -> Result<(), MeshError> {
         if self.nodes[node].is_none() {
-            let join = self.up().map(|(_, node)| node.ticket()).collect();
-            let config = config(&self.dir.path().join(node.to_string()), join)?;
+            let step = self.up().count().div_ceil(TICKETS).max(1);
+            let join = self.up().step_by(step).map(|(_, node)| node.ticket()).collect();
+            let config = config(&self.dir.path().join(node.to_string()), join, self.shard_nodes)?;
             let started = Box::pin(Node::start(config)).await.map_err(|error| MeshError::Start(node, error))?;
             self.nodes[node] = Some(started);
         }
@@ -133,7 +137,9 @@ impl Fleet {
             let _ = timeout_at(deadline, end(node, job)).await;
             let record = node.job(job).map_err(|error| lookup(error.into()))?;
             let executions = node.executions(job).map_err(|error| lookup(error.into()))?;
-            all.push(Ended { job, requester: node.peer_id(), record, executions });
+            let history = node.history(job, 0).map_err(|error| lookup(error.into()))?;
+            let bids = history.iter().filter(|event| event.step == Step::Bid).count() as u64;
+            all.push(Ended { job, requester: node.peer_id(), record, executions, bids });
         }
         Ok(all)
     }
@@ -178,7 +184,7 @@ async fn end(node: &Node, job: JobId) {
 }
 
 /// What every node is started with, whatever the environment says.
-fn config(dir: &Path, join: Vec<Ticket>) -> Result<Config, ConfigError> {
+fn config(dir: &Path, join: Vec<Ticket>, shard_nodes: u32) -> Result<Config, ConfigError> {
     let loaded = Loaded::new(dir, Settings::default())?;
     Ok(Config {
         listen: ([127, 0, 0, 1], 0).into(),
@@ -189,6 +195,7 @@ fn config(dir: &Path, join: Vec<Ticket>) -> Result<Config, ConfigError> {
         capacity: worker_capacity(),
         operator: None,
         loopback_only: true,
+        shard_nodes,
         ..loaded.config
     })
 }

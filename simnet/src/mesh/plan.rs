@@ -68,7 +68,10 @@ mod tests {
     use crate::mesh::named;
 
     fn plan(name: &str, seed: u64) -> Plan {
-        Plan::draw(&named(name).expect("real nodes can run it"), MeshSetup { nodes: 8, jobs: 20, seed })
+        Plan::draw(
+            &named(name).expect("real nodes can run it"),
+            MeshSetup { nodes: 8, jobs: 20, seed, shard_nodes: 256 },
+        )
     }
 
     fn count(plan: &Plan, which: fn(&Action) -> bool) -> usize {

@@ -26,6 +26,8 @@ pub struct MeshReport {
     pub outcomes: BTreeMap<String, u64>,
     /// Rounds of announcement of one job.
     pub rounds: Spread,
+    /// Bids that its requester heard for one job.
+    pub bids: Spread,
     /// Executions awarded for one job.
     pub executions: Spread,
     /// Submit to completion, in milliseconds.
@@ -54,6 +56,7 @@ impl MeshReport {
             jobs: jobs.len(),
             outcomes,
             rounds: Spread::of(records().map(|record| u64::from(record.rounds)).collect()),
+            bids: Spread::of(jobs.iter().map(|job| job.bids).collect()),
             executions: Spread::of(jobs.iter().map(|job| job.executions.len() as u64).collect()),
             latency_ms: Spread::of(completed.map(|record| record.modified.since(record.created)).collect()),
             restarts,
@@ -73,6 +76,7 @@ impl MeshReport {
         let mut text = format!("{scenario}: {nodes} real nodes, {jobs} jobs, seed {seed}\n");
         text += &spread_table(&[
             ("rounds per job", self.rounds),
+            ("bids per job", self.bids),
             ("executions per job", self.executions),
             ("submit to result, ms", self.latency_ms),
         ]);
