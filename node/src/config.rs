@@ -38,13 +38,13 @@ use shoal_store::sources::{AllowList, IpfsConfig};
 use join::Joins;
 use settings::{read_environment, read_file};
 use values::{
-    allow_list, allowed_gpus, amount, at_least_one, docker_address, docker_runtime_name, parse_executors,
+    allow_list, allowed_gpus, amount, at_least_one, docker_address, docker_runtime_name, enough_peers, parse_executors,
     parse_login_scopes, parse_networks, parse_pull, parse_sources, rate,
 };
 
-use crate::network::Bandwidth;
 use crate::network::relay::RelaySettings;
 use crate::network::ticket::{Ticket, TicketError};
+use crate::network::{Bandwidth, DEFAULT_MAX_PEERS};
 pub use crate::pulling::LoginScope;
 
 pub use admission::AdmissionConfig;
@@ -95,6 +95,8 @@ pub struct Config {
     pub capacity: Resources,
     /// How many bytes of blobs may pass in a second.
     pub bandwidth: Bandwidth,
+    /// Connected peers, beyond which those that nobody needs are let go.
+    pub max_peers: usize,
     /// How many jobs of this node are remembered once they are over.
     pub job_history: u64,
     /// Labels, for constraints of jobs.
@@ -275,6 +277,7 @@ impl Loaded {
         let (upload, upload_from) = setting!(max_upload, String::new());
         let (per_peer, per_peer_from) = setting!(max_upload_per_peer, String::new());
         let (download, download_from) = setting!(max_download, String::new());
+        let (max_peers, max_peers_from) = setting!(max_peers, DEFAULT_MAX_PEERS as u64);
         let (job_history, job_history_from) = setting!(job_history, DEFAULT_JOB_HISTORY);
         let (labels, _) = setting!(labels, BTreeMap::new());
         let (operator, _) = setting!(operator, String::new());
@@ -372,6 +375,7 @@ impl Loaded {
             sources: parse_sources(&sources, sources_from)?,
             capacity,
             bandwidth,
+            max_peers: enough_peers("max_peers", max_peers_from, max_peers)?,
             job_history: at_least_one("job_history", job_history_from, job_history)?,
             labels,
             operator: Some(operator).filter(|name| !name.is_empty()),
@@ -526,6 +530,7 @@ mod tests {
             (merged("", &[("SHOAL_MAX_DOWNLOAD", "fast")], Settings::default()), "environment max_download"),
             (merged("max_upload_per_peer = '0'", &[], Settings::default()), "config.toml max_upload_per_peer: nothing"),
             (merged("job_history = 0", &[], Settings::default()), "config.toml job_history: a job that is forgotten"),
+            (merged("max_peers = 3", &[], Settings::default()), "config.toml max_peers: a node needs at least 16"),
             (merged("", &[("SHOAL_JOB_HISTORY", "all")], Settings::default()), "\"all\" is not a number"),
             (
                 merged("retention = 'ages'", &[], Settings::default()),

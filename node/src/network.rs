@@ -96,7 +96,7 @@ use shoal_protocol::wire::canonical;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
-pub use self::config::{Bandwidth, NetworkConfig, RateLimits};
+pub use self::config::{Bandwidth, DEFAULT_MAX_PEERS, LEAST_MAX_PEERS, NetworkConfig, RateLimits};
 pub use self::error::{NetworkError, RequestError};
 pub use self::event::{Fended, GossipId, NetworkEvent, PeerInfo, Reply, Traffic, Validity};
 pub use self::fetch::{FetchError, Progress};
@@ -248,6 +248,7 @@ impl Network {
             revocations: names.revocations().map(|topic| topic.hash()),
             names,
             shards: task::Shards::new(jobs, config.shard_nodes),
+            trim: task::Trim::new(config.max_peers),
             shared: Arc::clone(&shared),
             known,
             clock: config.clock,

@@ -284,6 +284,7 @@ impl Node {
             access: config.access.clone(),
             runs: machine.offering().executors.keys().copied().collect(),
             shard_nodes: config.shard_nodes,
+            max_peers: config.max_peers,
             serve: Some(Arc::new(move |peer, hash| policy.allows(peer, hash))),
             bandwidth: config.bandwidth,
             relay: config.relay.clone(),

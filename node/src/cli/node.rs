@@ -83,6 +83,9 @@ pub(super) struct NodeFlags {
     /// Bytes of blobs a second from all peers together, for example 10MB [default: no limit]
     #[arg(long, value_name = "SIZE")]
     max_download: Option<String>,
+    /// Connected peers, beyond which those that nobody needs are let go [default: 32]
+    #[arg(long, value_name = "N")]
+    max_peers: Option<u64>,
     /// Jobs of this node to remember once they are over; the oldest are forgotten [default: 10000]
     #[arg(long, value_name = "N")]
     job_history: Option<u64>,
@@ -192,6 +195,7 @@ impl From<NodeFlags> for Settings {
             max_upload: flags.max_upload,
             max_upload_per_peer: flags.max_upload_per_peer,
             max_download: flags.max_download,
+            max_peers: flags.max_peers,
             job_history: flags.job_history,
             labels: Some(flags.labels).filter(|labels| !labels.is_empty()).map(|labels| labels.into_iter().collect()),
             operator: flags.operator,

@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_upload_per_peer: Option<String>,
     /// The same from all peers.
     pub max_download: Option<String>,
+    /// Connected peers, beyond which those that nobody needs are let go.
+    pub max_peers: Option<u64>,
     /// How many jobs are remembered once they are over; the oldest beyond that are forgotten.
     pub job_history: Option<u64>,
     /// Labels.
@@ -177,6 +179,7 @@ pub(super) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<S
         max_upload: get("SHOAL_MAX_UPLOAD"),
         max_upload_per_peer: get("SHOAL_MAX_UPLOAD_PER_PEER"),
         max_download: get("SHOAL_MAX_DOWNLOAD"),
+        max_peers: count("SHOAL_MAX_PEERS")?,
         job_history: count("SHOAL_JOB_HISTORY")?,
         labels,
         operator: get("SHOAL_OPERATOR"),

@@ -11,6 +11,7 @@ use shoal_protocol::message::{ExecutorKind, SourceKind};
 use shoal_store::sources::AllowList;
 
 use super::{ConfigError, LoginScope, Origin};
+use crate::network::LEAST_MAX_PEERS;
 
 pub(super) fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, ConfigError> {
     let pair = |word: &str| {
@@ -142,6 +143,12 @@ pub(super) fn amount<T: FromStr<Err: Display>>(
 pub(super) fn at_least_one(name: &'static str, origin: Origin, count: u64) -> Result<u64, ConfigError> {
     let reason = "a job that is forgotten as it ends has no result; write at least 1".to_owned();
     if count > 0 { Ok(count) } else { Err(ConfigError::Value { name, origin: origin.as_str(), reason }) }
+}
+
+pub(super) fn enough_peers(name: &'static str, origin: Origin, count: u64) -> Result<usize, ConfigError> {
+    let reason = || format!("a node needs at least {LEAST_MAX_PEERS} peers to hear of all jobs; write that or more");
+    let enough = usize::try_from(count).ok().filter(|count| *count >= LEAST_MAX_PEERS);
+    enough.ok_or_else(|| ConfigError::Value { name, origin: origin.as_str(), reason: reason() })
 }
 
 /// Bytes a second, with or without `/s` behind them.

@@ -25,6 +25,11 @@ use crate::membership::Membership;
 /// How often a node of a private mesh looks whether its certificate has to be renewed, unless told otherwise.
 const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
+/// Connected peers at most, as long as nobody says otherwise: what a home's router bears without noticing.
+pub const DEFAULT_MAX_PEERS: usize = 32;
+/// The fewest that may be asked for: enough for each topic that a node of the largest mesh hears.
+pub const LEAST_MAX_PEERS: usize = 16;
+
 /// What a network needs to start.
 #[derive(Clone)]
 pub struct NetworkConfig {
@@ -64,6 +69,8 @@ pub struct NetworkConfig {
     pub runs: BTreeSet<ExecutorKind>,
     /// Nodes that a [shard](shoal_protocol::shard) has at least.
     pub shard_nodes: u32,
+    /// Connected peers, beyond which those that nobody needs are let go.
+    pub max_peers: usize,
     /// With whom the node has to do at all.
     pub access: Access,
     /// How much a single peer may ask for.
@@ -135,6 +142,7 @@ impl NetworkConfig {
             clock: Clock::start(),
             runs: BTreeSet::new(),
             shard_nodes: SHARD_NODES,
+            max_peers: DEFAULT_MAX_PEERS,
             access: Access::default(),
             rates: RateLimits::default(),
             bandwidth: Bandwidth::default(),

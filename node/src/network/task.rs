@@ -12,6 +12,7 @@ mod members;
 mod moved;
 mod peers;
 mod shards;
+mod trim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(super) use self::company::Described;
 use self::dht::Query;
 use self::moved::Moved;
 pub(super) use self::shards::Shards;
+pub(super) use self::trim::Trim;
 use super::addresses;
 use super::codec::Answer;
 use super::gate::Gate;
@@ -93,6 +95,7 @@ pub(super) struct Parts {
     pub(super) router: Router,
     pub(super) names: Names,
     pub(super) shards: Shards,
+    pub(super) trim: Trim,
     /// Where relays are announced.
     pub(super) relays: TopicHash,
     /// Where revocations of a private mesh are spread.
@@ -112,6 +115,7 @@ pub(super) struct Task {
     router: Router,
     names: Names,
     shards: Shards,
+    trim: Trim,
     relays: TopicHash,
     revocations: Option<TopicHash>,
     shared: Arc<Shared>,
@@ -162,6 +166,7 @@ impl Task {
             router: parts.router,
             names: parts.names,
             shards: parts.shards,
+            trim: parts.trim,
             relays: parts.relays,
             revocations: parts.revocations,
             shared: parts.shared,
@@ -294,6 +299,7 @@ impl Task {
         self.redial(now);
         self.estimate_size();
         self.look_after_shards(now);
+        self.trim(now);
         self.describe_company();
         if self.expire_at <= now {
             self.expire_at = now + EXPIRE_EVERY;

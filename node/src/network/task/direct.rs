@@ -45,6 +45,7 @@ impl Task {
     }
 
     pub(super) fn send(&mut self, to: PeerId, id: &libp2p::PeerId, bytes: Vec<u8>, reply: RequestReply) {
+        self.trim.talked(to);
         let addresses = addresses::by_name(to).into_iter().collect();
         let request = self.swarm.behaviour_mut().direct.send_request_with_addresses(id, bytes, addresses);
         self.requests.insert(request, (to, reply));
@@ -129,6 +130,7 @@ impl Task {
     }
 
     fn may_work(&mut self, from: PeerId, price: u32) -> bool {
+        self.trim.talked(from);
         if !self.request_rates.take_many(from, price, Instant::now()) {
             tracing::debug!(peer = %from.short(), "peer asks more than allowed");
             self.shared.counted.requests.fetch_add(1, Ordering::Relaxed);

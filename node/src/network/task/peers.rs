@@ -31,6 +31,7 @@ impl Task {
             self.notice_new_start(peer, id, send_back_addr, now);
         }
         self.connections.entry(peer).or_default().push((connection, now));
+        self.trim.connected(peer, point.is_dialer());
         self.known.connected(peer, now);
         self.shared.connected().entry(peer).or_insert(now);
         tracing::debug!(peer = %peer.short(), "connected");
@@ -81,6 +82,7 @@ impl Task {
             }
         }
         self.connections.remove(&peer);
+        self.trim.forget(peer);
         self.agents.remove(&peer);
         self.known.connected(peer, Instant::now());
         self.shared.connected().remove(&peer);

@@ -17,7 +17,7 @@ use super::{Query, Task};
 /// How often a node looks whether it has neighbours for all that it hears.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// Connected peers for each topic, below which more are sought: as many as gossip has neighbours.
-const ENOUGH: usize = 6;
+pub(super) const ENOUGH: usize = 6;
 /// Peers that are dialled at once for a topic.
 const MAX_DIALS: usize = 3;
 /// How long a peer is left alone that was dialled for this.
