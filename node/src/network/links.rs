@@ -78,6 +78,11 @@ impl Links {
         Self { known: Arc::default(), strangers }
     }
 
+    /// Peers of other versions.
+    pub(crate) fn strangers(&self) -> &Strangers {
+        &self.strangers
+    }
+
     /// Remembers a connection for as long as it lives.
     pub(crate) fn add(&self, peer: PeerId, connection: &Connection) {
         let mut all = self.lock();

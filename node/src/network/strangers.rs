@@ -56,9 +56,9 @@ impl Strangers {
         true
     }
 
-    /// Whether a peer is not to be dialled for that reason.
-    pub(crate) fn rests(&self, peer: PeerId, now: Instant) -> bool {
-        self.lock().get(&peer).is_some_and(|(_, at)| now < *at + REST)
+    /// The version of a peer that is not to be dialled for that reason.
+    pub(crate) fn resting(&self, peer: PeerId, now: Instant) -> Option<u8> {
+        self.lock().get(&peer).filter(|(_, at)| now < *at + REST).map(|(version, _)| *version)
     }
 
     /// Those that were seen lately, and the version that each speaks.
@@ -106,8 +106,8 @@ mod tests {
     fn a_stranger_is_left_alone_for_a_while_and_told_of_for_longer() {
         let (strangers, now) = (Strangers::new(OWN), Instant::now());
         assert!(strangers.meet(name(1), FAR, now) && !strangers.meet(name(2), OWN.version + 1, now));
-        assert!(strangers.rests(name(1), now) && !strangers.rests(name(2), now));
-        assert!(!strangers.rests(name(1), now + REST));
+        assert_eq!([strangers.resting(name(1), now), strangers.resting(name(2), now)], [Some(FAR), None]);
+        assert_eq!(strangers.resting(name(1), now + REST), None);
         assert_eq!(strangers.all(now + REST), BTreeMap::from([(name(1), FAR)]));
         assert_eq!(strangers.all(now + REMEMBERED), BTreeMap::new());
     }
@@ -117,7 +117,7 @@ mod tests {
         let (strangers, now) = (Strangers::new(OWN), Instant::now());
         strangers.meet(name(1), UNNAMED, now);
         assert!(!strangers.meet(name(1), OWN.version, now));
-        assert!(!strangers.rests(name(1), now) && strangers.all(now).is_empty());
+        assert!(strangers.resting(name(1), now).is_none() && strangers.all(now).is_empty());
     }
 
     #[test]

@@ -290,7 +290,7 @@ impl Task {
         let connected = self.swarm.connected_peers().count();
         let is_connected = |peer| libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
         self.known.look(now, self.clock.now(), is_connected);
-        let is_not_dialled = |peer| is_connected(peer) || self.shared.strangers.rests(peer, now);
+        let is_not_dialled = |peer| is_connected(peer) || self.shared.strangers.resting(peer, now).is_some();
         for peer in self.known.due(now, self.clock.now(), connected, is_not_dialled) {
             self.dial(peer);
         }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use futures_util::future::{BoxFuture, Ready, ready};
 use futures_util::{FutureExt, Stream, stream::BoxStream, stream::StreamExt};
@@ -133,6 +134,10 @@ impl libp2p::Transport for Transport {
         let Some((peer, way)) = addresses::parse(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
+        // Whoever wants it dialled: the DHT hears of peers from others, which may speak its version.
+        if let Some(version) = self.links.strangers().resting(peer_of_endpoint(peer), Instant::now()) {
+            return Ok(ready(Err(TransportFailure::Connect(Unreached::OtherVersion(version)))).boxed());
+        }
         let attempt = self.dials.attempt(peer, way);
         let (endpoint, alpn, links) = (self.endpoint.clone(), Arc::clone(&self.alpn), self.links.clone());
         let detours = (self.detours)(peer_of_endpoint(peer));
