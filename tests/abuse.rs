@@ -103,6 +103,16 @@ fn jobs_go_on_while_somebody_floods() {
 }
 
 #[test]
+fn jobs_go_on_while_somebody_says_what_nobody_here_can_read() {
+    let mesh = Mesh::start(3);
+    let mut hostile = join(&mesh, 114);
+    hostile.gossip(100, Hostile::riddle);
+    verified(&mesh.nodes[0], mesh.dir.path());
+    assert!(mesh.nodes.iter().all(|node| is_connected(node, &id(&hostile))), "some of it is no offence");
+    jobs_go_on_during(&mesh, &mut hostile, |hostile| hostile.gossip(100, Hostile::riddle));
+}
+
+#[test]
 fn what_was_recorded_in_the_mesh_and_is_said_again_by_others_changes_nothing() {
     let mut mesh = Mesh::start(3);
     let recorder = join(&mesh, 109);

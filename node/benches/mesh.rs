@@ -3,9 +3,9 @@
 //! `cargo bench -p shoal --bench mesh`; the number of jobs is `JOBS` (default 500), and `LANES` of them (default 32)
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 //!
-//! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, or comes
-//! with a swarm of names, and with a new key as soon as it is cut off. The nodes have been there for a minute by then. The
-//! attacker is in this process too, so what attacking costs is in the figures.
+//! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, says what
+//! nobody can read, or comes with a swarm of names, and with a new key as soon as it is cut off. The nodes have been there
+//! for a minute by then. The attacker is in this process too, so what attacking costs is in the figures.
 
 #[path = "../../tests/abuse/hostile.rs"]
 mod hostile;
@@ -81,12 +81,13 @@ fn setting(name: &str, default: usize) -> usize {
 /// Measures the same in peace and under each attack.
 async fn attacked(nodes: &[Node], jobs: usize) {
     let peace = latency(&nodes[0], WARM_UP, jobs).await;
-    let attacks: [(&str, Attack); 3] = [
+    let attacks: [(&str, Attack); 4] = [
         ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
         ("forged messages", |hostile| {
             hostile.gossip(100, |it| it.announcement(Duration::ZERO).into_iter().rev().collect());
             hostile.ask_all(&garbage(0));
         }),
+        ("what no node here can read", |hostile| hostile.gossip(100, Hostile::riddle)),
         ("a swarm of names", |hostile| hostile.gossip(100, Hostile::announcement_of_nobody)),
     ];
     for (number, (name, attack)) in (1..).zip(attacks) {

@@ -13,7 +13,7 @@ use shoal_protocol::job::spec::NetworkKind;
 use shoal_protocol::message::{Announce, Contact, ExecutorKind, Message, Needs, Resources};
 use shoal_protocol::shard::Audience;
 use shoal_protocol::time::Time;
-use shoal_protocol::wire::{self, Sealed};
+use shoal_protocol::wire::{self, Dialect, Sealed, canonical};
 use tokio::runtime::Runtime;
 
 /// The mesh that nodes are in unless told otherwise.
@@ -100,16 +100,23 @@ impl Hostile {
     /// A well-formed announcement of a job that there is not, said so long ago.
     pub(super) fn announcement(&mut self, age: Duration) -> Vec<u8> {
         let key = self.key.clone();
-        self.announcement_of(&key, age)
+        self.announcement_of(&key, &wire::OWN, age)
+    }
+
+    /// What a node of the next version might say: it is signed, and nobody here can read it.
+    pub(super) fn riddle(&mut self) -> Vec<u8> {
+        let write = |message: &Message| [&[100], &canonical(message)[..]].concat();
+        let (key, next) = (self.key.clone(), Dialect { version: wire::OWN.version + 1, write, ..wire::OWN });
+        self.announcement_of(&key, &next, Duration::ZERO)
     }
 
     /// The same in the name of a key that nobody has seen.
     pub(super) fn announcement_of_nobody(&mut self) -> Vec<u8> {
         let name = BlobHash::of(&self.jobs.to_le_bytes());
-        self.announcement_of(&SigningKey::from_bytes(&name.0), Duration::ZERO)
+        self.announcement_of(&SigningKey::from_bytes(&name.0), &wire::OWN, Duration::ZERO)
     }
 
-    fn announcement_of(&mut self, key: &SigningKey, age: Duration) -> Vec<u8> {
+    fn announcement_of(&mut self, key: &SigningKey, dialect: &Dialect, age: Duration) -> Vec<u8> {
         self.jobs += 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set") - age;
         let announce = Announce {
@@ -140,7 +147,7 @@ impl Hostile {
             refusals: 0,
             contact: Contact::default(),
         };
-        let sealed: Sealed = wire::seal(key, MeshId::of(MESH), None, Message::Announce(announce));
+        let sealed: Sealed = dialect.seal(key, MeshId::of(MESH), None, Message::Announce(announce));
         sealed.bytes().to_vec()
     }
 }
