@@ -79,6 +79,13 @@ impl Daemon {
         self.child.wait().expect("it is gone");
     }
 
+    /// Has it do nothing, as a machine that sleeps, until it may go on.
+    pub fn halt(&self, is_halted: bool) {
+        let signal = if is_halted { "-STOP" } else { "-CONT" };
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(told.expect("kill can be run").success());
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn stop(&mut self) {
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();

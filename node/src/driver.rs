@@ -14,6 +14,7 @@ use shoal_protocol::machine::{Input, Inquiry, Machine, Output, View};
 use shoal_protocol::message::{ExecutorKind, Message};
 use shoal_protocol::record::{self, Record, Standing, Submission};
 use shoal_protocol::task::Failure;
+use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::trace::Rerun;
 use shoal_protocol::wire::Dialect;
 use shoal_store::state::{Change, State, StateError};
@@ -32,6 +33,8 @@ use crate::voice::Voice;
 pub(crate) const MAX_EVENTS: usize = 4_096;
 /// Events that are handled before one write to the disk.
 const MAX_BATCH: usize = 256;
+/// The driver hears how things are every second. After a pause so much longer, in milliseconds, this node was away.
+const AWAY_MS: Millis = 3_000;
 /// How long outputs that nobody waits for may be postponed.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Outputs that may be postponed.
@@ -88,6 +91,8 @@ pub(crate) struct Driver {
     /// Who waits for what came of an inquiry.
     pub(crate) inquiries: BTreeMap<ExecutionId, oneshot::Sender<Traced>>,
     pub(crate) postponed: Postponed,
+    /// When something was heard last.
+    pub(crate) heard: Option<Time>,
 }
 
 /// Outputs of which nothing urgent is one, and when they are performed all the same.
@@ -104,6 +109,7 @@ impl Driver {
         self.perform(Haste::Now).await?;
         loop {
             let mut event = self.next().await;
+            self.notice_absence();
             let mut answers = Answers::default();
             for _ in 0..MAX_BATCH {
                 if let Event::Shutdown = event {
@@ -119,6 +125,15 @@ impl Driver {
             }
             self.perform(if answers.is_empty() { Haste::WhenUrgent } else { Haste::Now }).await?;
             answers.send();
+        }
+    }
+
+    /// Tells the machine that it was asleep, before it takes its own absence for that of others.
+    fn notice_absence(&mut self) {
+        let now = self.clock.now();
+        if self.heard.replace(now).is_some_and(|heard| now.since(heard) > AWAY_MS) {
+            tracing::info!("this node was asleep or halted: its workers are waited for anew");
+            self.machine.handle(now, Input::Away);
         }
     }
 

@@ -351,6 +351,7 @@ impl Node {
             outbox: Outbox::new(network.clone(), inbox.clone()),
             inquiries: BTreeMap::new(),
             postponed: driver::Postponed::default(),
+            heard: None,
         };
         let (pricing, log_reads) = Ingress::slots();
         let skew = Skew::default();

@@ -216,6 +216,11 @@ impl Machine {
             Input::Corrupt(peer) => self.with_worker(now, |_, ctx| ctx.note(peer, Sign::Corrupt)),
             Input::EndInquiry(execution) => self.with_inquiries(now, |all, ctx| all.end(ctx, execution)),
             Input::Reran(execution, ran) => self.with_worker(now, |worker, ctx| worker.rerun(ctx, execution, ran)),
+            Input::Away => {
+                for job in self.jobs.keys().copied().collect::<Vec<_>>() {
+                    self.with_job(now, job, Requester::was_away);
+                }
+            }
             Input::Tick => {
                 self.with_worker(now, Worker::tick);
                 self.with_inquiries(now, Inquiries::tick);

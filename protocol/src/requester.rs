@@ -183,6 +183,16 @@ impl Requester {
         self.finish(ctx, JobState::Stopped, "stopped by its owner".into());
     }
 
+    /// This node was away: its workers have from now on as long as ever to be heard, and to open their answers.
+    pub(crate) fn was_away(&mut self, ctx: &mut Context<'_>) {
+        let partitions: Vec<u32> = self.partitions.keys().copied().collect();
+        for index in partitions {
+            let executions = self.partitions.get_mut(&index).map(|partition| &mut partition.executions);
+            executions.into_iter().flatten().for_each(|execution| execution.begin_to_wait(ctx.now));
+            self.reschedule(index);
+        }
+    }
+
     pub(crate) fn tick(&mut self, ctx: &mut Context<'_>) {
         while let Some(key) = self.timers.pop(ctx.now).filter(|_| !self.is_over()) {
             match key {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::internet::{Home, Host, Internet, Nat};
+use super::path_to;
 use crate::support::{Daemon, executions, slow_module, until};
 
 /// Rounds of the program that runs meanwhile: it has to take longer than a lost worker is waited for.
@@ -60,6 +61,21 @@ fn a_job_goes_on_when_its_workers_and_its_requester_get_other_addresses() {
     let hosts = [&public, &home, &symmetric];
     let mesh = Mesh::start(&internet, &relay, &requester, &hosts);
     mesh.run(|| hosts.into_iter().chain([&requester]).for_each(Host::move_on));
+}
+
+#[test]
+fn a_laptop_that_sleeps_and_wakes_elsewhere_keeps_its_job() {
+    let Some(internet) = Internet::new() else { return };
+    let relay = internet.host().relay(&[], &[]);
+    let [laptop, one, two, three] = [0, 1, 2, 3].map(|_| internet.home(Nat::PortPreserving).host());
+    let mesh = Mesh::start(&internet, &relay, &laptop, &[&one, &two, &three]);
+    mesh.run(|| {
+        mesh.requester.halt(true);
+        let knows = |worker: &Daemon| path_to(worker, &mesh.requester).is_some();
+        until("all have given it up", || (!mesh.workers.iter().any(knows)).then_some(()));
+        laptop.move_on();
+        mesh.requester.halt(false);
+    });
 }
 
 #[test]

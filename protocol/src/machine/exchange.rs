@@ -50,6 +50,8 @@ pub enum Input {
     Reran(ExecutionId, Result<Box<Rerun>, Failure>),
     /// A peer sent something else than the blob that it was asked for.
     Corrupt(PeerId),
+    /// This node was asleep or halted until now: that it heard nobody says nothing of anybody.
+    Away,
     /// The deadline has come.
     Tick,
 }

@@ -103,6 +103,13 @@ impl Execution {
         }
     }
 
+    /// Waits for its worker as if that had only just been heard or asked.
+    pub(super) fn begin_to_wait(&mut self, now: Time) {
+        self.heard = now;
+        self.asked = self.asked.map(|_| now);
+        self.resend.at = self.resend.at.max(now);
+    }
+
     /// Whether its worker is another tenth of its image further, which is worth telling.
     pub(super) fn comes_further(&mut self, state: ExecutionState, amount: Option<Amount>) -> bool {
         let tenths = amount.map(Amount::tenths).filter(|_| state == self.record.state).unwrap_or_default();

@@ -156,6 +156,7 @@ impl Story {
                 "submit" => Input::Submit(Box::new(self.submission.clone())),
                 "stop" => Input::Stop(job),
                 "tick" => Input::Tick,
+                "away" => Input::Away,
                 "collected" => Input::Collected(job, 0, Ok(())),
                 "published" => Input::Published(job, 0, Ok(Some(published()))),
                 "unpublished" => Input::Published(job, 0, Err("no such bucket".into())),

@@ -33,6 +33,26 @@ fn a_lost_worker_is_replaced_after_its_lease() {
 }
 
 #[test]
+fn a_requester_that_was_away_does_not_take_that_for_silence_of_its_workers() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.tell(&[(8, "A runs", "save A running"), (9, "B runs", "save B running")]);
+    let woke = 10 * LEASE_MS;
+    story.tell(&[
+        (woke, "away", ""),
+        (woke + 1, "A commits x", "save A committed"),
+        (woke + LEASE_MS, "tick", "save B failed, settle B cancelled, save running, announce"),
+    ]);
+}
+
+#[test]
+fn a_requester_that_was_away_does_not_blame_workers_for_what_it_did_not_hear() {
+    let mut story = Story::awarded(PAIR, "AB");
+    story.tell(&[(8, "A commits x", "save A committed"), (9, "B commits x", "save B committed, ask A, ask B")]);
+    let woke = 10 * REVEAL_MS;
+    story.tell(&[(woke, "away", ""), (woke, "tick", "ask A, ask B"), (woke + 1, "A reveals x", "save A revealed")]);
+}
+
+#[test]
 fn an_award_that_is_not_answered_is_said_again() {
     let mut story = Story::awarded(PAIR, "AB");
     let awards = story.awards.clone();
