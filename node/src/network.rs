@@ -71,6 +71,8 @@ mod rate;
 
 mod topics;
 
+mod shared;
+
 mod size;
 
 mod addresses;
@@ -78,13 +80,11 @@ mod addresses;
 mod identity;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use iroh::protocol::Router;
-use iroh::{Endpoint, Watcher};
 use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::{BlobHash, MeshId, PeerId};
 use shoal_protocol::membership::Revocation;
@@ -93,7 +93,7 @@ use shoal_protocol::relay::RelayAddress;
 use shoal_protocol::shard::{self, Audience, Shard};
 use shoal_protocol::time::{Millis, Time};
 use shoal_protocol::wire::canonical;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::codec::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 pub use self::config::{Bandwidth, DEFAULT_MAX_PEERS, LEAST_MAX_PEERS, NetworkConfig, RateLimits};
@@ -108,9 +108,9 @@ pub use self::rate::Rate;
 pub use self::relay::{KnownRelay, RelayClient};
 pub use self::serve::ServePolicy;
 pub use self::service::Service;
-use self::strangers::Strangers;
+use self::shared::{Counted, Shared, detours, port_of};
 pub(crate) use self::strangers::UNNAMED;
-use self::task::{Command, Described};
+use self::task::Command;
 use self::ticket::Ticket;
 pub use self::unreached::Unreached;
 use crate::membership::Membership;
@@ -121,8 +121,6 @@ const MAX_COMMANDS: usize = 1_024;
 const MAX_EVENTS: usize = 1_024;
 /// How long a request may take, with looking the peer up and dialling it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long a node waits at its start for a relay. Where UDP is blocked, finding one takes three seconds.
-const HOME_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long saying goodbye may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -137,64 +135,6 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     fetcher: fetch::Fetcher,
-}
-
-/// What handles can read without asking the task.
-struct Shared {
-    own: PeerId,
-    mesh: String,
-    doorman: doorman::Doorman,
-    /// Of a private mesh.
-    gate: Option<gate::Gate>,
-    blobs_alpn: Vec<u8>,
-    endpoint: Endpoint,
-    book: book::Book,
-    links: links::Links,
-    strangers: Strangers,
-    connected: Mutex<BTreeMap<PeerId, Instant>>,
-    described: Mutex<BTreeMap<PeerId, Described>>,
-    mesh_size: watch::Sender<u32>,
-    /// Nodes that a shard has at least.
-    shard_nodes: u32,
-    /// The classes of jobs that this node runs.
-    runs: Mutex<BTreeSet<ExecutorKind>>,
-    /// How many connected peers run none of a class.
-    without: Mutex<BTreeMap<ExecutorKind, u32>>,
-    port_mapping: Option<watch::Receiver<PortMapping>>,
-    served: Arc<serve::Served>,
-    fetched: Arc<AtomicU64>,
-    relays: relay::Relays,
-    counted: Counted,
-}
-
-/// What was fended off since the start, beside connections.
-#[derive(Debug, Default)]
-struct Counted {
-    cut_off: AtomicU64,
-    gossip: AtomicU64,
-    requests: AtomicU64,
-}
-
-impl Shared {
-    fn connected(&self) -> MutexGuard<'_, BTreeMap<PeerId, Instant>> {
-        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn described(&self) -> MutexGuard<'_, BTreeMap<PeerId, Described>> {
-        self.described.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn runs(&self) -> MutexGuard<'_, BTreeSet<ExecutorKind>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn without(&self) -> MutexGuard<'_, BTreeMap<ExecutorKind, u32>> {
-        self.without.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_mesh_size(&self, nodes: u32) {
-        self.mesh_size.send_if_modified(|known| std::mem::replace(known, nodes) != nodes);
-    }
 }
 
 impl Network {
@@ -565,69 +505,6 @@ impl Network {
             tracing::warn!("the network took too long to close and was left behind");
         }
     }
-}
-
-impl Shared {
-    async fn bind(config: &NetworkConfig, relays: relay::Relays) -> Result<Self, NetworkError> {
-        let (book, names) = (book::Book::default(), config.names());
-        let gate = config.membership.clone().map(|membership| gate::Gate::new(membership, names.join_alpn()));
-        let doorman = doorman::Doorman::new(config.access.clone());
-        let strangers = Strangers::new(config.dialect);
-        let endpoint = endpoint::bind(config, &book, &doorman, gate.as_ref(), relay::to_begin_with(config)).await?;
-        Ok(Self {
-            own: identity::peer_of_key(&config.key),
-            mesh: config.mesh.clone(),
-            port_mapping: config.maps_port().then(|| mapping::ask(&endpoint, port_of(&endpoint))),
-            endpoint,
-            doorman,
-            gate,
-            blobs_alpn: names.blobs_alpn(),
-            book,
-            links: links::Links::new(strangers.clone()),
-            strangers,
-            connected: Mutex::default(),
-            described: Mutex::default(),
-            mesh_size: watch::Sender::new(1),
-            shard_nodes: config.shard_nodes,
-            runs: Mutex::new(config.runs.clone()),
-            without: Mutex::new(BTreeMap::new()),
-            served: Arc::default(),
-            fetched: Arc::default(),
-            relays,
-            counted: Counted::default(),
-        })
-    }
-
-    /// The relay where peers find this node that cannot reach it directly.
-    fn home_relay(&self) -> Option<RelayAddress> {
-        // iroh goes on naming one that it has lost until it finds another.
-        let homes = self.endpoint.home_relay_status().get();
-        homes.iter().find(|home| home.is_connected())?.url().to_string().parse().ok()
-    }
-
-    /// Waits for a home relay, so that a ticket that is made now names it.
-    async fn wait_for_home(&self) {
-        if tokio::time::timeout(HOME_TIMEOUT, self.endpoint.online()).await.is_err() {
-            tracing::warn!("no relay answers yet; who cannot be reached directly is out of reach until one does");
-        }
-    }
-
-    fn serve(&self, config: &NetworkConfig) -> serve::Serve {
-        serve::Serve::new(config, self.links.clone(), Arc::clone(&self.served))
-    }
-}
-
-/// A peer whose home relay does not answer has another by now, most likely one that this node uses too.
-fn detours(shared: &Arc<Shared>) -> transport::Detours {
-    let (book, relays) = (shared.book.clone(), shared.relays.clone());
-    Arc::new(move |peer| {
-        let home = book.contact(peer).and_then(|contact| contact.relay?.parse().ok());
-        home.map(|home| relays.instead_of(&home)).unwrap_or_default()
-    })
-}
-
-fn port_of(endpoint: &Endpoint) -> Option<u16> {
-    endpoint.bound_sockets().first().map(SocketAddr::port)
 }
 
 /// The peers that the operator named, after checking that the tickets are of this mesh.

@@ -8,16 +8,17 @@ mod relays;
 
 mod remembered;
 
+mod watching;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use shoal_executors::WasmExecutor;
 use shoal_protocol::budget::Budgets;
 use shoal_protocol::id::{JobId, MeshId, MeshKey, PeerId};
 use shoal_protocol::job::spec::NetworkKind;
-use shoal_protocol::machine::{Machine, View};
+use shoal_protocol::machine::Machine;
 use shoal_protocol::message::{Contact, ExecutorKind, Resources};
 use shoal_protocol::record::{self, Record};
 use shoal_protocol::time::Millis;
@@ -37,6 +38,7 @@ use parts::{
     wasm_config,
 };
 use remembered::{known_peers, known_publicly, listen_again, peers_to_save, save_peers};
+use watching::{drive, observe, sweep_published, view, watch_blobs};
 
 use crate::admission::Gate;
 use crate::agreed::Agreed;
@@ -68,14 +70,6 @@ use crate::validator::Validators;
 use crate::views::{AccessView, AdmissionView, StandingView};
 use crate::voice::Voice;
 
-/// Pause between two looks whether blobs have to make way.
-const GC_INTERVAL: Duration = Duration::from_secs(300);
-/// Pause between two looks whether the blob store still works.
-const CHECK_BLOBS_EVERY: Duration = Duration::from_secs(5);
-/// Pause between two looks at the mesh.
-const OBSERVE_EVERY: Duration = Duration::from_secs(1);
-/// Looks at the mesh after which peers are saved; after the first few they are saved more often.
-const SAVE_PEERS_EVERY: u32 = 15;
 /// Happenings that a slow listener may be behind; then it must read the history.
 const MAX_HAPPENINGS: usize = 4_096;
 
@@ -565,82 +559,10 @@ fn outlived(saved: &[Record]) -> BTreeSet<String> {
     saved.iter().filter_map(may_go_on).collect()
 }
 
-/// A node that cannot save must not go on: it would say what it could forget.
-async fn drive(driver: Driver, failed: watch::Sender<Option<String>>) {
-    let network = driver.network.clone();
-    if let Err(error) = driver.run().await {
-        tracing::error!(%error, "the node cannot save its state and stops");
-        failed.send_replace(Some(format!("the node's state cannot be saved: {error}")));
-        network.shutdown().await;
-    }
-}
-
-/// The blob store stops for good when the disk fails it, and without blobs a node can do nothing for anybody.
-async fn watch_blobs(blobs: Blobs, inbox: mpsc::Sender<Event>, failed: watch::Sender<Option<String>>) {
-    let mut ticks = tokio::time::interval(CHECK_BLOBS_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = blobs.check().await {
-            tracing::error!(%error, "the blob store has stopped, and the node with it");
-            failed.send_replace(Some(format!("the blob store has stopped (is the disk full?): {error}")));
-            let _ = inbox.send(Event::Shutdown).await;
-            return;
-        }
-    }
-}
-
-/// Tells the driver how large and how far the mesh is, remembers peers for the next start, and notices sleep.
-async fn observe(network: Network, clock: Clock, state: Arc<State>, inbox: mpsc::Sender<Event>) {
-    let mut ticks = tokio::time::interval(OBSERVE_EVERY);
-    let mut looks = 0_u32;
-    loop {
-        ticks.tick().await;
-        if let Some(slept_ms) = clock.notice_sleep() {
-            tracing::info!(slept_ms, "the machine has slept, or its clock was set: looking for peers anew");
-            network.hurry().await;
-        }
-        if inbox.send(Event::View(view(&network))).await.is_err() {
-            return;
-        }
-        looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(SAVE_PEERS_EVERY) || looks < SAVE_PEERS_EVERY && looks.is_power_of_two() {
-            let (network, state) = (network.clone(), Arc::clone(&state));
-            let known = peers_to_save(&network, clock.now()).await;
-            let _ = tokio::task::spawn_blocking(move || {
-                save_peers(network.mesh_id(), known, &state);
-                relays::save(&network, &state);
-            })
-            .await;
-        }
-    }
-}
-
-fn view(network: &Network) -> View {
-    let delay_ms = u32::try_from(network.delay_ms()).unwrap_or(u32::MAX).max(1);
-    View {
-        mesh_size: network.mesh_size().max(1),
-        level: network.first_level(),
-        delay_ms,
-        without: network.without(),
-        contact: network.contact(),
-    }
-}
-
 async fn serve_published(config: &Config) -> Result<Option<Published>, PublishedError> {
     match config.publish.listen {
         Some(address) => Published::bind(address).await.map(Some),
         None => Ok(None),
-    }
-}
-
-/// Removes published copies when the results that they are of are not kept any more.
-async fn sweep_published(publishing: Publishing) {
-    let mut ticks = tokio::time::interval(GC_INTERVAL);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = publishing.sweep().await {
-            tracing::debug!(%error, "published results were not swept");
-        }
     }
 }
 

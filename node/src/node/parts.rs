@@ -16,7 +16,7 @@ use shoal_store::publishers::PublishersConfig;
 use shoal_store::reserve::Reserve;
 use shoal_store::sources::{Sources, SourcesConfig};
 
-use super::GC_INTERVAL;
+use super::watching::GC_INTERVAL;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Containers;

@@ -1,5 +1,6 @@
 //! A peer that is connected and does not hear.
 
+use iroh::Endpoint;
 use iroh::endpoint::presets;
 use libp2p::Swarm;
 use libp2p::futures::StreamExt;
