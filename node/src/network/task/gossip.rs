@@ -53,7 +53,7 @@ impl Task {
                 }
             }
             gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.relays => {
-                self.on_heard(&peer_id, true)
+                self.on_heard(&peer_id, true);
             }
             gossipsub::Event::Unsubscribed { peer_id, topic } if topic == self.relays => self.on_heard(&peer_id, false),
             gossipsub::Event::Subscribed { topic, .. } => self.say_what_waited(&topic),
