@@ -127,7 +127,7 @@ pub struct Config {
     pub passing: bool,
     /// Whether the node stays on this machine: no port mapping, no relay.
     pub loopback_only: bool,
-    /// Nodes that a [shard](shoal_protocol::shard) of the mesh has at least. No setting: nodes of one mesh must agree.
+    /// Nodes that a [shard] of the mesh has at least. No setting: nodes of one mesh must agree.
     pub shard_nodes: u32,
     /// The program that compiles modules within limits; none to compile them in this process.
     pub compiler: Option<Compiler>,

@@ -273,7 +273,7 @@ impl Network {
         *self.shared.runs() = classes;
     }
 
-    /// Whether a peer is in this node's [shard](shoal_protocol::shard) of a level.
+    /// Whether a peer is in this node's [shard] of a level.
     pub fn is_near(&self, peer: PeerId, level: u8) -> bool {
         let place = |peer| identity::libp2p_id(peer).map(|id| topics::place(&id));
         let own = place(self.shared.own).map(|own| Shard::around(&own, level));
