@@ -41,7 +41,7 @@ pub(super) const MAX_REQUESTS_PER_PEER: usize = 128;
 pub(super) const DIRECT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Neighbours that gossip is forwarded to, and the bounds around that number.
-const GOSSIP_DEGREE: [usize; 3] = [4, 6, 12];
+const GOSSIP_DEGREE: [usize; 3] = [3, 4, 8];
 /// Of these, those that this node has chosen itself: whoever fills all its other places cannot fill them.
 const GOSSIP_OUTBOUND: usize = 2;
 /// How often neighbours are chosen and missed messages are offered. Short: it is how long a newcomer hears nothing.
