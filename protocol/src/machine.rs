@@ -38,7 +38,7 @@ pub use crate::worker::Finished;
 pub struct View {
     /// Estimated number of nodes, with this one.
     pub mesh_size: u32,
-    /// The [shard](crate::shard) around this node that announcements begin with.
+    /// The [`shard`] around this node that announcements begin with.
     pub level: u8,
     /// Estimated one-way delay to a peer, in milliseconds.
     pub delay_ms: u32,
