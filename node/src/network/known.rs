@@ -29,7 +29,7 @@ const MAX_DIALS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two dials of one peer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a peer is tried while there are enough connections.
+/// How often a peer is tried while there are just enough connections; the more there are, the more seldom.
 const HEAL_PAUSE: Duration = Duration::from_secs(20);
 /// Failures in a row after which a peer is forgotten, unless a ticket or the last run named it.
 const MAX_FAILURES: u32 = 20;
@@ -218,9 +218,11 @@ impl Known {
         if connected < ENOUGH {
             return MAX_DIALS;
         }
-        let due = *self.next_heal.get_or_insert(now + HEAL_PAUSE) <= now;
+        // Where there are many, others try as well; and each new connection costs ten kilobytes.
+        let pause = HEAL_PAUSE * u32::try_from(connected / ENOUGH).unwrap_or(u32::MAX);
+        let due = *self.next_heal.get_or_insert(now + pause) <= now;
         if due {
-            self.next_heal = Some(now + HEAL_PAUSE);
+            self.next_heal = Some(now + pause);
         }
         usize::from(due)
     }
