@@ -71,10 +71,6 @@ impl Topics {
         self.heard.keys().flat_map(|class| (0..=self.deepest).map(|level| Audience { class: *class, level }))
     }
 
-    pub(super) fn is_heard(&self, audience: Audience) -> bool {
-        self.heard.contains_key(&audience.class) && audience.level <= self.deepest
-    }
-
     /// Whether this node runs jobs of a class.
     pub(super) fn runs(&self, class: ExecutorKind) -> bool {
         self.heard.get(&class) == Some(&Reason::Runs)

@@ -1,6 +1,6 @@
 //! Taking part in the gossip about jobs: which topics are joined, with whom, and what waits for somebody to hear it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId as Libp2pId;
@@ -36,6 +36,8 @@ const UNSAID_FOR: Duration = Duration::from_secs(4);
 /// What is remembered to take part.
 pub(in crate::network) struct Shards {
     topics: Topics,
+    /// Those of them that gossip knows to be heard.
+    joined: BTreeSet<Audience>,
     /// Nodes that a shard has at least.
     shard_nodes: u32,
     unsaid: VecDeque<Unsaid>,
@@ -57,6 +59,7 @@ impl Shards {
     pub(in crate::network) fn new(topics: Topics, shard_nodes: u32) -> Self {
         Self {
             topics,
+            joined: BTreeSet::new(),
             shard_nodes,
             unsaid: VecDeque::new(),
             pauses: BTreeMap::new(),
@@ -76,7 +79,9 @@ impl Task {
     pub(super) fn publish(&mut self, audience: Audience, bytes: Vec<u8>) {
         let now = Instant::now();
         self.shards.topics.announces(audience.class, now);
-        self.join_topics(now);
+        if !self.shards.joined.contains(&audience) {
+            self.join_topics(now);
+        }
         if self.say(audience, bytes.clone()) {
             return;
         }
@@ -128,18 +133,23 @@ impl Task {
 
     fn join_topics(&mut self, now: Instant) {
         let runs = self.shared.runs().clone();
-        ExecutorKind::ALL.into_iter().for_each(|class| self.shards.topics.set_runs(class, runs.contains(&class), now));
+        for class in ExecutorKind::ALL {
+            if self.shards.topics.runs(class) && !runs.contains(&class) {
+                self.unprovide(self.names.workers(class));
+            }
+            self.shards.topics.set_runs(class, runs.contains(&class), now);
+        }
         let mesh_size = *self.shared.mesh_size.borrow();
         self.shards.topics.look(mesh_size, self.shards.shard_nodes, now);
+        let (topics, heard) = (&self.shards.topics, self.shards.topics.heard().collect::<BTreeSet<Audience>>());
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        for topic in self.shards.topics.all() {
-            let audience = self.shards.topics.audience(&topic.hash());
-            if audience.is_some_and(|audience| self.shards.topics.is_heard(audience)) {
-                gossip.subscribe(topic).expect("every topic may be subscribed");
-            } else {
-                gossip.unsubscribe(topic);
-            }
+        for topic in heard.difference(&self.shards.joined).filter_map(|audience| topics.of(*audience)) {
+            gossip.subscribe(topic).expect("every topic may be subscribed");
         }
+        for topic in self.shards.joined.difference(&heard).filter_map(|audience| topics.of(*audience)) {
+            gossip.unsubscribe(topic);
+        }
+        self.shards.joined = heard;
     }
 
     /// How many connected peers have no executor of each class, as far as they say what they hear.
