@@ -2,7 +2,8 @@
 //! process, without anything that runs jobs.
 //!
 //! `cargo bench -p shoal --bench reach`; `NODES` (default 200) of them, `SHARD` nodes in a shard at least (256), `MESSAGES`
-//! (200) from nodes drawn at random to each level, `IDLE` seconds (30) in which nothing is said. Bytes are those of the
+//! (200) from nodes all over it to each level, `REST` seconds (180) to come to rest, since connections that nothing uses end
+//! after a minute, `IDLE` seconds (60) in which nothing is said. Bytes are those of the
 //! loopback device with all headers, so nothing else should use it meanwhile.
 
 use std::collections::BTreeSet;
@@ -21,8 +22,6 @@ const BYTES: usize = 500;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long messages may be on their way.
 const LATEST: Duration = Duration::from_secs(10);
-/// How long the mesh has to come to rest once everybody is there: connections that nothing uses end after a minute.
-const REST: Duration = Duration::from_secs(100);
 /// Nodes whose tickets a newcomer has.
 const TICKETS: usize = 3;
 
@@ -39,8 +38,8 @@ async fn run() {
     let shard_nodes = u32::try_from(setting("SHARD", SHARD_NODES as usize)).expect("it is a number of nodes");
     let (hear, mut heard) = mpsc::unbounded_channel();
     let networks = start(nodes, shard_nodes, &hear).await;
-    tokio::time::sleep(REST).await;
-    let idle = at_rest(&networks, setting("IDLE", 30)).await;
+    tokio::time::sleep(Duration::from_secs(setting("REST", 180) as u64)).await;
+    let idle = at_rest(&networks, setting("IDLE", 60)).await;
     let levels: BTreeSet<u8> = networks.iter().map(Network::first_level).collect();
     for level in levels.last().copied().into_iter().chain([0]).collect::<BTreeSet<u8>>() {
         reach(&networks, level, messages, idle, &mut heard).await;
