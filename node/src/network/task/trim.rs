@@ -1,6 +1,6 @@
 //! Keeping connections few: each costs a router a place in its table, and both ends a few pings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libp2p::gossipsub::TopicHash;
@@ -34,12 +34,12 @@ pub(in crate::network) struct Trim {
     /// When peers were talked to last.
     talked: BTreeMap<PeerId, Instant>,
     /// Connected peers that this node has dialled.
-    chosen: BTreeMap<PeerId, ()>,
+    chosen: BTreeSet<PeerId>,
 }
 
 impl Trim {
     pub(in crate::network) fn new(most: usize) -> Self {
-        Self { most, look_at: Instant::now(), talked: BTreeMap::new(), chosen: BTreeMap::new() }
+        Self { most, look_at: Instant::now(), talked: BTreeMap::new(), chosen: BTreeSet::new() }
     }
 
     /// A direct message went to a connected peer, or came from it.
@@ -50,7 +50,7 @@ impl Trim {
     /// A connection with a peer was made, by this node or by the other.
     pub(super) fn connected(&mut self, peer: PeerId, chosen: bool) {
         if chosen {
-            self.chosen.insert(peer, ());
+            self.chosen.insert(peer);
         }
     }
 
@@ -103,7 +103,7 @@ impl Task {
         let spare = all.filter_map(|(id, hears)| {
             let peer = peer_of_libp2p(id).filter(is_spare)?;
             let hears = hears.into_iter().cloned().collect();
-            Some(Spare { peer, chosen: self.trim.chosen.contains_key(&peer), hears })
+            Some(Spare { peer, chosen: self.trim.chosen.contains(&peer), hears })
         });
         spare.collect()
     }
