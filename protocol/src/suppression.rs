@@ -13,7 +13,7 @@ use crate::time::Millis;
 const BIAS: f64 = 0.28;
 /// The window in units of delay·λ; shorter ones let more speak, see `docs/PERFORMANCE.md`.
 const WINDOW_PER_DELAY: f64 = 4.0;
-/// Peers that a node forwards gossip to.
+/// Peers that a node forwards gossip to, about: each has from three to eight.
 const GOSSIP_DEGREE: f64 = 6.0;
 /// Meshes are not believed to be larger than this, so that a liar's estimate cannot stretch the timers.
 const MAX_MESH: u32 = 100_000_000;

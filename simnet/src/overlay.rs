@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 
 use crate::chance::Chance;
 
-/// Neighbours that each node chooses. It is chosen by as many, which makes six: what real nodes aim at.
+/// Neighbours that each node chooses. It is chosen by as many, which makes six: real nodes have from three to eight.
 const CHOSEN: usize = 3;
 /// Arrivals that are looked at.
 const ARRIVALS: usize = 10_000;

@@ -218,7 +218,7 @@ impl Known {
         if connected < ENOUGH {
             return MAX_DIALS;
         }
-        // Where there are many, others try as well; and each new connection costs ten kilobytes.
+        // Where there are many, others try as well, and new connections would be most of what an idle mesh sends.
         let pause = HEAL_PAUSE * u32::try_from(connected / ENOUGH).unwrap_or(u32::MAX);
         let due = *self.next_heal.get_or_insert(now + pause) <= now;
         if due {

@@ -73,7 +73,7 @@ pub(super) const PROVIDER_TTL: Duration = Duration::from_secs(2 * 3_600);
 const PROVIDER_REPEAT: Duration = Duration::from_secs(40 * 60);
 /// How long a DHT query may take: also the longest that finding providers takes.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the routing table is refreshed: each time some fifty peers are dialled in a large mesh.
+/// How often the routing table is refreshed. Each time peers are dialled, so it is seldom.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(600);
 
 /// All protocols of a node.
