@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use iroh_blobs::store::mem::MemStore;
-use shoal::network::{Network, NetworkConfig, NetworkEvent, Validity};
+use shoal::network::{Events, Network, NetworkConfig, NetworkEvent, Validity};
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::shard::{Audience, SHARD_NODES};
 use tokio::sync::mpsc;
@@ -76,12 +76,7 @@ async fn start(nodes: usize, shard_nodes: u32, hear: &mpsc::UnboundedSender<Hear
 }
 
 /// Passes on all that is heard, and tells of it.
-async fn listen(
-    network: Network,
-    mut events: mpsc::Receiver<NetworkEvent>,
-    hear: mpsc::UnboundedSender<Heard>,
-    _store: MemStore,
-) {
+async fn listen(network: Network, mut events: Events, hear: mpsc::UnboundedSender<Heard>, _store: MemStore) {
     while let Some(event) = events.recv().await {
         if let NetworkEvent::Gossip { id, source, bytes, .. } = event {
             network.validate(id, source, Validity::Accept);

@@ -239,8 +239,9 @@ impl Driver {
             Output::Save(Record::Standing(peer, standing)) => self.keep_away(peer, &standing),
             Output::Save(_) | Output::Forget(_) => {}
             Output::Gossip(audience, message) => {
+                let patron = self.machine.patron(message.job());
                 let sealed = self.dialect.seal(&self.key, self.mesh, None, message);
-                self.voice.say(audience, sealed.bytes().to_vec());
+                self.voice.say(patron, audience, sealed.bytes().to_vec());
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Price(announce) => self.hands.price(announce),

@@ -20,7 +20,7 @@ use crate::engine::Containers;
 use crate::hands::Runs;
 use crate::logs;
 use crate::means::means;
-use crate::network::{Network, NetworkEvent, Reply, Validity};
+use crate::network::{Events, Network, NetworkEvent, Reply, Validity};
 use crate::skew::Skew;
 
 /// Announcements that are priced at once; more are dropped, and come again if nobody takes the job.
@@ -54,7 +54,7 @@ impl Ingress {
     }
 
     /// Runs until the network has ended.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
+    pub(crate) async fn run(mut self, mut events: Events) {
         while let Some(event) = events.recv().await {
             match event {
                 NetworkEvent::Gossip { id, source, audience, bytes } => {

@@ -40,6 +40,8 @@ mod pulling;
 
 mod outbox;
 
+mod turns;
+
 mod voice;
 
 mod runner;

@@ -69,6 +69,8 @@ mod links;
 
 mod rate;
 
+mod queue;
+
 mod topics;
 
 mod shared;
@@ -104,6 +106,7 @@ pub use self::known::{KnownPeer, Remembered, worth_keeping};
 pub use self::links::Passed;
 pub use self::mapping::PortMapping;
 pub use self::nat::Nat;
+pub use self::queue::Events;
 pub use self::rate::Rate;
 pub use self::relay::{KnownRelay, RelayClient};
 pub use self::serve::ServePolicy;
@@ -117,8 +120,6 @@ use crate::membership::Membership;
 
 /// Commands that may wait for the task.
 const MAX_COMMANDS: usize = 1_024;
-/// Events that may wait for the node. When they do, gossip is dropped first, and requests are answered with "busy".
-const MAX_EVENTS: usize = 1_024;
 /// How long a request may take, with looking the peer up and dialling it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long saying goodbye may take.
@@ -139,7 +140,7 @@ pub struct Network {
 
 impl Network {
     /// Binds the socket, starts serving and begins to look for the peers that the configuration names.
-    pub async fn start(config: NetworkConfig) -> Result<(Self, mpsc::Receiver<NetworkEvent>), NetworkError> {
+    pub async fn start(config: NetworkConfig) -> Result<(Self, Events), NetworkError> {
         let named = named_peers(&config)?;
         let names = config.names();
         let (relays, heard) = relay::Relays::new();
@@ -168,7 +169,7 @@ impl Network {
         let swarm = swarm::swarm(transport, key.public(), &names, &jobs, agent);
 
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
-        let (event_queue, events) = mpsc::channel(MAX_EVENTS);
+        let (event_queue, events) = queue::queue();
         if config.looks_around() {
             lan::look_around(&shared.endpoint, config.mesh_id(), &commands);
         }

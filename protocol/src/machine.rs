@@ -266,6 +266,15 @@ impl Machine {
         (self.worker.used(), self.worker.offering().capacity)
     }
 
+    /// On whose behalf something is said to all about a job: this node's own, or that of a requester which has settled
+    /// executions here before. All others are one, since names cost nothing.
+    pub fn patron(&self, job: JobId) -> Option<PeerId> {
+        if self.jobs.contains_key(&job) {
+            return Some(self.me);
+        }
+        self.worker.requester_of(job).filter(|requester| self.ledger.standing(*requester).settled > 0)
+    }
+
     /// What this node offers.
     pub fn offering(&self) -> &Offering {
         self.worker.offering()

@@ -136,6 +136,11 @@ impl Worker {
             match key {
                 Key::Offer(job) => self.offer_due(ctx, job),
                 Key::Held(execution) => self.step(ctx, execution, Step::Tick),
+    /// Who announced a job that this node considers, or has bid for.
+    pub(crate) fn requester_of(&self, job: JobId) -> Option<PeerId> {
+        self.offers.get(&job).map(Offer::requester)
+    }
+
             }
         }
     }

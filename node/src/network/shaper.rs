@@ -3,11 +3,12 @@
 //! Each key has a queue: a peer that is served, or a fetch that is under way. They take turns, so that whoever opens
 //! many streams waits in its own queue, not in the others'.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+use crate::turns::Turns;
 
 /// After a pause so much of the limit may be made up for. Longer than a timer is late.
 const BURST: Duration = Duration::from_millis(100);
@@ -21,9 +22,7 @@ struct State<K> {
     bytes_per_second: u64,
     /// When the last of the bytes that were let through would have passed at the limit.
     paid_until: Instant,
-    queues: BTreeMap<K, VecDeque<Waiting>>,
-    /// Who came last.
-    last: Option<K>,
+    queues: Turns<K, Waiting>,
     is_running: bool,
 }
 
@@ -46,8 +45,7 @@ impl<K: Ord + Copy + Send + 'static> Shaper<K> {
             Arc::new(Mutex::new(State {
                 bytes_per_second: limit.max(1),
                 paid_until: Instant::now(),
-                queues: BTreeMap::new(),
-                last: None,
+                queues: Turns::default(),
                 is_running: false,
             }))
         }))
@@ -69,7 +67,7 @@ impl<K: Ord + Copy + Send + 'static> Shaper<K> {
                 return;
             }
             let (go, waiting) = oneshot::channel();
-            state.queues.entry(key).or_default().push_back(Waiting { bytes, go });
+            state.queues.push(key, Waiting { bytes, go });
             if !std::mem::replace(&mut state.is_running, true) {
                 tokio::spawn(serve(Arc::clone(shared)));
             }
@@ -94,25 +92,9 @@ impl<K: Ord + Copy> State<K> {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Takes the first in the queue of whoever's turn it is. One that was given up costs nothing.
+    /// Takes the next one. One that was given up costs nothing.
     fn next(&mut self) -> Option<Waiting> {
-        loop {
-            let after = self.last.and_then(|last| {
-                let later = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
-                self.queues.range(later).next().map(|(key, _)| *key)
-            });
-            let key = after.or_else(|| self.queues.keys().next().copied())?;
-            self.last = Some(key);
-            let queue = self.queues.get_mut(&key)?;
-            let waiting = queue.pop_front();
-            if queue.is_empty() {
-                self.queues.remove(&key);
-            }
-            match waiting {
-                Some(waiting) if !waiting.go.is_closed() => return Some(waiting),
-                _ => {}
-            }
-        }
+        std::iter::from_fn(|| self.queues.pop()).find(|waiting| !waiting.go.is_closed())
     }
 }
 
@@ -138,18 +120,19 @@ fn lock<K>(shared: &Mutex<State<K>>) -> MutexGuard<'_, State<K>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const PIECE: u64 = 16 << 10;
 
     fn state(bytes_per_second: u64, now: Instant) -> State<u8> {
-        let queues = BTreeMap::new();
-        State { bytes_per_second, paid_until: now, queues, last: None, is_running: false }
+        State { bytes_per_second, paid_until: now, queues: Turns::default(), is_running: false }
     }
 
     fn ask(state: &mut State<u8>, key: u8) -> oneshot::Receiver<()> {
         let (go, waiting) = oneshot::channel();
-        state.queues.entry(key).or_default().push_back(Waiting { bytes: PIECE, go });
+        state.queues.push(key, Waiting { bytes: PIECE, go });
         waiting
     }
 

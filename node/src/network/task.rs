@@ -45,6 +45,7 @@ use super::gate::Gate;
 use super::identity::libp2p_id;
 use super::known::{Known, KnownPeer};
 use super::ledger::Ledger;
+use super::queue::Queue;
 use super::rate::Buckets;
 use super::swarm::{Behaviour, BehaviourEvent, Names};
 use super::unreached::Unreached;
@@ -106,7 +107,7 @@ pub(super) struct Parts {
     pub(super) rates: RateLimits,
     pub(super) renew_every: Duration,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) events: mpsc::Sender<NetworkEvent>,
+    pub(super) events: Queue,
 }
 
 /// The task's state.
@@ -121,7 +122,7 @@ pub(super) struct Task {
     shared: Arc<Shared>,
     known: Known,
     clock: Clock,
-    events: mpsc::Sender<NetworkEvent>,
+    events: Queue,
     /// Requests of ours that wait for an answer.
     requests: HashMap<OutboundRequestId, (PeerId, RequestReply)>,
     /// How many of them go to each peer.
@@ -214,7 +215,7 @@ impl Task {
                     Some(command) => self.on_command(command),
                 },
                 Some((channel, answer)) = self.working.next() => self.answer(channel, answer),
-                permit = reserve(self.events.clone()), if !self.news.is_empty() => match permit {
+                permit = reserve(self.events.others.clone()), if !self.news.is_empty() => match permit {
                     Ok(permit) => self.tell(permit),
                     // Nobody listens any more, and nobody will.
                     Err(_) => self.news.clear(),
@@ -238,7 +239,7 @@ impl Task {
             Command::Gossip(audience, bytes) => self.publish(audience, bytes),
             Command::Validate(id, source, validity) => self.validate(&id, source, validity),
             // A node that is too slow to hear of it hears of the next one.
-            Command::Corrupt(peer) => drop(self.events.try_send(NetworkEvent::Corrupt(peer))),
+            Command::Corrupt(peer) => drop(self.events.others.try_send(NetworkEvent::Corrupt(peer))),
             Command::Offence(peer, offence) => self.on_offence(peer, offence),
             Command::Request(to, bytes, reply) => self.request(to, bytes, reply),
             Command::Provide(hash, done) => self.provide(hash, done),

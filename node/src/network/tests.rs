@@ -73,7 +73,7 @@ impl Node {
 
 async fn look_after(
     network: Network,
-    mut events: mpsc::Receiver<NetworkEvent>,
+    mut events: Events,
     hear: mpsc::Sender<(Vec<u8>, Instant)>,
     up: watch::Sender<BTreeSet<PeerId>>,
 ) {

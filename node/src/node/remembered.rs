@@ -5,16 +5,12 @@ use shoal_protocol::id::{MeshId, PeerId};
 use shoal_protocol::message::Contact;
 use shoal_protocol::time::Time;
 use shoal_store::state::{Change, State, StateError, Table};
-use tokio::sync::mpsc;
 
 use super::StartError;
-use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, Remembered, Service, worth_keeping};
+use crate::network::{Events, Network, NetworkConfig, NetworkError, Remembered, Service, worth_keeping};
 
 /// Listens on the port of the last run, if any will do and it is free: others look for the node there.
-pub(super) async fn listen_again(
-    mut config: NetworkConfig,
-    state: &State,
-) -> Result<(Network, mpsc::Receiver<NetworkEvent>), StartError> {
+pub(super) async fn listen_again(mut config: NetworkConfig, state: &State) -> Result<(Network, Events), StartError> {
     let any_port = config.listen.port() == 0;
     if let Some(port) = saved_port(state)?.filter(|_| any_port) {
         config.listen.set_port(port);

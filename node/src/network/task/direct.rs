@@ -141,7 +141,7 @@ impl Task {
     }
 
     fn hand_over_request(&self, request: NetworkEvent) -> bool {
-        match self.events.try_send(request) {
+        match self.events.others.try_send(request) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 tracing::warn!("the node is too slow for its requests; some are answered with \"busy\"");

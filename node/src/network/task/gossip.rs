@@ -7,14 +7,11 @@ use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use shoal_protocol::conduct::Offence;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::limits::MAX_GOSSIP_BYTES;
-use shoal_protocol::shard::Audience;
 
 use super::super::identity::{libp2p_id, peer_of_libp2p};
-use super::super::{GossipId, NetworkEvent, Validity};
+use super::super::queue::Waiting;
+use super::super::{GossipId, Validity};
 use super::Task;
-
-/// Room among the events that gossip leaves for direct requests.
-const RESERVED_EVENTS: usize = super::super::MAX_EVENTS / 4;
 
 impl Task {
     pub(super) fn validate(&mut self, id: &GossipId, source: PeerId, validity: Validity) {
@@ -48,9 +45,7 @@ impl Task {
                 let Some(audience) = self.shards.audience(&message.topic) else {
                     return self.validate(&id, source, Validity::Ignore);
                 };
-                if let Some(validity) = self.hand_over(id.clone(), source, audience, message.data) {
-                    self.validate(&id, source, validity);
-                }
+                self.hand_over(Waiting { id, source, audience, bytes: message.data });
             }
             gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.relays => {
                 self.on_heard(&peer_id, true);
@@ -84,20 +79,18 @@ impl Task {
     }
 
     /// Gives the message to the node, or says at once what becomes of it.
-    fn hand_over(&mut self, id: GossipId, source: PeerId, audience: Audience, bytes: Vec<u8>) -> Option<Validity> {
-        if bytes.len() > MAX_GOSSIP_BYTES {
-            return Some(Validity::Reject);
+    fn hand_over(&mut self, message: Waiting) {
+        if message.bytes.len() > MAX_GOSSIP_BYTES {
+            return self.validate(&message.id, message.source, Validity::Reject);
         }
-        if !self.gossip_rates.take(source, Instant::now()) {
-            tracing::debug!(peer = %source.short(), "peer passes on more gossip than allowed");
-            self.on_offence(source, Offence::Excess);
-            return Some(Validity::Ignore);
+        if !self.gossip_rates.take(message.source, Instant::now()) {
+            tracing::debug!(peer = %message.source.short(), "peer passes on more gossip than allowed");
+            self.on_offence(message.source, Offence::Excess);
+            return self.validate(&message.id, message.source, Validity::Ignore);
         }
-        if self.events.capacity() <= RESERVED_EVENTS {
-            return Some(Validity::Ignore);
+        if let Some(dropped) = self.events.push(message) {
+            self.validate(&dropped.id, dropped.source, Validity::Ignore);
         }
-        let handed = self.events.try_send(NetworkEvent::Gossip { id, source, audience, bytes });
-        handed.is_err().then_some(Validity::Ignore)
     }
 
     /// A peer that hears what all hear is up; a connection alone is not enough to talk to all.
