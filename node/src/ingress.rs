@@ -70,11 +70,21 @@ impl Ingress {
     }
 
     fn gossip(&mut self, source: PeerId, audience: Audience, bytes: &[u8]) -> Validity {
+        let now = self.clock.now();
+        if let Some(Envelope { from, .. }) = Envelope::claimed(bytes) {
+            // Members that have not heard of it yet may have passed it on, and others have other lists.
+            if self.network.is_revoked(from) || !self.network.wants(from) {
+                return Validity::Ignore;
+            }
+            if let Some(ruling) = self.budgets.foresee(now, source, from) {
+                return self.obey(ruling, source);
+            }
+        }
         let sealed = match self.dialect.open(self.mesh, bytes) {
             Ok(sealed) if self.is_in_place(&sealed, audience) => sealed,
             Err(OpenError::Unread { envelope, why }) if !is_to_blame(source, envelope, why) => {
                 tracing::debug!(version = envelope.version, from = %envelope.from.short(), %why, "not passed on");
-                let offence = self.budgets.strange(self.clock.now(), source, envelope.from);
+                let offence = self.budgets.strange(now, source, envelope.from);
                 offence.into_iter().for_each(|offence| self.network.report(source, offence));
                 return Validity::Ignore;
             }
@@ -84,26 +94,24 @@ impl Ingress {
             }
         };
         self.compare_clocks(&sealed);
-        // Members that have not heard of it yet may have passed it on, and others have other lists.
-        if self.network.is_revoked(sealed.from()) || !self.network.wants(sealed.from()) {
-            return Validity::Ignore;
-        }
-        match self.budgets.rule(self.clock.now(), source, &sealed) {
-            Ruling::Accept => {}
-            Ruling::Ignore(excess) => {
-                tracing::debug!(?excess, from = %sealed.from().short(), "not passed on");
-                return Validity::Ignore;
-            }
-            Ruling::Blame(offence) => {
-                self.network.report(source, offence);
-                return Validity::Ignore;
+        let ruling = self.budgets.rule(now, source, &sealed);
+        if ruling == Ruling::Accept {
+            match sealed.message() {
+                Message::Announce(_) => self.price(sealed),
+                _ => self.pass(Input::Heard(sealed)),
             }
         }
-        match sealed.message() {
-            Message::Announce(_) => self.price(sealed),
-            _ => self.pass(Input::Heard(sealed)),
+        self.obey(ruling, source)
+    }
+
+    /// What is told of a message that `source` has passed on, and what is told to it.
+    fn obey(&self, ruling: Ruling, source: PeerId) -> Validity {
+        match ruling {
+            Ruling::Accept => return Validity::Accept,
+            Ruling::Ignore(excess) => tracing::debug!(?excess, from = %source.short(), "not passed on"),
+            Ruling::Blame(offence) => self.network.report(source, offence),
         }
-        Validity::Accept
+        Validity::Ignore
     }
 
     /// Whether something is gossip at all, and said by a member of the audience to whom it is addressed.

@@ -24,7 +24,7 @@ use crate::conduct::Offence;
 use crate::id::{JobId, PeerId};
 use crate::limits::{
     ALL_GOSSIP, ALL_NEWCOMERS_GOSSIP, EARLY_BIDS, MAX_NEIGHBOURS, MAX_RECENT_JOBS, MAX_SUSPECTS, NEWCOMERS_GOSSIP,
-    RECENT_JOB_MS, SPEAKERS_GOSSIP,
+    PASSED_ON_GOSSIP, RECENT_JOB_MS,
 };
 use crate::machine::{self, Opinion};
 use crate::message::Message;
@@ -93,6 +93,23 @@ impl Budgets {
         }
     }
 
+    /// What becomes of a message that `neighbour` passes on and that names `from`, if its signature makes no difference:
+    /// checking it costs more than all else here. Whatever is not signed by `from` takes nothing from what it may say.
+    pub fn foresee(&mut self, now: Time, neighbour: PeerId, from: PeerId) -> Option<Ruling> {
+        if self.speakers.is_spent(now, from) {
+            return Some(self.suspect(now, neighbour, from));
+        }
+        if self.speakers.is_new(now, from) {
+            if self.neighbour(now, neighbour).newcomers.is_empty(NEWCOMERS_GOSSIP, now) {
+                return Some(self.swarm(now, neighbour));
+            }
+            if self.newcomers.is_empty(ALL_NEWCOMERS_GOSSIP, now) {
+                return Some(Ruling::Ignore(Excess::Newcomers));
+            }
+        }
+        self.all.is_empty(ALL_GOSSIP, now).then_some(Ruling::Ignore(Excess::All))
+    }
+
     /// Whether a message that `neighbour` passes on is to go any further. Accepting it is what it costs.
     pub fn rule(&mut self, now: Time, neighbour: PeerId, sealed: &Sealed) -> Ruling {
         let (from, message) = (sealed.from(), sealed.message());
@@ -117,13 +134,16 @@ impl Budgets {
         Ruling::Accept
     }
 
-    /// Charges a message that this node cannot read, and so does not pass on, to who signed it; says whether `neighbour` is
+    /// Charges a message that this node cannot read, and so does not pass on, like any other; says whether `neighbour` is
     /// to blame. Neighbours of another version may pass such messages on, within the same bounds as any other.
     pub fn strange(&mut self, now: Time, neighbour: PeerId, from: PeerId) -> Option<Offence> {
         match self.charge(now, neighbour, from, None) {
-            Err(Ruling::Blame(offence)) => Some(offence),
-            _ => None,
+            Err(Ruling::Blame(offence)) => return Some(offence),
+            Err(_) => {}
+            // To check who signed it has cost as much.
+            Ok(()) => drop(self.all.take(ALL_GOSSIP, now)),
         }
+        None
     }
 
     /// Takes what a message costs from its speaker's allowance, and from that of newcomers if it is one.
@@ -140,32 +160,36 @@ impl Budgets {
         if is_new { self.newcomer(now, neighbour) } else { Ok(()) }
     }
 
-    /// A newcomer speaks. An honest neighbour passes on what one node lets pass of all of them.
+    /// A newcomer speaks.
     fn newcomer(&mut self, now: Time, neighbour: PeerId) -> Result<(), Ruling> {
-        let of_neighbour = self.neighbour(now, neighbour);
-        if !of_neighbour.newcomers.take(NEWCOMERS_GOSSIP, now) {
-            let is_honest = of_neighbour.swarm.take(ALL_NEWCOMERS_GOSSIP, now);
-            return Err(if is_honest { Ruling::Ignore(Excess::Newcomers) } else { Ruling::Blame(Offence::Excess) });
+        if !self.neighbour(now, neighbour).newcomers.take(NEWCOMERS_GOSSIP, now) {
+            return Err(self.swarm(now, neighbour));
         }
         let has_room = self.newcomers.take(ALL_NEWCOMERS_GOSSIP, now);
         if has_room { Ok(()) } else { Err(Ruling::Ignore(Excess::Newcomers)) }
     }
 
+    /// Newcomers have said too much through one neighbour. An honest one passes on what one node lets pass of all of them.
+    fn swarm(&mut self, now: Time, neighbour: PeerId) -> Ruling {
+        let is_honest = self.neighbour(now, neighbour).swarm.take(ALL_NEWCOMERS_GOSSIP, now);
+        if is_honest { Ruling::Ignore(Excess::Newcomers) } else { Ruling::Blame(Offence::Excess) }
+    }
+
     /// A speaker has said too much. An honest neighbour passes on one allowance of it, which may not be the same messages
-    /// as ours; whoever passes on more does not check, and whoever is the speaker knows better.
+    /// as ours, nor come as evenly; whoever passes on more does not check, and whoever is the speaker knows better.
     fn suspect(&mut self, now: Time, neighbour: PeerId, speaker: PeerId) -> Ruling {
         if neighbour == speaker {
             return Ruling::Blame(Offence::Excess);
         }
         let key = (neighbour, speaker);
         if self.suspects.len() >= MAX_SUSPECTS && !self.suspects.contains_key(&key) {
-            self.suspects.retain(|_, bucket| !bucket.is_full(SPEAKERS_GOSSIP, now));
+            self.suspects.retain(|_, bucket| !bucket.is_full(PASSED_ON_GOSSIP, now));
             if self.suspects.len() >= MAX_SUSPECTS {
                 return Ruling::Ignore(Excess::Speaker);
             }
         }
-        let passed = self.suspects.entry(key).or_insert_with(|| Bucket::full(SPEAKERS_GOSSIP, now));
-        let is_honest = passed.take(SPEAKERS_GOSSIP, now);
+        let passed = self.suspects.entry(key).or_insert_with(|| Bucket::full(PASSED_ON_GOSSIP, now));
+        let is_honest = passed.take(PASSED_ON_GOSSIP, now);
         if is_honest { Ruling::Ignore(Excess::Speaker) } else { Ruling::Blame(Offence::Excess) }
     }
 

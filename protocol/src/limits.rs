@@ -109,15 +109,18 @@ pub const MAX_BIDS: usize = 64;
 
 /// Gossip of one speaker that others pass on, announcements and bids together: several times what a node says that
 /// runs a hundred jobs a second, and less than a megabyte a second on the lines of everybody else.
-pub const SPEAKERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 5_000 };
+pub const SPEAKERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 2_000 };
+/// The same beyond which a neighbour that passes it on is to blame: more, since lines stall, and then bring at once what an
+/// honest neighbour passed on in seconds.
+pub const PASSED_ON_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 4_000 };
 /// What a node says itself: somewhat less, since clocks and lines are not even.
-pub const OWN_GOSSIP: Allowance = Allowance { per_second: 400, burst: 4_000 };
+pub const OWN_GOSSIP: Allowance = Allowance { per_second: 400, burst: 1_500 };
 /// Gossip of all newcomers that one neighbour passes on, together.
-pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 5_000 };
+pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 2_000 };
 /// The same of all neighbours together.
-pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 10_000 };
+pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 4_000 };
 /// Gossip of everybody that a node passes on. What a neighbour may pass on to it is more, so that no honest one exceeds it.
-pub const ALL_GOSSIP: Allowance = Allowance { per_second: 4_000, burst: 8_000 };
+pub const ALL_GOSSIP: Allowance = Allowance { per_second: 2_000, burst: 4_000 };
 /// Bids for jobs that nobody has announced here, which one neighbour passes on: gossip keeps no order, but bids that
 /// overtake their announcement are few.
 pub const EARLY_BIDS: Allowance = Allowance { per_second: 50, burst: 1_000 };

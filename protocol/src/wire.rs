@@ -145,6 +145,11 @@ impl Dialect {
 }
 
 impl Envelope {
+    /// What bytes say of themselves before anything is checked. None if they are too short for a message.
+    pub fn claimed(bytes: &[u8]) -> Option<Self> {
+        bytes.split_at_checked(HEADER).map(|(header, _)| Self::of(header))
+    }
+
     fn of(header: &[u8]) -> Self {
         let to = Some(PeerId(array(&header[33..65]))).filter(|to| to.0 != [0; 32]);
         Self { version: header[0], from: PeerId(array(&header[1..33])), to }

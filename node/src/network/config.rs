@@ -114,7 +114,7 @@ impl Default for RateLimits {
         Self {
             // A requester of hundreds of jobs a second sends each worker several messages for each.
             requests: Rate { per_second: 4_000, burst: 8_000 },
-            gossip: Rate { per_second: 6_000, burst: 16_000 },
+            gossip: Rate { per_second: 3_000, burst: 8_000 },
             records: Rate { per_second: 50, burst: 1_000 },
         }
     }

@@ -26,12 +26,17 @@ impl Bucket {
 
     /// Takes one, if there is one.
     pub fn take(&mut self, allowance: Allowance, now: Time) -> bool {
-        self.refill(allowance, now);
-        let allowed = self.tokens >= 1.0;
+        let allowed = !self.is_empty(allowance, now);
         if allowed {
             self.tokens -= 1.0;
         }
         allowed
+    }
+
+    /// Whether there is none to take.
+    pub fn is_empty(&mut self, allowance: Allowance, now: Time) -> bool {
+        self.refill(allowance, now);
+        self.tokens < 1.0
     }
 
     /// Whether nothing has been taken for so long that forgetting it changes nothing.
@@ -42,8 +47,7 @@ impl Bucket {
 
     /// When there is one again, in milliseconds.
     pub fn wait_ms(&mut self, allowance: Allowance, now: Time) -> u64 {
-        self.refill(allowance, now);
-        if self.tokens >= 1.0 {
+        if !self.is_empty(allowance, now) {
             return 0;
         }
         u64::from(1_000_u32.div_ceil(allowance.per_second.max(1)))

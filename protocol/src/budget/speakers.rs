@@ -75,10 +75,24 @@ impl Speakers {
         }
     }
 
+    /// Whether `peer` is a newcomer.
+    pub(super) fn is_new(&self, now: Time, peer: PeerId) -> bool {
+        let is_old = |speaker: &Speaker| now.since(speaker.first) >= NEWCOMER_MS;
+        !self.known.speakers.contains_key(&peer) && !self.new.speakers.get(&peer).is_some_and(is_old)
+    }
+
+    /// Whether `peer` has said all that it may.
+    pub(super) fn is_spent(&mut self, now: Time, peer: PeerId) -> bool {
+        self.find(peer).is_some_and(|speaker| speaker.bucket.is_empty(SPEAKERS_GOSSIP, now))
+    }
+
     /// Takes one message from the allowance of `peer`, which was just heard.
     pub(super) fn spend(&mut self, now: Time, peer: PeerId) -> bool {
-        let speaker = self.known.speakers.get_mut(&peer).or_else(|| self.new.speakers.get_mut(&peer));
-        speaker.is_some_and(|speaker| speaker.bucket.take(SPEAKERS_GOSSIP, now))
+        self.find(peer).is_some_and(|speaker| speaker.bucket.take(SPEAKERS_GOSSIP, now))
+    }
+
+    fn find(&mut self, peer: PeerId) -> Option<&mut Speaker> {
+        self.known.speakers.get_mut(&peer).or_else(|| self.new.speakers.get_mut(&peer))
     }
 }
 

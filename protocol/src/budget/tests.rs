@@ -1,7 +1,7 @@
 use super::*;
 use crate::id::BlobHash;
 use crate::job::spec::NetworkKind;
-use crate::limits::{MAX_CLOCK_SKEW_MS, MAX_KNOWN_SPEAKERS, MAX_NEW_SPEAKERS, NEWCOMER_MS, REPLAY_MS};
+use crate::limits::{MAX_CLOCK_SKEW_MS, MAX_KNOWN_SPEAKERS, MAX_NEW_SPEAKERS, NEWCOMER_MS, REPLAY_MS, SPEAKERS_GOSSIP};
 use crate::message::{Announce, Bid, Contact, ExecutorKind, Needs, Resources};
 
 const NEIGHBOUR: PeerId = PeerId([9; 32]);
@@ -84,7 +84,10 @@ fn only_who_passes_on_more_than_an_honest_peer_would_is_to_blame() {
     let flood = |count: u32| (0..count).map(|_| announce(1, 1, 0));
     let burst = SPEAKERS_GOSSIP.burst;
     let mut budgets = Budgets::new(Time(0));
-    assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, flood(2 * burst)).1, Ruling::Ignore(Excess::Speaker));
+    assert_eq!(
+        passed(&mut budgets, 0, NEIGHBOUR, flood(burst + PASSED_ON_GOSSIP.burst)).1,
+        Ruling::Ignore(Excess::Speaker)
+    );
     assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, flood(1)).1, Ruling::Blame(Offence::Excess));
     let (one, honest) = (announce(1, 1, 0), PeerId([8; 32]));
     assert_eq!(budgets.rule(Time(0), honest, &one), Ruling::Ignore(Excess::Speaker));
@@ -95,11 +98,50 @@ fn only_who_passes_on_more_than_an_honest_peer_would_is_to_blame() {
 fn what_cannot_be_read_is_charged_to_who_signed_it_like_anything_else() {
     let mut budgets = Budgets::new(Time(0));
     let mut blamed = |via, count: u32| (0..count).filter_map(|_| budgets.strange(Time(0), via, speaker(1))).last();
-    assert_eq!(blamed(NEIGHBOUR, 2 * SPEAKERS_GOSSIP.burst), None, "an honest neighbour may pass on as much");
+    assert_eq!(
+        blamed(NEIGHBOUR, SPEAKERS_GOSSIP.burst + PASSED_ON_GOSSIP.burst),
+        None,
+        "an honest neighbour may pass on as much"
+    );
     assert_eq!(blamed(NEIGHBOUR, 1), Some(Offence::Excess));
     assert_eq!(blamed(speaker(1), 1), Some(Offence::Excess), "it is the speaker");
     let honest = PeerId([8; 32]);
     assert_eq!(budgets.rule(Time(0), honest, &announce(1, 1, 0)), Ruling::Ignore(Excess::Speaker));
+}
+
+#[test]
+fn what_has_no_chance_is_known_before_its_signature_is_checked() {
+    let (mut budgets, honest) = (Budgets::new(Time(0)), PeerId([8; 32]));
+    assert_eq!(budgets.foresee(Time(0), honest, speaker(1)), None);
+    passed(&mut budgets, 0, NEIGHBOUR, (0..SPEAKERS_GOSSIP.burst).map(|_| announce(1, 1, 0)));
+    assert_eq!(budgets.foresee(Time(0), honest, speaker(1)), Some(Ruling::Ignore(Excess::Speaker)));
+    assert_eq!(budgets.foresee(Time(0), speaker(1), speaker(1)), Some(Ruling::Blame(Offence::Excess)));
+    passed(&mut budgets, 0, NEIGHBOUR, (10..10 + NEWCOMERS_GOSSIP.burst).map(|seed| announce(seed, seed, 0)));
+    assert_eq!(budgets.foresee(Time(0), NEIGHBOUR, speaker(2)), Some(Ruling::Ignore(Excess::Newcomers)));
+    assert_eq!(budgets.foresee(Time(0), honest, speaker(2)), None, "of another neighbour");
+    let later = Time(60_000);
+    assert_eq!(budgets.foresee(later, NEIGHBOUR, speaker(1)), None, "allowances fill up again");
+}
+
+#[test]
+fn whoever_names_others_falsely_takes_nothing_from_what_they_may_say() {
+    let mut budgets = Budgets::new(Time(0));
+    for _ in 0..2 * ALL_GOSSIP.burst {
+        assert_eq!(budgets.foresee(Time(0), NEIGHBOUR, speaker(1)), None);
+    }
+    let said = passed(&mut budgets, 0, PeerId([8; 32]), (0..SPEAKERS_GOSSIP.burst).map(|_| announce(1, 1, 0)));
+    assert_eq!(said.0, SPEAKERS_GOSSIP.burst);
+}
+
+#[test]
+fn what_is_said_beyond_what_a_node_passes_on_is_not_looked_at() {
+    let mut budgets = Budgets::new(Time(0));
+    let later = NEWCOMER_MS;
+    let crowd = 1 + ALL_GOSSIP.burst / SPEAKERS_GOSSIP.burst;
+    let all = |at: u64, times: u32| (0..crowd * times).map(move |number| announce(number % crowd, number, at));
+    passed(&mut budgets, 0, NEIGHBOUR, all(0, 1));
+    passed(&mut budgets, later, NEIGHBOUR, all(later, SPEAKERS_GOSSIP.burst - 1));
+    assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), Some(Ruling::Ignore(Excess::All)));
 }
 
 #[test]
