@@ -83,6 +83,9 @@ pub const MAX_LEVEL: u8 = 8;
 pub const BID_HOLD_MS: Millis = 100;
 /// Refusals that a requester asks for once a round has found too few bids; a mesh of any size sends about as many.
 pub const WANTED_REFUSALS: u16 = 16;
+/// Refusals that a worker explains, all requesters together: each is a message to somebody who may be hard to find, or
+/// not be there at all.
+pub const REFUSALS: Allowance = Allowance { per_second: 20, burst: 100 };
 /// Pause before a round that follows one with too few bids, in milliseconds; it doubles up to the longest.
 pub const FIRST_ROUND_PAUSE_MS: Millis = 250;
 /// Longest pause between two rounds, in milliseconds.

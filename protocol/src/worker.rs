@@ -20,11 +20,13 @@ use refused::Refused;
 use rerun::Again;
 
 use crate::auction::{self, MAX_COST, Offering};
+use crate::budget::Bucket;
 use crate::credibility::{Grade, Sign};
 use crate::id::{BlobHash, ExecutionId, JobId, PeerId};
 use crate::job::spec::NetworkKind;
 use crate::limits::{
     MAX_ENDED, MAX_EXECUTIONS, MAX_HELD, MAX_HELD_PER_REQUESTER, MAX_OFFERS, MAX_OFFERS_PER_REQUESTER, MAX_RUNNING,
+    REFUSALS, WANTED_REFUSALS,
 };
 use crate::machine::{Context, Means, Output};
 use crate::message::{Amount, Announce, Award, Bid, Ending, ExecutorKind, Fail, Message, Reason, Refuse, Resources};
@@ -61,6 +63,8 @@ pub(crate) struct Worker {
     used: Resources,
     /// Executions whose program has not ended.
     running: u16,
+    /// What is left of the refusals that it explains.
+    refusals: Bucket,
     timers: Timers<Key>,
 }
 
@@ -85,6 +89,7 @@ impl Worker {
             again: None,
             used: Resources::default(),
             running: 0,
+            refusals: Bucket::full(REFUSALS, Time(0)),
             timers: Timers::default(),
         }
     }
@@ -131,16 +136,16 @@ impl Worker {
         self.held.len()
     }
 
-    pub(crate) fn tick(&mut self, ctx: &mut Context<'_>) {
-        while let Some(key) = self.timers.pop(ctx.now) {
-            match key {
-                Key::Offer(job) => self.offer_due(ctx, job),
-                Key::Held(execution) => self.step(ctx, execution, Step::Tick),
     /// Who announced a job that this node considers, or has bid for.
     pub(crate) fn requester_of(&self, job: JobId) -> Option<PeerId> {
         self.offers.get(&job).map(Offer::requester)
     }
 
+    pub(crate) fn tick(&mut self, ctx: &mut Context<'_>) {
+        while let Some(key) = self.timers.pop(ctx.now) {
+            match key {
+                Key::Offer(job) => self.offer_due(ctx, job),
+                Key::Held(execution) => self.step(ctx, execution, Step::Tick),
             }
         }
     }
@@ -173,7 +178,7 @@ impl Worker {
             self.could_run(ctx, from, announce, means).and_then(|()| self.room_for(ctx, from, announce, means));
         match answer {
             Ok(()) => self.consider(ctx, from, announce, means),
-            Err(reason) => refuse(ctx, from, announce, reason),
+            Err(reason) => self.refuse(ctx, from, announce, reason),
         }
     }
 
@@ -207,6 +212,16 @@ impl Worker {
         offer.overheard(sealed.from(), bid);
         if !offer.is_waiting() {
             self.rest(bid.job);
+        }
+    }
+
+    /// Tells why this node does not bid, if enough others do not. How many are to do so is its requester's wish, which
+    /// may be a request for messages to many names that nobody has.
+    fn refuse(&mut self, ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reason) {
+        let (wanted, chance) = (announce.refusals.min(WANTED_REFUSALS), ctx.chance());
+        let mesh_size = announce.mesh_size.max(ctx.view.shard_size(announce.level));
+        if suppression::should_refuse(wanted, mesh_size, chance) && self.refusals.take(REFUSALS, ctx.now) {
+            ctx.send(from, Message::Refuse(Refuse { job: announce.job, round: announce.round, reason }));
         }
     }
 
@@ -549,13 +564,6 @@ fn exceed(invocation: &Invocation, resources: &Resources) -> bool {
     };
     let bounded = memory_bytes <= resources.memory_bytes && output_bytes <= resources.disk_bytes;
     !bounded || cpu_millis > resources.cpu_millis || gpus > resources.gpus
-}
-
-fn refuse(ctx: &mut Context<'_>, from: PeerId, announce: &Announce, reason: Reason) {
-    let chance = ctx.chance();
-    if suppression::should_refuse(announce.refusals, announce.mesh_size, chance) {
-        ctx.send(from, Message::Refuse(Refuse { job: announce.job, round: announce.round, reason }));
-    }
 }
 
 #[cfg(test)]

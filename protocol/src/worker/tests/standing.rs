@@ -1,7 +1,8 @@
 //! What a requester owes, what it loses by not paying, and that it fills nobody else's room.
 
 use super::*;
-use crate::limits::{FIRST_CREDIT, MAX_OFFERS_PER_REQUESTER, UNSETTLED_MS};
+use crate::budget::Allowance;
+use crate::limits::{FIRST_CREDIT, MAX_OFFERS_PER_REQUESTER, REFUSALS, UNSETTLED_MS};
 use crate::record::{Record, Standing};
 
 const DEBTOR: PeerId = PeerId([6; 32]);
@@ -11,7 +12,7 @@ fn job_of(requester: PeerId, nonce: u64) -> JobId {
 }
 
 fn announce_of(requester: PeerId, nonce: u64) -> Input {
-    let announce = Announce { job: job_of(requester, nonce), refusals: 10, mesh_size: 1, ..announcement() };
+    let announce = Announce { job: job_of(requester, nonce), refusals: u16::MAX, mesh_size: 1, ..announcement() };
     let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true };
     Input::Announced(Sealed::assume(requester, None, Message::Announce(announce)), means)
 }
@@ -44,6 +45,17 @@ fn refusal(worker: &mut Machine, now: u64, requester: PeerId, nonce: u64) -> Opt
         Output::Send(_, Message::Refuse(refuse)) => Some(refuse.reason),
         _ => None,
     })
+}
+
+#[test]
+fn nobody_has_a_worker_send_messages_to_many_names() {
+    let mut worker = Machine::new(ME, Offering::default(), [3; 32]);
+    let mut explained = |now| {
+        let names = (0..1_000_u64).map(|number| PeerId(std::array::from_fn(|i| number.to_le_bytes()[i % 8])));
+        names.filter(|name| refusal(&mut worker, now, *name, 0).is_some()).count()
+    };
+    let Allowance { per_second, burst } = REFUSALS;
+    assert_eq!([explained(0), explained(1_000)], [burst, per_second].map(|most| usize::try_from(most).unwrap()));
 }
 
 #[test]
