@@ -113,6 +113,17 @@ fn jobs_go_on_while_somebody_says_what_nobody_here_can_read() {
 }
 
 #[test]
+fn jobs_go_on_while_somebody_has_workers_bid_for_nothing() {
+    let mesh = Mesh::start(3);
+    let mut hostile = join(&mesh, 115);
+    until("it has heard what workers bid for", || {
+        verified(&mesh.nodes[0], mesh.dir.path());
+        (!hostile.recorded().is_empty()).then_some(())
+    });
+    jobs_go_on_during(&mesh, &mut hostile, |hostile| hostile.gossip(100, Hostile::bait));
+}
+
+#[test]
 fn what_was_recorded_in_the_mesh_and_is_said_again_by_others_changes_nothing() {
     let mut mesh = Mesh::start(3);
     let recorder = join(&mesh, 109);

@@ -4,8 +4,9 @@
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 //!
 //! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, says what
-//! nobody can read, or comes with a swarm of names, and with a new key as soon as it is cut off. The nodes have been there
-//! for a minute by then. The attacker is in this process too, so what attacking costs is in the figures.
+//! nobody can read, or comes with a swarm of names, has workers bid for nothing, and with a new key as soon as it is cut off. The nodes have been there
+//! for a minute by then. The attacker is in this process too, so what attacking costs is in the figures; it says `RATE`
+//! things a second (default 10,000), or as many as it can if that is 0.
 
 #[path = "../../tests/abuse/hostile.rs"]
 mod hostile;
@@ -81,8 +82,10 @@ fn setting(name: &str, default: usize) -> usize {
 /// Measures the same in peace and under each attack.
 async fn attacked(nodes: &[Node], jobs: usize) {
     let peace = latency(&nodes[0], WARM_UP, jobs).await;
-    let attacks: [(&str, Attack); 4] = [
+    let rate = setting("RATE", 10_000);
+    let attacks: [(&str, Attack); 5] = [
         ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
+        ("a flood of jobs that workers bid for", |hostile| hostile.gossip(100, Hostile::bait)),
         ("forged messages", |hostile| {
             hostile.gossip(100, |it| it.announcement(Duration::ZERO).into_iter().rev().collect());
             hostile.ask_all(&garbage(0));
@@ -95,7 +98,7 @@ async fn attacked(nodes: &[Node], jobs: usize) {
         let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
         let attacker = std::thread::spawn({
             let over = Arc::clone(&over);
-            move || go_on(attack, tickets, &over)
+            move || go_on(attack, rate, tickets, &over)
         });
         println!("{name}:");
         let war = latency(&nodes[0], WARM_UP + number * jobs, jobs).await;
@@ -122,12 +125,14 @@ struct Spent {
     heard: usize,
 }
 
+/// Says a hundred things.
 type Attack = fn(&mut Hostile);
 
 /// Attacks until it is over, with a new key whenever nobody talks to it any more.
-fn go_on(attack: Attack, tickets: Vec<String>, over: &AtomicBool) -> Spent {
+fn go_on(attack: Attack, rate: usize, tickets: Vec<String>, over: &AtomicBool) -> Spent {
     let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
-    let mut spent = Spent::default();
+    let pause = Duration::from_secs(100).checked_div(u32::try_from(rate).unwrap_or(0)).unwrap_or_default();
+    let (mut spent, mut next) = (Spent::default(), Instant::now());
     while !over.load(Ordering::Relaxed) && spent.lives < u8::MAX {
         spent.lives += 1;
         let mut hostile = Hostile::join(spent.lives, "127.0.0.2", &tickets);
@@ -136,6 +141,8 @@ fn go_on(attack: Attack, tickets: Vec<String>, over: &AtomicBool) -> Spent {
             was_there |= hostile.peers() > 0;
             attack(&mut hostile);
             spent.said += 100;
+            next = Instant::max(next + pause, Instant::now());
+            std::thread::sleep(next - Instant::now());
         }
         spent.heard += hostile.recorded().len();
     }

@@ -31,6 +31,8 @@ pub(super) struct Hostile {
     pub(super) network: Network,
     key: SigningKey,
     jobs: u64,
+    /// What its jobs need, if workers are to bid for them.
+    bait: Option<Needs>,
 }
 
 impl Hostile {
@@ -66,7 +68,7 @@ impl Hostile {
             });
             network
         });
-        Self { runtime, recorded, network, key, jobs: 0 }
+        Self { runtime, recorded, network, key, jobs: 0, bait: None }
     }
 
     /// How many peers talk to it.
@@ -103,6 +105,20 @@ impl Hostile {
         self.announcement_of(&key, &wire::OWN, age)
     }
 
+    /// An announcement that every worker can bid for, of a job that nobody will award: it asks for what one did that was
+    /// heard, if one was.
+    pub(super) fn bait(&mut self) -> Vec<u8> {
+        if self.bait.is_none() {
+            let needs = |bytes: &Vec<u8>| match wire::open(MeshId::of(MESH), bytes).ok()?.into_message() {
+                Message::Announce(announce) => Some(announce.needs),
+                _ => None,
+            };
+            let needs = self.recorded().iter().find_map(needs);
+            self.bait = needs.map(|needs| Needs { resources: Resources::default(), inputs: Vec::new(), ..needs });
+        }
+        self.announcement(Duration::ZERO)
+    }
+
     /// What a node of the next version might say: it is signed, and nobody here can read it.
     pub(super) fn riddle(&mut self) -> Vec<u8> {
         let write = |message: &Message| [&[100], &canonical(message)[..]].concat();
@@ -127,20 +143,7 @@ impl Hostile {
             partitions: 1,
             excluded: Vec::new(),
             work: BlobHash([0; 32]),
-            needs: Needs {
-                executor: ExecutorKind::Wasm,
-                profile: "of nobody".into(),
-                resources: Resources::default(),
-                inputs: Vec::new(),
-                input_bytes: 0,
-                constraints: Vec::new(),
-                sources: Vec::new(),
-                image: None,
-                network: NetworkKind::None,
-                image_name: String::new(),
-                data: 0,
-                data_bits: 0,
-            },
+            needs: self.bait.clone().unwrap_or_else(needs_of_nobody),
             window_ms: 20_000,
             level: 0,
             mesh_size: 10,
@@ -149,6 +152,24 @@ impl Hostile {
         };
         let sealed: Sealed = dialect.seal(key, MeshId::of(MESH), None, Message::Announce(announce));
         sealed.bytes().to_vec()
+    }
+}
+
+/// What no worker has.
+fn needs_of_nobody() -> Needs {
+    Needs {
+        executor: ExecutorKind::Wasm,
+        profile: "of nobody".into(),
+        resources: Resources::default(),
+        inputs: Vec::new(),
+        input_bytes: 0,
+        constraints: Vec::new(),
+        sources: Vec::new(),
+        image: None,
+        network: NetworkKind::None,
+        image_name: String::new(),
+        data: 0,
+        data_bits: 0,
     }
 }
 
