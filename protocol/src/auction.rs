@@ -79,6 +79,13 @@ pub fn slots(needs: &Resources, free: &Resources) -> u16 {
     u16::try_from(most).unwrap_or(u16::MAX)
 }
 
+/// The share of the capacity that is used up first, of a `whole`; all of it if there is no such capacity.
+pub(crate) fn dominant_share(resources: &Resources, capacity: &Resources, whole: u64) -> u64 {
+    let parts = amounts(resources).into_iter().zip(amounts(capacity)).filter(|((_, part), _)| *part > 0);
+    let shares = parts.map(|((_, part), (_, of))| scale(part.min(of), whole, of.max(1)));
+    shares.max().unwrap_or(0)
+}
+
 /// What running a job would cost a worker, from 0 to [`MAX_COST`]: bytes it lacks, and how busy it is.
 pub fn cost(missing_bytes: u64, used: &Resources, capacity: &Resources) -> u16 {
     // Half of the scale for data (a gigabyte to fetch is as bad as it gets), half for load.
@@ -134,6 +141,27 @@ impl Resources {
         }
     }
 
+    /// This times `times`, divided by `parts`, as far as numbers go.
+    pub(crate) fn scaled(self, times: u64, parts: u64) -> Resources {
+        let of = |amount: u64| scale(amount, times, parts);
+        Resources {
+            cpu_millis: u32::try_from(of(u64::from(self.cpu_millis))).unwrap_or(u32::MAX),
+            memory_bytes: of(self.memory_bytes),
+            disk_bytes: of(self.disk_bytes),
+            gpus: u16::try_from(of(u64::from(self.gpus))).unwrap_or(u16::MAX),
+        }
+    }
+
+    /// Of each thing the smaller amount.
+    pub(crate) fn at_most(self, other: Resources) -> Resources {
+        Resources {
+            cpu_millis: self.cpu_millis.min(other.cpu_millis),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            disk_bytes: self.disk_bytes.min(other.disk_bytes),
+            gpus: self.gpus.min(other.gpus),
+        }
+    }
+
     /// This, `times` times.
     pub fn times(self, times: u16) -> Resources {
         Resources {
@@ -143,6 +171,10 @@ impl Resources {
             gpus: self.gpus.saturating_mul(times),
         }
     }
+}
+
+fn scale(amount: u64, times: u64, parts: u64) -> u64 {
+    u64::try_from(u128::from(amount) * u128::from(times) / u128::from(parts)).unwrap_or(u64::MAX)
 }
 
 /// The group of workers that are not independent of this one: its declared operator, else its public network

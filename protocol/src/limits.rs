@@ -81,6 +81,21 @@ pub const MAX_LEVEL: u8 = 8;
 /// How long a bid holds its capacity beyond the window and the delays, in milliseconds: what an award may be late.
 /// Short, because a bid that is not taken keeps others from the capacity; a later award is taken if there is room.
 pub const BID_HOLD_MS: Millis = 100;
+/// Shortest time that a worker believes a window to be if its requester says so, in milliseconds: one among near peers may
+/// be asked from far away.
+pub const MIN_BELIEVED_WINDOW_MS: Millis = 2_000;
+/// Longest time that a worker believes a window to be, in milliseconds, so that a bid that leads to nothing is over soon.
+/// Where a window is longer, enough have bid after half of this.
+pub const MAX_BELIEVED_WINDOW_MS: Millis = 8_000;
+/// How much of what its bids reserve a worker thinks is awarded before it knows, in millionths.
+pub const FIRST_UPTAKE: u64 = 500_000;
+/// How many times as much of it as was awarded lately a worker reckons with: an award that has to be declined costs more
+/// than room that is left. Requesters take up two or three bids of seven, so among honest ones all of it counts.
+pub const UPTAKE_MARGIN: u64 = 3;
+/// How often its whole capacity a worker has to have reserved for what it knew before to count for a third.
+pub const UPTAKE_MEMORY: u64 = 2;
+/// The most that one bid changes what a worker thinks of them, in millionths: a large job is no more typical than others.
+pub const UPTAKE_STEP: u64 = 250_000;
 /// Refusals that a requester asks for once a round has found too few bids; a mesh of any size sends about as many.
 pub const WANTED_REFUSALS: u16 = 16;
 /// Refusals that a worker explains, all requesters together: each is a message to somebody who may be hard to find, or

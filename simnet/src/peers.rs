@@ -28,6 +28,10 @@ pub enum Behaviour {
     Mute,
     /// Has others work for it and never settles.
     Debtor,
+    /// Announces jobs that would fill every worker, and awards nothing.
+    Hoarder,
+    /// The same, each job in a name of its own.
+    Sybil,
 }
 
 impl Behaviour {

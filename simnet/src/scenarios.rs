@@ -240,6 +240,20 @@ pub fn all() -> Vec<Scenario> {
             ..calm()
         },
         Scenario {
+            name: "hoarders",
+            about: "two requesters announce jobs without end that would fill every worker, and award nothing",
+            peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Hoarder, 1.0) }],
+            heal_ms: minutes(2),
+            ..calm()
+        },
+        Scenario {
+            name: "sybils",
+            about: "the same, each job in a name of its own",
+            peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Sybil, 1.0) }],
+            heal_ms: minutes(2),
+            ..calm()
+        },
+        Scenario {
             name: "churn",
             about: "half of the nodes join late, others come and go",
             late: 0.5,

@@ -73,7 +73,8 @@ impl Stats {
                     self.announced.insert(m.job, now);
                 }
             }
-            Message::Bid(m) => *self.bids.entry((m.job, m.round)).or_default() += 1,
+            // A hoarder's announcements are not looked at.
+            Message::Bid(m) => self.bids.get_mut(&(m.job, m.round)).into_iter().for_each(|bids| *bids += 1),
             Message::Award(m) => {
                 let attempts = self.executions.entry((m.job, m.partition)).or_default();
                 *attempts = (*attempts).max(u64::from(m.attempt) + 1);

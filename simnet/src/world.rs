@@ -135,6 +135,8 @@ enum What {
     Heal,
     /// A flooder sends something.
     Flood,
+    /// A hoarder announces something.
+    Hoard,
 }
 
 /// A message on its way to one peer or to many.
@@ -271,6 +273,7 @@ impl World {
             What::Join => self.links.heal(false),
             What::Heal => self.links.heal(true),
             What::Flood => self.flood(node),
+            What::Hoard => self.hoard(node),
         }
     }
 
@@ -417,6 +420,7 @@ impl What {
             What::Join => (9, 0),
             What::Heal => (10, 0),
             What::Flood => (11, 0),
+            What::Hoard => (12, 0),
         };
         kind << 24 | u64::from(id)
     }

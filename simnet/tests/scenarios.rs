@@ -55,6 +55,8 @@ scenario_tests! {
     free_riders_earn_nothing: "free-riders",
     debtors_lose_their_standing_and_nobody_else_does: "debtors",
     floods_wash_nothing_away: "floods",
+    hoarders_keep_nobody_out: "hoarders",
+    sybils_keep_nobody_out: "sybils",
     latecomers_are_heard: "churn",
     work_queues_for_busy_workers: "overload",
     arrays_complete: "arrays",
@@ -82,6 +84,20 @@ fn announcements_stay_under_a_kilobyte_with_real_signatures() {
     let report = run(&named("liars"), Setup { sealed: true, ..setup(3) });
     expect_good(&report);
     assert!((200..1_024).contains(&report.largest["announce"]), "{:?}", report.largest);
+}
+
+#[test]
+fn jobs_take_no_more_than_twice_as_long_beside_those_that_award_nothing() {
+    let typical = |name: &str| {
+        let report = run(&named(name), Setup { nodes: 24, jobs: 40, seed: 1, sealed: false });
+        expect_good(&report);
+        [report.latency_ms.p50, report.latency_ms.p95]
+    };
+    let calm = typical("calm");
+    for name in ["hoarders", "sybils"] {
+        let beside = typical(name);
+        assert!(beside[0] < 2 * calm[0] && beside[1] < 2 * calm[1], "{name}: {beside:?} ms, {calm:?} in a calm world");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::admission::Announced;
 use crate::auction;
 use crate::id::PeerId;
-use crate::limits::{BID_HOLD_MS, MAX_BIDS};
+use crate::limits::{BID_HOLD_MS, MAX_BELIEVED_WINDOW_MS, MAX_BIDS, MIN_BELIEVED_WINDOW_MS};
 use crate::machine::Context;
 use crate::message::{Announce, Award, Bid, PeerPrefix, Resources};
 use crate::record::Placement;
@@ -27,7 +27,8 @@ pub(super) struct Offer {
     disk_bytes: u64,
     wanted: u16,
     partitions: u32,
-    window_ms: Millis,
+    /// When its window ends, as far as that is believed.
+    closes: Time,
     better: u32,
     /// Whose bids were counted.
     bidders: BTreeSet<PeerId>,
@@ -58,6 +59,9 @@ impl Offer {
         disk_bytes: u64,
     ) -> Self {
         let window_ms = Millis::from(announce.window_ms);
+        // A reservation costs whoever announces nothing, so a window is believed that this node would not think long.
+        let own_ms = suppression::window(ctx.view.shard_size(announce.level), ctx.view.delay_ms);
+        let believed_ms = window_ms.min((4 * own_ms).clamp(MIN_BELIEVED_WINDOW_MS, MAX_BELIEVED_WINDOW_MS));
         let share = f64::from(cost) / f64::from(auction::MAX_COST);
         let delay = suppression::bid_delay(window_ms, announce.mesh_size, share, ctx.chance());
         Self {
@@ -70,7 +74,7 @@ impl Offer {
             disk_bytes,
             wanted: announce.wanted,
             partitions: announce.partitions,
-            window_ms,
+            closes: ctx.now + believed_ms,
             better: 0,
             bidders: BTreeSet::new(),
             excluded: announce.excluded.clone(),
@@ -126,15 +130,16 @@ impl Offer {
     }
 
     /// Its time has come: returns how many slots are reserved, if there is room for any.
-    pub(super) fn speak(&mut self, now: Time, free: &Resources, gossip_ms: Millis) -> Option<u16> {
+    pub(super) fn speak(&mut self, now: Time, free: u16, gossip_ms: Millis) -> Option<u16> {
         // The requester waits for bids two delays beyond the window, and both ways take one.
         let hold_ms = BID_HOLD_MS + 4 * gossip_ms;
         let partitions = u16::try_from(self.partitions).unwrap_or(u16::MAX);
-        let free = Resources { disk_bytes: free.disk_bytes.min(self.disk_bytes), ..*free };
-        let slots = auction::slots(&self.resources, &free).min(partitions).min(self.wanted);
+        let on_disk = self.disk_bytes.checked_div(self.resources.disk_bytes).unwrap_or(u64::MAX);
+        let free = free.min(u16::try_from(on_disk).unwrap_or(u16::MAX));
+        let slots = free.min(partitions).min(self.wanted);
         self.phase = Phase::Silent;
         (slots > 0).then(|| {
-            self.phase = Phase::Bid { slots, until: now + self.window_ms + hold_ms };
+            self.phase = Phase::Bid { slots, until: self.closes.max(now) + hold_ms };
             self.spoke = true;
             slots
         })
@@ -151,11 +156,11 @@ impl Offer {
         }
     }
 
-    /// Ends the reservation; returns what it held.
-    pub(super) fn lapse(&mut self) -> Resources {
+    /// Ends the reservation; returns how many slots were left of it.
+    pub(super) fn lapse(&mut self) -> u16 {
         match std::mem::replace(&mut self.phase, Phase::Silent) {
-            Phase::Bid { slots, .. } => self.resources.times(slots),
-            Phase::Waiting(_) | Phase::Silent => Resources::default(),
+            Phase::Bid { slots, .. } => slots,
+            Phase::Waiting(_) | Phase::Silent => 0,
         }
     }
 

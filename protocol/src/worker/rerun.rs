@@ -62,12 +62,11 @@ impl Worker {
         if self.again.as_ref().is_some_and(Again::is_running) {
             return Err("another execution is being looked into");
         }
-        if !self.has_room(&award.resources) {
+        if self.room.slots(&self.offering.capacity, &award.resources) == 0 {
             return Err("busy");
         }
         self.ended.insert(award.execution, traces + 1);
-        self.used = self.used.plus(award.resources);
-        self.running += 1;
+        self.room.take(award.resources, true);
         let again = Again {
             requester: from,
             job: award.job,
@@ -116,7 +115,6 @@ impl Worker {
 
     fn end_again(&mut self, ctx: &mut Context<'_>, execution: ExecutionId, resources: Resources) {
         ctx.out(Output::Release(execution));
-        self.used = self.used.minus(resources);
-        self.running -= 1;
+        self.room.free(resources, true);
     }
 }

@@ -1,6 +1,7 @@
 //! Inputs and the outputs that they must cause, at a worker.
 
 mod containers;
+mod reservations;
 mod restart;
 mod standing;
 

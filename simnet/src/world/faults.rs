@@ -3,17 +3,19 @@
 use shoal_protocol::commitment::{Commitment, Salt};
 use shoal_protocol::id::PeerId;
 use shoal_protocol::id::{BlobHash, InvocationId};
+use shoal_protocol::limits::{MAX_PARTITIONS, MAX_WINDOW_MS};
 use shoal_protocol::message::{
-    Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage, Trace,
-    TraceAnswer, TracePlease,
+    Announce, Bid, Commit, Contact, Ending, ExecutorKind, Fail, Message, Progress, Reveal, RevealPlease, Settle, Stage,
+    Trace, TraceAnswer, TracePlease,
 };
 use shoal_protocol::shard::Audience;
 use shoal_protocol::task::{Account, Claim, Failure, Outcome};
 use shoal_protocol::trace::TraceRequest;
 
-use super::perform::To;
+use super::perform::{Speaker, To};
 use super::{Event, What, World};
 use crate::checks::most_outputs;
+use crate::jobs;
 use crate::peers::Behaviour;
 use crate::scenarios::Sabotage;
 
@@ -26,6 +28,9 @@ const MAX_DOWN_MS: u64 = 25_000;
 /// Pause between two bursts of a flooder, in milliseconds, and messages of one burst.
 const FLOOD_MS: u64 = 250;
 const FLOOD_BURST: usize = 4;
+/// Pause between two announcements of a hoarder, in milliseconds.
+const HOARD_MS: u64 = 20;
+const MAX_WANTED: u16 = 64;
 /// Whom a forged bid is for.
 const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
@@ -38,8 +43,12 @@ impl World {
             let from = if late { self.chance.between(0, heal) } else { 0 };
             self.queue.plan(from, Event { node: number, what: What::Start });
             self.plan_crashes(number, from, heal);
-            if self.nodes[number as usize].behaviour == Behaviour::Flooder {
-                self.queue.plan(from, Event { node: number, what: What::Flood });
+            match self.nodes[number as usize].behaviour {
+                Behaviour::Flooder => self.queue.plan(from, Event { node: number, what: What::Flood }),
+                Behaviour::Hoarder | Behaviour::Sybil => {
+                    self.queue.plan(from, Event { node: number, what: What::Hoard });
+                }
+                _ => {}
             }
         }
         for _ in 0..self.scenario.partitions {
@@ -130,6 +139,39 @@ impl World {
             let (to, message) = self.forge(requester, worker, award);
             self.post(number, to, message);
         }
+    }
+
+    /// Announces a job that would fill every worker; nothing is ever awarded.
+    pub(super) fn hoard(&mut self, number: u32) {
+        if self.queue.now() >= self.scenario.heal_ms {
+            return;
+        }
+        self.queue.plan(self.queue.now() + HOARD_MS, Event { node: number, what: What::Hoard });
+        if !self.nodes[number as usize].is_up() {
+            return;
+        }
+        let submission = jobs::draw(&self.scenario.load, self.chance.number(), &mut self.chance);
+        let node = &self.nodes[number as usize];
+        let speaker = match node.behaviour {
+            Behaviour::Sybil => Speaker::Fresh(self.chance.bytes()),
+            _ => Speaker::Itself,
+        };
+        let announce = Announce {
+            job: submission.job(node.me),
+            at: self.now(),
+            round: 0,
+            wanted: MAX_WANTED,
+            partitions: MAX_PARTITIONS,
+            excluded: Vec::new(),
+            work: BlobHash::of(&submission.work),
+            needs: submission.needs,
+            window_ms: u32::try_from(MAX_WINDOW_MS).unwrap_or(u32::MAX),
+            level: EVERYBODY.level,
+            mesh_size: node.view.mesh_size,
+            refusals: 0,
+            contact: Contact::default(),
+        };
+        self.post_as(number, speaker, To::All(EVERYBODY), Message::Announce(announce));
     }
 
     /// Answers an announcement at once with the best bids there can be, to silence everybody else.

@@ -1,5 +1,6 @@
 //! Performs what machines want: saves, says, and hands the rest to the host.
 
+use ed25519_dalek::SigningKey;
 use shoal_protocol::id::{BlobHash, ExecutionId, MeshId, PeerId};
 use shoal_protocol::machine::{Key, Output};
 use shoal_protocol::message::Message;
@@ -18,6 +19,14 @@ use crate::scenarios::Sabotage;
 pub(super) enum To {
     One(PeerId),
     All(Audience),
+}
+
+/// In whose name a node says something.
+#[derive(Clone, Copy)]
+pub(super) enum Speaker {
+    Itself,
+    /// A key that was made from this just now.
+    Fresh([u8; 32]),
 }
 
 impl To {
@@ -152,6 +161,11 @@ impl World {
 
     /// Puts a message on its way.
     pub(super) fn post(&mut self, number: u32, to: To, message: Message) {
+        self.post_as(number, Speaker::Itself, to, message);
+    }
+
+    /// Puts a message on its way in somebody's name.
+    pub(super) fn post_as(&mut self, number: u32, speaker: Speaker, to: To, message: Message) {
         let place = self.place(number);
         let payload = canonical(&message);
         let bytes = payload.len() + HEADER_BYTES;
@@ -159,7 +173,7 @@ impl World {
         self.stats.trace(hash, u64::from(number));
         self.stats.sent(&message, bytes);
         self.checks.fits(place, &message, bytes);
-        let Some(sealed) = self.seal(number, to.peer(), message) else { return };
+        let Some(sealed) = self.seal(number, speaker, to.peer(), message) else { return };
         match to {
             To::All(audience) => self.gossip(number, audience, sealed, bytes),
             To::One(to) => self.direct(number, to, sealed),
@@ -167,11 +181,15 @@ impl World {
     }
 
     /// Signs, encodes and opens a message, if this run is true to the byte.
-    fn seal(&mut self, number: u32, to: Option<PeerId>, message: Message) -> Option<Sealed> {
+    fn seal(&mut self, number: u32, speaker: Speaker, to: Option<PeerId>, message: Message) -> Option<Sealed> {
         let node = &self.nodes[number as usize];
-        let Some(key) = &node.key else { return Some(Sealed::assume(node.me, to, message)) };
+        let (key, name) = match speaker {
+            Speaker::Itself => (node.key.clone(), node.me),
+            Speaker::Fresh(seed) => (node.key.as_ref().map(|_| SigningKey::from_bytes(&seed)), PeerId(seed)),
+        };
+        let Some(key) = key else { return Some(Sealed::assume(name, to, message)) };
         let mesh = MeshId::of("simulated");
-        let sealed = wire::seal(key, mesh, to, message);
+        let sealed = wire::seal(&key, mesh, to, message);
         match wire::open(mesh, sealed.bytes()) {
             Ok(opened) if opened == sealed => Some(opened),
             other => {
