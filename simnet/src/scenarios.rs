@@ -248,7 +248,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "sybils",
-            about: "the same, each job in a name of its own",
+            about: "two peers do so, each job in a name of its own",
             peers: vec![Crowd { at_most: 2, ..crowd(Behaviour::Sybil, 1.0) }],
             heal_ms: minutes(2),
             ..calm()

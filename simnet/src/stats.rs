@@ -73,7 +73,7 @@ impl Stats {
                     self.announced.insert(m.job, now);
                 }
             }
-            // A hoarder's announcements are not looked at.
+            // Those for what nobody means to award are no job's.
             Message::Bid(m) => self.bids.get_mut(&(m.job, m.round)).into_iter().for_each(|bids| *bids += 1),
             Message::Award(m) => {
                 let attempts = self.executions.entry((m.job, m.partition)).or_default();

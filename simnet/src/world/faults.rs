@@ -30,7 +30,8 @@ const FLOOD_MS: u64 = 250;
 const FLOOD_BURST: usize = 4;
 /// Pause between two announcements of a hoarder, in milliseconds.
 const HOARD_MS: u64 = 20;
-const MAX_WANTED: u16 = 64;
+/// Executions that it seeks: as many as an honest requester at most.
+const HOARD_WANTED: u16 = 64;
 /// Whom a forged bid is for.
 const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
@@ -160,7 +161,7 @@ impl World {
             job: submission.job(node.me),
             at: self.now(),
             round: 0,
-            wanted: MAX_WANTED,
+            wanted: HOARD_WANTED,
             partitions: MAX_PARTITIONS,
             excluded: Vec::new(),
             work: BlobHash::of(&submission.work),
