@@ -56,10 +56,13 @@ const MAX_GOSSIP_FRAME: usize = MAX_GOSSIP_BYTES + 256;
 const MAX_REVOCATION_FRAME: usize = 512;
 /// What an announcement of a relay may weigh with libp2p's frame around it, in bytes.
 const MAX_RELAY_FRAME: usize = MAX_RELAY_ANNOUNCEMENT_BYTES + 256;
-/// Message ids in one offer, so that an offer stays below the control limit of the other side.
-const MAX_OFFERED: usize = 2_000;
-/// What gossip's own messages in one frame may weigh, in bytes.
+/// What gossip's own messages in one frame may weigh, in bytes. A larger frame is not read, and five of them end gossip
+/// with whoever sent them for as long as the connection lasts.
 const MAX_GOSSIP_CONTROL: usize = 64 * 1_024;
+/// What a message id takes in an offer, in bytes: a hash, with its tag and length.
+const OFFERED_BYTES: usize = 34;
+/// Message ids in one offer or request. Room is left for the topic's name and the frame.
+const MAX_OFFERED: usize = (MAX_GOSSIP_CONTROL - 1_024) / OFFERED_BYTES;
 /// Messages that may wait to be sent to one peer.
 const MAX_GOSSIP_QUEUE: usize = 1_024;
 
