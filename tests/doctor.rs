@@ -100,6 +100,38 @@ fn a_node_that_finds_nobody_is_told_why_of_each_peer() {
 }
 
 #[test]
+fn two_nodes_with_one_key_are_both_told() {
+    const TOLD: &str = "another node runs with this node's key";
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let other = Daemon::start(&path("other"), &[]);
+    let join = ["--join", &other.ticket];
+    // Starting again is no second node.
+    let node = Daemon::start(&path("node"), &join).restart().restart();
+    node.connected(1);
+    assert_eq!(finding(&examined(&path("node"), &[]), "identity").unwrap()["State"], "ok");
+
+    std::fs::create_dir(path("copy")).unwrap();
+    std::fs::copy(path("node").join("identity.key"), path("copy").join("identity.key")).unwrap();
+    let copy = Daemon::start(&path("copy"), &join);
+    assert_eq!(copy.id, node.id);
+    for name in ["node", "copy"] {
+        let found = wrong(&path(name), "identity");
+        says(&found, "What", &[TOLD, &other.id[..10]]);
+        says(&found, "Remedy", &["remove `identity.key`"]);
+    }
+    assert_eq!([&node, &copy].map(|one| one.log().matches(TOLD).count()), [1, 1], "it is said once");
+    assert_eq!(finding(&examined(&path("other"), &[]), "identity").unwrap()["State"], "ok");
+
+    std::fs::remove_file(path("copy").join("identity.key")).unwrap();
+    let copy = copy.restart();
+    assert_ne!(copy.id, node.id);
+    other.connected(2);
+    node.connected(1);
+    copy.connected(1);
+}
+
+#[test]
 fn a_mistyped_mesh_is_noticed_by_those_who_are_in_another() {
     let dir = tempfile::tempdir().unwrap();
     let public = Daemon::start(&dir.path().join("public"), &[]);

@@ -32,6 +32,7 @@ pub(crate) async fn examine(node: &Node) -> Vec<Finding> {
     let (peers, known, relays) = (network.peers(), network.known().await, network.known_relays());
     let names = mesh_names(config);
     let mut findings = vec![machine::data_dir(&config.data_dir), machine::identity(&config.data_dir)];
+    findings.extend(company::duplicate(&network.duplicate_seen_by()));
     findings.extend(machine::disk(&config.data_dir));
     findings.extend(inner.containers.as_ref().map(|containers| machine::docker(containers.trouble())));
     findings.extend(inner.membership.as_ref().map(|membership| membership_among(membership, &peers, &known)));

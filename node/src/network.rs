@@ -55,6 +55,8 @@ mod agent;
 
 mod strangers;
 
+mod duplicates;
+
 mod unreached;
 
 mod lan;
@@ -164,7 +166,8 @@ impl Network {
             Some(membership) => router.accept(names.join_alpn(), join::Door::new(membership)).spawn(),
             None => router.spawn(),
         };
-        let (key, agent) = (identity::libp2p_keypair(&config.key), agent::describe(config.dialect.version));
+        let start = shared.links.duplicates().own();
+        let (key, agent) = (identity::libp2p_keypair(&config.key), agent::describe(config.dialect.version, start));
         let jobs = topics::Topics::new(&key.public().to_peer_id(), &names);
         let swarm = swarm::swarm(transport, key.public(), &names, &jobs, agent);
 

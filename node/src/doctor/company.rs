@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shoal_protocol::id::PeerId;
 use shoal_protocol::membership::{Certificate, NotAMember};
 
 use super::{MAX_TOLD, meant};
@@ -78,6 +79,23 @@ pub(super) fn mesh(mesh: Named<'_>, names: &[String], connected: &[PeerInfo], kn
         let like = kind(name != DEFAULT_MESH);
         let what = format!("{here}, which is nearly {like} mesh {name:?} of this data directory, and nobody is there");
         Finding::wrong(Check::Mesh, what, why, remedy)
+    })
+}
+
+/// Whether another node has this node's key, as these peers say.
+pub(super) fn duplicate(witnesses: &[PeerId]) -> Option<Finding> {
+    let named = witnesses.iter().take(MAX_TOLD).map(PeerId::short).collect::<Vec<_>>().join(", ");
+    let more = witnesses.len().saturating_sub(MAX_TOLD);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!witnesses.is_empty()).then(|| {
+        Finding::wrong(
+            Check::Identity,
+            format!("another node runs with this node's key: seen by {named}{more} within the last ten minutes"),
+            "to all others the two are one node: each takes the other's connections away, and messages and awards reach \
+             the wrong one",
+            "stop the node that runs on a copy of this data directory, and remove `identity.key` there: its next start makes \
+             a key of its own. Private meshes have to invite it again",
+        )
     })
 }
 
@@ -217,6 +235,16 @@ pub(super) mod tests {
         assert_eq!(peers(&[connected(1)], &others).state, State::Ok);
         assert_eq!(peers(&[], &[]).state, State::Note);
         assert_eq!(peers(&[], &[known(1, None)]).state, State::Note, "it has not failed yet");
+    }
+
+    #[test]
+    fn who_has_seen_another_node_with_this_key_is_named() {
+        assert_eq!(duplicate(&[]), None);
+        let witnesses: Vec<PeerId> = (1..7).map(|n| PeerId([n; 32])).collect();
+        let finding = duplicate(&witnesses).unwrap();
+        assert_eq!(finding.state, State::Wrong);
+        assert!(finding.what.contains("seen by 0101010101, ") && finding.what.contains(" and 2 more"), "{finding:?}");
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("remove `identity.key`")));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use iroh::TransportAddr;
 use iroh::endpoint::{
-    Closed, Connection, ConnectionError, PathEvent, PathEventStream, PathStats, WeakConnectionHandle,
+    ApplicationClose, Closed, Connection, ConnectionError, PathEvent, PathEventStream, PathStats, WeakConnectionHandle,
 };
 use serde::Serialize;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::relay::RelayAddress;
 
 use super::agent;
+use super::duplicates::Duplicates;
 use super::strangers::Strangers;
 
 /// Remembered connections of one peer. There are three as a rule: one for libp2p, and one for blobs each way.
@@ -24,12 +25,15 @@ const BEGIN_AGAIN: u32 = 1;
 /// Application close code of connections with a peer whose version is too far away. The reason names the version of the
 /// side that closes, since the other one may not have heard it.
 const OTHER_VERSION: u32 = 2;
+/// Application close code of connections with a peer that runs twice. The reason names the start of the other one.
+const OTHER_START: u32 = 3;
 
 /// A registry of live connections that keeps none of them open.
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
     known: Arc<Mutex<Known>>,
     strangers: Strangers,
+    duplicates: Duplicates,
 }
 
 #[derive(Debug, Default)]
@@ -75,12 +79,17 @@ pub(crate) struct Path {
 impl Links {
     /// No connections yet. Peers that close theirs because of their version are told to `strangers`.
     pub(crate) fn new(strangers: Strangers) -> Self {
-        Self { known: Arc::default(), strangers }
+        Self { known: Arc::default(), strangers, duplicates: Duplicates::new() }
     }
 
     /// Peers of other versions.
     pub(crate) fn strangers(&self) -> &Strangers {
         &self.strangers
+    }
+
+    /// Other nodes with this node's key.
+    pub(crate) fn duplicates(&self) -> &Duplicates {
+        &self.duplicates
     }
 
     /// Remembers a connection for as long as it lives.
@@ -107,8 +116,20 @@ impl Links {
                 self.count(peer, Passed::over(&remote_addr, &last_stats));
             }
         }
-        if let Some(version) = closed.await.and_then(|closed| version_in(&closed.reason)) {
-            self.strangers.meet(peer, version, Instant::now());
+        if let Some(Closed { reason: ConnectionError::ApplicationClosed(close), .. }) = closed.await {
+            self.hear(peer, &close);
+        }
+    }
+
+    /// A peer has closed a connection, and may say why.
+    fn hear(&self, peer: PeerId, close: &ApplicationClose) {
+        let (now, reason) = (Instant::now(), String::from_utf8_lossy(&close.reason));
+        if close.error_code == OTHER_VERSION.into() {
+            agent::protocol(&reason).into_iter().for_each(|version| {
+                self.strangers.meet(peer, version, now);
+            });
+        } else if close.error_code == OTHER_START.into() {
+            agent::start(&reason).into_iter().for_each(|start| self.duplicates.hear(peer, start, now));
         }
     }
 
@@ -130,6 +151,11 @@ impl Links {
     /// Closes every connection with a peer, and tells it that this node speaks `version`.
     pub(crate) fn part(&self, peer: PeerId, version: u8) {
         self.close_with(peer, OTHER_VERSION, agent::protocol_word(version).as_bytes());
+    }
+
+    /// Closes every connection with a peer, to begin again, and tells it that a node with its key was started as `start`.
+    pub(crate) fn warn(&self, peer: PeerId, start: u64) {
+        self.close_with(peer, OTHER_START, agent::start_word(start).as_bytes());
     }
 
     fn close_with(&self, peer: PeerId, code: u32, reason: &[u8]) {
@@ -250,16 +276,6 @@ impl std::ops::Add for Passed {
 impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
-    }
-}
-
-/// The version of a peer that has closed a connection because of it.
-fn version_in(reason: &ConnectionError) -> Option<u8> {
-    match reason {
-        ConnectionError::ApplicationClosed(close) if close.error_code == OTHER_VERSION.into() => {
-            agent::protocol(std::str::from_utf8(&close.reason).ok()?)
-        }
-        _ => None,
     }
 }
 

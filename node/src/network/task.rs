@@ -41,6 +41,7 @@ pub(super) use self::shards::Shards;
 pub(super) use self::trim::Trim;
 use super::addresses;
 use super::codec::Answer;
+use super::duplicates::Starts;
 use super::gate::Gate;
 use super::identity::libp2p_id;
 use super::known::{Known, KnownPeer};
@@ -141,6 +142,8 @@ pub(super) struct Task {
     moved: Option<Moved>,
     /// What each connected peer said of its build and start.
     agents: BTreeMap<PeerId, String>,
+    /// The starts of peers, of which two may run at once.
+    starts: Starts,
     /// Peers that came up or went down, until the node has been told.
     news: BTreeMap<PeerId, bool>,
     /// Peers that the node was told of as up.
@@ -183,6 +186,7 @@ impl Task {
             redial: BTreeMap::new(),
             moved: None,
             agents: BTreeMap::new(),
+            starts: Starts::default(),
             news: BTreeMap::new(),
             up: BTreeSet::new(),
             request_rates: Buckets::new(parts.rates.requests),

@@ -56,6 +56,14 @@ impl Task {
         self.redial.insert(peer, Instant::now() + BEFORE_REDIAL);
     }
 
+    /// Tells a peer that another node has its key, and was started as `start`. Nobody here knows which of the two should be
+    /// there: whoever comes first is.
+    fn warn(&mut self, peer: PeerId, start: u64) {
+        tracing::debug!(peer = %peer.short(), "two nodes run with one key");
+        self.agents.remove(&peer);
+        self.shared.links.warn(peer, start);
+    }
+
     /// Dials those that have had time to notice that they are to begin again.
     pub(super) fn redial(&mut self, now: Instant) {
         let due: Vec<PeerId> = self.redial.extract_if(.., |_, at| *at <= now).map(|(peer, _)| peer).collect();
@@ -142,6 +150,10 @@ impl Task {
         }
         let contact = addresses::contact_of_claims(peer_id, &info.listen_addrs);
         self.shared.book.learn(peer, &contact);
+        let start = agent::start(&info.agent_version);
+        if let Some(other) = start.and_then(|start| self.starts.note(peer, start, Instant::now())) {
+            return self.warn(peer, other);
+        }
         let earlier = self.agents.insert(peer, info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
         if earlier.is_some_and(|earlier| !info.agent_version.starts_with(&earlier)) {
             // Connections that began before this start are dead, however lately they were made.

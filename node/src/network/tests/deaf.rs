@@ -25,7 +25,7 @@ async fn bare_swarm(seed: u8) -> (Swarm<Behaviour>, Router, Names) {
     let links = Links::new(Strangers::new(wire::OWN));
     let (transport, incoming) = Transport::new(endpoint.clone(), names.alpn().into(), links, Arc::new(|_| Vec::new()));
     let router = Router::builder(endpoint).accept(names.alpn(), incoming).spawn();
-    let agent = agent::describe(wire::OWN.version);
+    let agent = agent::describe(wire::OWN.version, 0);
     let public = identity::libp2p_keypair(&key).public();
     let topics = Topics::new(&public.to_peer_id(), &names);
     (swarm(transport, public, &names, &topics, agent), router, names)
