@@ -99,6 +99,7 @@ fn strangers_and_wrong_tickets_are_told_why() {
 
     refused(&run(&path("first"), &["mesh", "create", "home"]), &["home", "already"]);
     refused(&run(&path("none"), &["mesh", "create", "../home"]), &["../home", "no name"]);
+    refused(&run(&path("none"), &["mesh", "create", "public"]), &["\"public\"", "choose another name"]);
     refused(&run(&path("none"), &["mesh", "show"]), &["shoal mesh create"]);
     refused(&first.run(&["mesh", "revoke", "zz"]), &["zz", "64 hex digits"]);
     refused(&first.run(&["mesh", "revoke", &first.id]), &["holds the mesh's key"]);

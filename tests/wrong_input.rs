@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use serde_json::Value;
+use shoal::network::ticket::Ticket;
+use shoal_protocol::time::Time;
 
 use crate::support::{Daemon, Mesh, example, module, refused, run, run_with_input};
 
@@ -121,10 +123,28 @@ fn ids_and_hashes_that_name_nothing() {
 }
 
 #[test]
+fn a_ticket_that_has_expired_does_not_matter_beside_a_good_one() {
+    let mesh = Mesh::start(1);
+    let good: Ticket = mesh.nodes[0].ticket.parse().unwrap();
+    let expired = Ticket { expires: Some(Time(1)), ..good.clone() }.to_string();
+    let dir = mesh.dir.path().join("other");
+    refused(&run(&dir, &["node", "--join", &expired]), &["expired at 1970-01-01", "ask for another"]);
+    let node = Daemon::start(&dir, &["--join", &expired, "--join", &good.to_string()]);
+    node.connected(1);
+    assert!(node.log().contains("a ticket has expired, and is not used"), "{}", node.log());
+}
+
+#[test]
 fn tickets_and_apis_that_lead_nowhere() {
     let mesh = Mesh::start(1);
     let dir = mesh.dir.path().join("other");
     refused(&run(&dir, &["node", "--join", "gibberish"]), &["gibberish"]);
+    let twice = [&mesh.nodes[0].ticket[..]; 2].join(" ");
+    refused(&run(&dir, &["node", "--join", &twice]), &["' '", "the one word"]);
+    let empty = mesh.dir.path().join("invitation.txt");
+    std::fs::write(&empty, "").unwrap();
+    refused(&run(&dir, &["node", "--join", empty.to_str().unwrap()]), &["invitation.txt", "holds no ticket"]);
+    refused(&run(&dir, &["relay", "--listen", "3340"]), &["\"3340\"", "IP:PORT"]);
     let other = ["node", "--mesh", "elsewhere", "--join", &mesh.nodes[0].ticket];
     refused(&run(&dir, &other), &["elsewhere", "public"]);
     refused(&run(&dir, &["--api", "http://127.0.0.1:9", "job", "list"]), &["http://127.0.0.1:9"]);

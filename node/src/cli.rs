@@ -232,7 +232,10 @@ impl Status {
 /// The AWS SDK warns when a cloud gives no credentials. Whether they are missed our own errors say, with what to do.
 /// iroh warns of every stranger that comes to the wrong door, which anybody can do as often as they like.
 /// So does mDNS of everything on the local network that it cannot read.
-const UNHEARD: &str = "aws_config=error,iroh::protocol=error,iroh_mdns_address_lookup=off,swarm_discovery=error";
+/// The DHT warns that a node is alone, which the first one of a mesh always is; that is `shoal doctor`'s to say.
+/// iroh's way through relays takes its own end for an error each time a node stops.
+const UNHEARD: &str = "aws_config=error,iroh::protocol=error,iroh_mdns_address_lookup=off,swarm_discovery=error,\
+    libp2p_kad=error,iroh::socket::transports::relay=off,iroh::socket::transports::relay::actor=warn";
 
 fn start_logging(usual: &str) {
     let usual = || EnvFilter::new(format!("{usual},{UNHEARD}"));

@@ -39,7 +39,7 @@ use join::Joins;
 use settings::{read_environment, read_file};
 use values::{
     allow_list, allowed_gpus, amount, at_least_one, docker_address, docker_runtime_name, enough_peers, parse_executors,
-    parse_login_scopes, parse_networks, parse_pull, parse_sources, rate,
+    parse_login_scopes, parse_networks, parse_pull, parse_sources, rate, socket,
 };
 
 use crate::network::relay::RelaySettings;
@@ -321,7 +321,7 @@ impl Loaded {
         let retention = Retention { usual, most, for_others };
         let publish_listen = match publish_listen.as_str() {
             "" => None,
-            text => Some(amount::<SocketAddr>("publish_listen", publish_from, text)?),
+            text => Some(socket("publish_listen", publish_from, text)?),
         };
         let (relays, relays_from) = setting!(relays, Vec::new());
         let relay = relay::read(relay::Given {

@@ -41,7 +41,9 @@ pub(crate) async fn examine(node: &Node) -> Vec<Finding> {
     findings.push(company::peers(&peers, &known));
     let own: Vec<_> = network.endpoint_addr().ip_addrs().copied().collect();
     findings.extend(reach::udp(&peers));
-    findings.push(reach::reachable(&own, network.port(), network.port_mapping(), network.home_relay().is_some()));
+    findings.push(reach::offline(&own, config.listen).unwrap_or_else(|| {
+        reach::reachable(&own, network.port(), network.port_mapping(), network.home_relay().is_some())
+    }));
     findings.extend(reach::relays(&relays));
     findings.push(agreement::clock(inner.skew.ahead_ms(inner.clock.now())));
     findings.push(agreement::version(network.protocol(), &peers, &network.strangers()));

@@ -147,7 +147,12 @@ impl Network {
         let names = config.names();
         let (relays, heard) = relay::Relays::new();
         let shared = Arc::new(Shared::bind(&config, relays).await?);
-        let own_relay = relay::start(&config, &shared.endpoint).await?;
+        let own_relay = relay::start(&config, &shared.endpoint).await;
+        if own_relay.is_err() {
+            // An endpoint that is only dropped complains, beside the error that a person should read.
+            shared.endpoint.close().await;
+        }
+        let own_relay = own_relay?;
         // Tickets last: the last word on an address counts, and what an earlier run knew may be stale.
         let remembered = config.known_peers.iter().map(|known| (known.peer, &known.contact));
         let named_contacts = named.iter().map(|(peer, contact)| (*peer, contact));

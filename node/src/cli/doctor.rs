@@ -31,7 +31,7 @@ impl Doctor {
             Ok(None) => without_node(&global.data_dir()?),
             Err(error) => {
                 let here = of_machine(&global.data_dir()?);
-                std::iter::once(unanswered(&format!("{error:#}"))).chain(here).collect()
+                std::iter::once(unanswered(&output::told(&error))).chain(here).collect()
             }
         };
         let view = DoctorView::new(findings);

@@ -13,6 +13,7 @@ use shoal_store::{identity, meshes};
 use super::{Global, Status, connect, output, qr};
 use crate::client::Client;
 use crate::clock::Clock;
+use crate::config::DEFAULT_MESH;
 use crate::membership::{Membership, MembershipError};
 use crate::views::{InviteRequest, MemberView, MeshView};
 
@@ -106,6 +107,11 @@ impl Mesh {
 
 impl Create {
     fn run(self, global: &Global) -> Result<()> {
+        if self.name == DEFAULT_MESH {
+            bail!(
+                "{DEFAULT_MESH:?} is the mesh that nodes are in unless told otherwise, and anybody's: choose another name"
+            );
+        }
         let root = global.data_dir()?;
         DirBuilder::new()
             .recursive(true)

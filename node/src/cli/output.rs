@@ -84,7 +84,16 @@ pub(super) fn clean(text: &str) -> String {
 
 /// Says why the command failed.
 pub(super) fn complain(error: &anyhow::Error) {
-    note(format_args!("error: {error:#}"));
+    note(format_args!("error: {}", told(error)));
+}
+
+/// What failed and why, each cause once: some errors repeat theirs in their own words.
+pub(super) fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match &told[..] {
+        "" => cause,
+        said if said.contains(&cause) => told,
+        said => format!("{said}: {cause}"),
+    })
 }
 
 /// A table with a head, without lines.
@@ -134,6 +143,13 @@ mod tests {
             assert_eq!(size(bytes), expected);
         }
         assert_eq!(size(u64::MAX), "16383.9 PiB");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = |outer: &'static str| anyhow::anyhow!("the disk is full").context(outer);
+        assert_eq!(told(&error("cannot save")), "cannot save: the disk is full");
+        assert_eq!(told(&error("cannot save: the disk is full")), "cannot save: the disk is full");
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Joins {
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let failed = |line, reason| ConfigError::JoinFile { path: path.to_owned(), line, reason };
+        let before = self.tickets.len() + self.peers.len();
         for (at, line) in read(path)?.lines().enumerate().take(MAX_JOINS * 64) {
             let word = line.split('#').next().unwrap_or_default().trim();
             let added = if word.is_empty() { Ok(true) } else { self.add(word) };
@@ -71,6 +72,10 @@ impl Joins {
                 Err(ConfigError::Join(reason)) => return Err(failed(Some(at + 1), reason)),
                 Err(error) => return Err(error),
             }
+        }
+        // Most likely whatever should have written it has failed: without it the node would be alone, or in another mesh.
+        if self.tickets.len() + self.peers.len() == before {
+            return Err(failed(None, "holds no ticket and no multiaddress".to_owned()));
         }
         Ok(())
     }
@@ -154,12 +159,14 @@ mod tests {
         let (_dir, path) = file("# x\nshoal1abc\n");
         let (_other, words) = file("\n\nsomewhere");
         let (_third, addresses) = file("/ip4/192.0.2.1/tcp/4001");
+        let (_fourth, empty) = file("# to be written\n");
         let table = [
             (vec!["gibberish"], vec!["gibberish", "no ticket", "no file"]),
             (vec!["/ip4/192.0.2.1/udp/4001/quic-v1"], vec!["leads to no node", "quic-v1/p2p/ID"]),
             (vec![&path], vec![&path, "line 2", "cut short"]),
             (vec![&words], vec![&words, "line 3", "somewhere"]),
             (vec![&addresses], vec![&addresses, "line 1", "leads to no node"]),
+            (vec![&empty], vec![&empty, "holds no ticket"]),
             (vec!["/"], vec!["/", "cannot be read"]),
         ];
         for (words, expected) in table {

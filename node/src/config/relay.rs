@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use shoal_protocol::id::PeerId;
 use shoal_protocol::relay::RelayAddress;
 
-use super::values::{amount, rate};
+use super::values::{amount, rate, socket};
 use super::{ConfigError, Origin};
 use crate::network::relay::{RelayLimits, RelaySettings};
 
@@ -59,7 +59,7 @@ pub(super) fn read(given: Given) -> Result<Option<RelaySettings>, ConfigError> {
         total_bytes_per_second: bytes("relay_total_rate", given.total_rate)?,
         denied: peers(given.denied.0).map_err(|reason| wrong("relay_deny", given.denied.1, reason))?,
     };
-    let listen = amount("relay_listen", given.listen.1, &given.listen.0)?;
+    let listen = socket("relay_listen", given.listen.1, &given.listen.0)?;
     Ok(given.is_on.then_some(RelaySettings { listen, url, tls, limits }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use shoal_executors::docker::AllowedGpus;
@@ -137,6 +138,15 @@ pub(super) fn amount<T: FromStr<Err: Display>>(
         name,
         origin: origin.as_str(),
         reason: error.to_string(),
+    })
+}
+
+/// Where to listen.
+pub(super) fn socket(name: &'static str, origin: Origin, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Value {
+        name,
+        origin: origin.as_str(),
+        reason: format!("{text:?} is no address to listen on; write IP:PORT, for example 0.0.0.0:3340"),
     })
 }
 

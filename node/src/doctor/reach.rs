@@ -45,6 +45,19 @@ pub(super) fn udp(peers: &[PeerInfo]) -> Option<Finding> {
     }
 }
 
+/// Whether this machine has a network at all, where the node listens for more than itself. Says nothing if it has.
+pub(super) fn offline(own: &[SocketAddr], listen: SocketAddr) -> Option<Finding> {
+    let is_alone = !own.is_empty() && own.iter().all(|socket| socket.ip().is_loopback());
+    (is_alone && !listen.ip().is_loopback()).then(|| {
+        Finding::wrong(
+            Check::Reachable,
+            "this machine has no network: it has no address but its own loopback",
+            "the node reaches nobody, and nobody reaches it",
+            "connect it (`ip address` shows what it has); the node goes on by itself then",
+        )
+    })
+}
+
 /// Whether a peer elsewhere can begin to talk to this node, which is at `own`.
 pub(super) fn reachable(own: &[SocketAddr], port: Option<u16>, mapping: PortMapping, has_relay: bool) -> Finding {
     if let Some(public) = own.iter().find(|socket| is_public(socket.ip())) {
@@ -144,6 +157,18 @@ mod tests {
         assert!(finding.remedy.is_some_and(|remedy| remedy.contains("UDP port 4433")));
         assert!(at(&["192.168.1.2:4433"], true).why.is_some_and(|why| why.contains("relay")));
         assert!(at(&[], false).what.contains("no address"));
+    }
+
+    #[test]
+    fn a_machine_with_nothing_but_its_loopback_is_offline_unless_that_was_asked_for() {
+        let at = |own: &[&str], listen: &str| {
+            let own: Vec<SocketAddr> = own.iter().map(|text| text.parse().unwrap()).collect();
+            offline(&own, listen.parse().unwrap()).map(|finding| finding.state)
+        };
+        assert_eq!(at(&["127.0.0.1:4433", "[::1]:4433"], "0.0.0.0:4433"), Some(State::Wrong));
+        assert_eq!(at(&["127.0.0.1:4433"], "127.0.0.1:0"), None);
+        assert_eq!(at(&["127.0.0.1:4433", "192.168.1.2:4433"], "0.0.0.0:4433"), None);
+        assert_eq!(at(&[], "0.0.0.0:4433"), None, "a relay may be all it has");
     }
 
     #[test]

@@ -66,6 +66,9 @@ pub enum TicketError {
     /// It does not begin like a ticket, or has characters that no ticket has.
     #[error("{0:?} is not a ticket; one begins with \"shoal1\" and is printed by `shoal ticket`")]
     NotATicket(String),
+    /// It begins like a ticket, and goes on with something else.
+    #[error("the ticket has {0:?} in it, which no ticket has: copy the one word that `shoal ticket` prints")]
+    Character(char),
     /// The end is missing.
     #[error("the ticket is cut short: copy the whole word that `shoal ticket` prints")]
     CutShort,
@@ -149,8 +152,11 @@ impl FromStr for Ticket {
             return Err(TicketError::CutShort);
         }
         let digits = text.strip_prefix(PREFIX).ok_or_else(not_a_ticket)?;
-        if text.len() > MAX_TICKET_CHARS || !digits.bytes().all(is_digit) {
+        if text.len() > MAX_TICKET_CHARS {
             return Err(not_a_ticket());
+        }
+        if let Some(strange) = digits.chars().find(|digit| !is_digit(*digit)) {
+            return Err(TicketError::Character(strange));
         }
         // A text of a length that base32 never has lost its end or a character of its middle: more often the end.
         let bytes = BASE32_NOPAD.decode(digits.to_ascii_uppercase().as_bytes()).map_err(|_| TicketError::CutShort)?;
@@ -181,8 +187,8 @@ fn is_cut(bytes: &[u8]) -> bool {
     }
 }
 
-fn is_digit(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte)
+fn is_digit(digit: char) -> bool {
+    digit.is_ascii_lowercase() || ('2'..='7').contains(&digit)
 }
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
@@ -265,8 +271,11 @@ mod tests {
 
     #[test]
     fn other_words_are_not_tickets() {
-        for text in ["", "hello", "shoal2abcd", "SHOAL1ABCD", "shoal1abc!", "shoal1abcd0189"] {
+        for text in ["", "hello", "shoal2abcd", "SHOAL1ABCD"] {
             assert!(matches!(text.parse::<Ticket>(), Err(TicketError::NotATicket(_))), "{text}");
+        }
+        for (text, strange) in [("shoal1abc!", '!'), ("shoal1abcd0189", '0'), ("shoal1abc shoal1abc", ' ')] {
+            assert_eq!(text.parse::<Ticket>(), Err(TicketError::Character(strange)));
         }
         assert!(matches!("shoal1a".repeat(9_999).parse::<Ticket>(), Err(TicketError::NotATicket(_))));
     }

@@ -1,6 +1,7 @@
 //! Which mesh a node is in: a public one, or a private one that it belongs to or is invited into.
 
 use shoal_protocol::id::{MeshKey, PeerId};
+use shoal_protocol::time::Time;
 use shoal_store::data_dir::DataDir;
 use shoal_store::meshes::MeshDir;
 
@@ -10,6 +11,7 @@ use crate::membership::{Membership, MembershipError};
 use crate::network::NetworkConfig;
 use crate::network::join;
 use crate::network::ticket::{Ticket, TicketError};
+use crate::views::time::rfc3339;
 
 /// The node's membership of the mesh that `network` names, if that is private. A newcomer with an invitation gets one
 /// first, from whoever issued it. Tickets whose time is over are left out of `network`, if they are not needed.
@@ -29,9 +31,7 @@ pub(super) async fn membership(
     let invitation = network.join.iter().find_map(|ticket| Some((ticket.clone(), ticket.invitation?)));
     match (key, invitation, expired) {
         _ if stands => {
-            if expired.is_some() {
-                tracing::warn!(mesh = %network.mesh, "a ticket has expired; it is not needed any more");
-            }
+            warn_of(expired);
             tracing::info!(mesh = %network.mesh, "in a private mesh");
             Ok(known)
         }
@@ -50,6 +50,7 @@ pub(super) async fn membership(
             Ok(_) => Err(TicketError::NoInvitation(network.mesh.clone()).into()),
         },
         (None, _, _) => {
+            warn_of(expired);
             // Whoever mistypes the name of a private mesh should see what came of it.
             tracing::info!(mesh = %network.mesh, "in a public mesh, which anybody can join");
             Ok(None)
@@ -57,9 +58,16 @@ pub(super) async fn membership(
     }
 }
 
-/// Whether nothing but tickets leads into the mesh.
+/// Tells of a ticket that is not used, where the node does without.
+fn warn_of(expired: Option<Time>) {
+    if let Some(at) = expired {
+        tracing::warn!(expired = rfc3339(at), "a ticket has expired, and is not used");
+    }
+}
+
+/// Whether nothing leads into the mesh but tickets that have expired.
 fn has_no_other_way(network: &NetworkConfig) -> bool {
-    network.known_peers.is_empty() && network.join_peers.is_empty()
+    network.join.is_empty() && network.known_peers.is_empty() && network.join_peers.is_empty()
 }
 
 /// The key that all tickets and what is known agree on; none for a public mesh.
