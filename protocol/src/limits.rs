@@ -76,6 +76,10 @@ pub const MAX_CLOCK_SKEW_MS: Millis = 5 * 60_000;
 pub const MIN_WINDOW_MS: Millis = 4;
 /// Longest bid window, in milliseconds.
 pub const MAX_WINDOW_MS: Millis = 20_000;
+/// Neighbours that a node forwards gossip to as a rule.
+pub const GOSSIP_DEGREE: usize = 4;
+/// Connected peers that a node keeps for each topic: what it says itself goes to all of them, which saves a hop.
+pub const GOSSIP_PEERS: usize = 6;
 /// How often the mesh is cut at most: into 65,536 shards.
 pub const MAX_LEVEL: u8 = 8;
 /// How long a bid holds its capacity beyond the window and the delays, in milliseconds: what an award may be late.

@@ -1,16 +1,18 @@
 //! Who forwards gossip to whom, and how long it takes to get everywhere that way.
 //!
-//! Every node forwards a message to its neighbours as soon as it has it, so a message needs about as many hops as the
-//! logarithm of the number of nodes says. A run is not simulated hop by hop: delays are drawn from those of some
-//! messages that were.
+//! A node says something to all that it is connected with, and every node forwards it to its neighbours at once, so a
+//! message needs about as many hops as the logarithm of the number of nodes says. A run is not simulated hop by hop:
+//! delays are drawn from those of some messages that were.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use shoal_protocol::limits::{GOSSIP_DEGREE, GOSSIP_PEERS};
+
 use crate::chance::Chance;
 
-/// Neighbours that each node chooses. It is chosen by as many, which makes six: real nodes have from three to eight.
-const CHOSEN: usize = 3;
+/// Neighbours that each node chooses. It is chosen by as many.
+const CHOSEN: usize = GOSSIP_DEGREE / 2;
 /// Arrivals that are looked at.
 const ARRIVALS: usize = 10_000;
 /// Fewest messages that are followed, each from another node.
@@ -48,13 +50,20 @@ impl Overlay {
         let mut arrivals = Vec::new();
         for _ in 0..messages {
             let source = chance.below(self.0.len());
-            arrivals.extend(self.spread(source, |from, to| hop(chance, from, to)));
+            let others: Vec<usize> = (GOSSIP_DEGREE..GOSSIP_PEERS).map(|_| chance.below(self.0.len())).collect();
+            arrivals.extend(self.spread(source, &others, |from, to| hop(chance, from, to)));
         }
         arrivals
     }
 
-    /// Delays after which one message reaches everybody else: the fastest way counts.
-    fn spread(&self, source: usize, mut hop: impl FnMut(usize, usize) -> u64) -> impl Iterator<Item = u64> {
+    /// Delays after which one message reaches everybody else: the fastest way counts. It is said to the neighbours of its
+    /// source and to some others.
+    fn spread(
+        &self,
+        source: usize,
+        others: &[usize],
+        mut hop: impl FnMut(usize, usize) -> u64,
+    ) -> impl Iterator<Item = u64> {
         let mut arrived = vec![None; self.0.len()];
         let mut on_their_way = BinaryHeap::from([(Reverse(0), source)]);
         while let Some((Reverse(at), node)) = on_their_way.pop() {
@@ -62,7 +71,8 @@ impl Overlay {
                 continue;
             }
             arrived[node] = Some(at);
-            for next in self.neighbours(node).filter(|next| arrived[*next].is_none()) {
+            let others = others.iter().copied().filter(|_| node == source);
+            for next in self.neighbours(node).chain(others).filter(|next| arrived[*next].is_none()) {
                 on_their_way.push((Reverse(at + hop(node, next)), next));
             }
         }

@@ -14,7 +14,7 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{StreamProtocol, Transport as _, allow_block_list, identify};
 use shoal_protocol::id::{BlobHash, MeshId};
-use shoal_protocol::limits::{MAX_GOSSIP_BYTES, MAX_RELAY_ANNOUNCEMENT_BYTES};
+use shoal_protocol::limits::{GOSSIP_DEGREE, MAX_GOSSIP_BYTES, MAX_RELAY_ANNOUNCEMENT_BYTES};
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::shard::Shard;
 
@@ -40,8 +40,8 @@ pub(super) const MAX_REQUESTS_PER_PEER: usize = 128;
 /// How long a direct request may take once there is a connection.
 pub(super) const DIRECT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Neighbours that gossip is forwarded to, and the bounds around that number.
-const GOSSIP_DEGREE: [usize; 3] = [3, 4, 8];
+/// Bounds around the number of neighbours that gossip is forwarded to.
+const GOSSIP_DEGREES: [usize; 2] = [3, 8];
 /// Of these, those that this node has chosen itself: whoever fills all its other places cannot fill them.
 const GOSSIP_OUTBOUND: usize = 2;
 /// How often neighbours are chosen and missed messages are offered. Short: it is how long a newcomer hears nothing.
@@ -191,7 +191,7 @@ fn connection_limits() -> ConnectionLimits {
 /// message many, and cost a verification at each hop.
 fn gossip(names: &Names, jobs: &Topics) -> gossipsub::Behaviour {
     let (relays, revocations) = (names.relays(), names.revocations());
-    let [low, degree, high] = GOSSIP_DEGREE;
+    let [low, high] = GOSSIP_DEGREES;
     let mut config = gossipsub::ConfigBuilder::default();
     for topic in jobs.all() {
         config.max_transmit_size_for_topic(MAX_GOSSIP_FRAME, topic.hash());
@@ -204,10 +204,10 @@ fn gossip(names: &Names, jobs: &Topics) -> gossipsub::Behaviour {
         .validate_messages()
         .message_id_fn(|message| BlobHash::of(&message.data).0.to_vec().into())
         .mesh_n_low(low)
-        .mesh_n(degree)
+        .mesh_n(GOSSIP_DEGREE)
         .mesh_n_high(high)
         .mesh_outbound_min(GOSSIP_OUTBOUND)
-        .gossip_lazy(degree)
+        .gossip_lazy(GOSSIP_DEGREE)
         // Our own messages go to every connected peer: one hop instead of three for an announcement.
         .flood_publish(true)
         .heartbeat_initial_delay(Duration::from_millis(100))

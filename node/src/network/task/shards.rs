@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId as Libp2pId;
 use libp2p::gossipsub::{PublishError, TopicHash};
 use shoal_protocol::id::PeerId;
+use shoal_protocol::limits::GOSSIP_PEERS;
 use shoal_protocol::message::ExecutorKind;
 use shoal_protocol::shard::Audience;
 use tokio::sync::oneshot;
@@ -16,8 +17,6 @@ use super::{Query, Task};
 
 /// How often a node looks whether it has neighbours for all that it hears.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Connected peers for each topic, below which more are sought: as many as gossip has neighbours.
-pub(super) const ENOUGH: usize = 6;
 /// Peers that are dialled at once for a topic.
 const MAX_DIALS: usize = 3;
 /// How long a peer is left alone that was dialled for this.
@@ -168,7 +167,9 @@ impl Task {
         let gossip = &self.swarm.behaviour().gossip;
         let hear = |topic: TopicHash| gossip.all_peers().filter(|(_, heard)| heard.contains(&&topic)).count();
         let heard = self.shards.topics.heard();
-        heard.filter(|audience| self.shards.topics.of(*audience).is_some_and(|t| hear(t.hash()) < ENOUGH)).collect()
+        heard
+            .filter(|audience| self.shards.topics.of(*audience).is_some_and(|t| hear(t.hash()) < GOSSIP_PEERS))
+            .collect()
     }
 
     /// Dials nodes that may hear the same: those in the shard, which the routing table knows; and for a class that few

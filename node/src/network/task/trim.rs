@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use libp2p::gossipsub::TopicHash;
 use shoal_protocol::id::{BlobHash, PeerId};
+use shoal_protocol::limits::GOSSIP_PEERS;
 
 use super::super::identity::{libp2p_id, peer_of_libp2p};
 use super::Task;
-use super::shards::ENOUGH;
 
 /// How often a node looks whether it has too many connections.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ fn superfluous(own: PeerId, excess: usize, hearers: &BTreeMap<TopicHash, usize>,
     let mut hearers = hearers.clone();
     let mut closed = Vec::new();
     for spare in spare {
-        let is_needed = |topic: &TopicHash| hearers.get(topic).is_some_and(|count| *count <= ENOUGH);
+        let is_needed = |topic: &TopicHash| hearers.get(topic).is_some_and(|count| *count <= GOSSIP_PEERS);
         if closed.len() == excess || spare.hears.iter().any(is_needed) {
             continue;
         }
@@ -152,7 +152,7 @@ mod tests {
         let all: Vec<Spare> = (1..=20).map(|n| spare(n, false, &["all"])).collect();
         let hearers = BTreeMap::from([(topic("all"), 20)]);
         assert_eq!(superfluous(OWN, 5, &hearers, all.clone()).len(), 5);
-        assert_eq!(superfluous(OWN, 20, &hearers, all).len(), 20 - ENOUGH, "enough stay for the topic");
+        assert_eq!(superfluous(OWN, 20, &hearers, all).len(), 20 - GOSSIP_PEERS, "enough stay for the topic");
     }
 
     #[test]
