@@ -375,7 +375,7 @@ mod tests {
 
     fn candidate(worker: u8, cost: u16, address: &str) -> Candidate {
         let contact = Contact { addresses: vec![address.parse().unwrap()], relay: None };
-        let bid = Bid { job: JobId([0; 16]), round: 0, slots: 1, cost, operator: None, contact };
+        let bid = Bid { job: JobId([0; 16]), round: 0, slots: 1, cost, operator: None, contact, waited_ms: 0 };
         Candidate { worker: PeerId([worker; 32]), bid, slots: 1, penalty: 0, lot: 0 }
     }
 

@@ -30,6 +30,8 @@ pub mod record;
 mod requester;
 mod worker;
 
+mod delays;
+
 pub mod access;
 pub mod admission;
 pub mod auction;

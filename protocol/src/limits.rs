@@ -80,6 +80,15 @@ pub const MAX_WINDOW_MS: Millis = 20_000;
 pub const GOSSIP_DEGREE: usize = 4;
 /// Connected peers that a node keeps for each topic: what it says itself goes to all of them, which saves a hop.
 pub const GOSSIP_PEERS: usize = 6;
+/// What one hop of gossip takes at most, as far as bids tell, in milliseconds: whoever can make most of those that were heard
+/// last cannot stretch windows further. They have a bound of their own, which is met in most meshes by then.
+pub const MAX_HOP_MS: u32 = 1_000;
+/// Peers whose last bids tell how long gossip takes: those of two or three jobs, so that a change is noticed soon.
+pub const MAX_DELAY_SAMPLES: usize = 16;
+/// How long a bid tells how long gossip takes, in milliseconds.
+pub const DELAY_MEMORY_MS: Millis = 10 * 60_000;
+/// Announcements that are remembered to tell how long gossip takes by the bids for them.
+pub const MAX_TIMED_ANNOUNCEMENTS: usize = 64;
 /// How often the mesh is cut at most: into 65,536 shards.
 pub const MAX_LEVEL: u8 = 8;
 /// How long a bid holds its capacity beyond the window and the delays, in milliseconds: what an award may be late.

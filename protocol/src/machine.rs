@@ -13,6 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::auction::Offering;
 use crate::credibility::{Ledger, Sign};
+use crate::delays::{Delays, Speaker};
 use crate::id::{BlobHash, JobId, PeerId};
 use crate::inquiry::Inquiries;
 use crate::job::spec::NetworkKind;
@@ -40,7 +41,7 @@ pub struct View {
     pub mesh_size: u32,
     /// The [`shard`] around this node that announcements begin with.
     pub level: u8,
-    /// Estimated one-way delay to a peer, in milliseconds.
+    /// Estimated one-way delay to a peer, in milliseconds: what gossip takes at least for each hop.
     pub delay_ms: u32,
     /// How many of the connected peers have no executor of a class, so that they hear of no job for it.
     pub without: BTreeMap<ExecutorKind, u32>,
@@ -55,11 +56,6 @@ impl Default for View {
 }
 
 impl View {
-    /// How long gossip takes to most of the mesh.
-    pub(crate) fn gossip_ms(&self) -> Millis {
-        suppression::gossip_delay(self.mesh_size, self.delay_ms)
-    }
-
     /// How many nodes the shard of this level around this node has.
     pub(crate) fn shard_size(&self, level: u8) -> u32 {
         shard::nodes(self.mesh_size, level)
@@ -90,6 +86,7 @@ pub struct Machine {
     view: View,
     rng: ChaCha20Rng,
     ledger: Ledger,
+    delays: Delays,
     worker: Worker,
     jobs: BTreeMap<JobId, Requester>,
     inquiries: Inquiries,
@@ -106,6 +103,7 @@ pub(crate) struct Context<'a> {
     /// Whether a more important job of this node waits for busy workers.
     pub(crate) yields: bool,
     pub(crate) ledger: &'a mut Ledger,
+    pub(crate) delays: &'a mut Delays,
     rng: &'a mut ChaCha20Rng,
     outputs: &'a mut VecDeque<Output>,
 }
@@ -118,6 +116,7 @@ impl Machine {
             view: View::default(),
             rng: ChaCha20Rng::from_seed(seed),
             ledger: Ledger::default(),
+            delays: Delays::default(),
             worker: Worker::new(offering),
             jobs: BTreeMap::new(),
             inquiries: Inquiries::default(),
@@ -297,6 +296,7 @@ impl Machine {
     fn announced(&mut self, now: Time, sealed: &Sealed, means: Means) {
         let (from, Message::Announce(announce)) = (sealed.from(), sealed.message()) else { return };
         if from != self.me {
+            self.delays.announced(now, (announce.job, announce.round), announce.level, Speaker::Another);
             self.with_worker(now, |worker, ctx| worker.announced(ctx, from, announce, means));
         }
     }
@@ -318,6 +318,7 @@ impl Machine {
             // Announcements come with what they would cost.
             Message::Announce(_) => {}
             Message::Bid(bid) => {
+                self.delays.bid(now, from, bid, |level| self.view.shard_size(level));
                 if self.jobs.contains_key(&job) {
                     self.with_job(now, job, |requester, ctx| requester.bid(ctx, from, bid));
                 } else {
@@ -387,6 +388,7 @@ impl Machine {
             view: &self.view,
             yields: false,
             ledger: &mut self.ledger,
+            delays: &mut self.delays,
             rng: &mut self.rng,
             outputs: &mut self.outputs,
         };
@@ -408,6 +410,7 @@ impl Machine {
             view: &self.view,
             yields: self.starved.last().is_some_and(|(highest, _)| *highest > priority),
             ledger: &mut self.ledger,
+            delays: &mut self.delays,
             rng: &mut self.rng,
             outputs: &mut self.outputs,
         };
@@ -427,6 +430,12 @@ impl Machine {
 }
 
 impl Context<'_> {
+    /// How long gossip takes to most of the shard of this level around this node, whose connections are not all that
+    /// takes time.
+    pub(crate) fn gossip_ms(&self, level: u8) -> Millis {
+        suppression::gossip_delay(self.view.shard_size(level), self.delays.hop_ms(self.now, self.view.delay_ms))
+    }
+
     pub(crate) fn out(&mut self, output: Output) {
         self.outputs.push_back(output);
     }

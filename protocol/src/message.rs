@@ -227,6 +227,9 @@ pub struct Bid {
     pub operator: Option<String>,
     /// Where to reach the worker.
     pub contact: Contact,
+    /// How long it waited since it heard the announcement, in milliseconds: what is left of the time between the two is
+    /// what gossip took.
+    pub waited_ms: u32,
 }
 
 /// Why a worker does not bid.

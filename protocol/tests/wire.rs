@@ -104,7 +104,15 @@ fn messages() -> Vec<Message> {
     let rerun = Box::new(Rerun { claim, account: account(), trace });
     vec![
         Message::Announce(announce),
-        Message::Bid(Bid { job, round: 1, slots: 2, cost: 77, operator: Some("ann".into()), contact: contact() }),
+        Message::Bid(Bid {
+            job,
+            round: 1,
+            slots: 2,
+            cost: 77,
+            operator: Some("ann".into()),
+            contact: contact(),
+            waited_ms: 9,
+        }),
         Message::Refuse(Refuse { job, round: 1, reason: Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30) }),
         Message::Award(award.clone()),
         Message::Progress(Progress { job, execution, stage: Stage::Preparing, amount: Some(amount) }),

@@ -52,7 +52,15 @@ fn announce(seed: u32, number: u32, at: u64) -> Sealed {
 }
 
 fn bid(seed: u32, number: u32) -> Sealed {
-    let bid = Bid { job: job(number), round: 0, slots: 1, cost: 0, operator: None, contact: Contact::default() };
+    let bid = Bid {
+        job: job(number),
+        round: 0,
+        slots: 1,
+        cost: 0,
+        operator: None,
+        contact: Contact::default(),
+        waited_ms: 0,
+    };
     sealed(seed, Message::Bid(bid))
 }
 

@@ -89,7 +89,7 @@ impl Bidding {
     /// This node's own worker takes so many executions that nobody else does.
     pub(super) fn add_itself(&mut self, ctx: &mut Context<'_>, slots: u16) {
         let (job, round, cost, contact) = (JobId([0; 16]), 0, MAX_COST, Contact::default());
-        let bid = Bid { job, round, slots, cost, operator: None, contact };
+        let bid = Bid { job, round, slots, cost, operator: None, contact, waited_ms: 0 };
         let candidate = Candidate { worker: ctx.me, bid, slots, penalty: LAST_RESORT, lot: ctx.lot() };
         self.refusals.remove(&ctx.me);
         self.earlier_refusals.remove(&ctx.me);

@@ -7,6 +7,7 @@ use super::partition::{Execution, Partition, backoff};
 use super::{Key, Requester};
 
 use crate::auction::plural;
+use crate::delays::Speaker;
 use crate::id::{BlobHash, ExecutionId, PeerId};
 use crate::limits::{FAIR_ROUNDS, FAIR_ROUNDS_ALONE, MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
 use crate::machine::{Context, Output, View};
@@ -17,7 +18,7 @@ use crate::time::{Millis, Time};
 use crate::timers::Resend;
 
 /// Longest delay of gossip that is believed, in milliseconds.
-const LONGEST_GOSSIP_MS: Millis = 1_000;
+const LONGEST_GOSSIP_MS: Millis = 2_000;
 /// Most executions that one announcement seeks; job arrays ask again as they go.
 const MAX_WANTED: u32 = 64;
 
@@ -25,8 +26,8 @@ const MAX_WANTED: u32 = 64;
 type Taken = (BTreeSet<PeerId>, BTreeSet<String>);
 
 /// How long something said to a shard around this node is waited for.
-fn gossip_ms(view: &View, level: u8) -> Millis {
-    suppression::gossip_delay(view.shard_size(level), view.delay_ms).min(LONGEST_GOSSIP_MS)
+fn gossip_ms(ctx: &Context<'_>, level: u8) -> Millis {
+    ctx.gossip_ms(level).min(LONGEST_GOSSIP_MS)
 }
 
 /// How many rounds of which nothing came give others a fair chance.
@@ -66,7 +67,7 @@ impl Requester {
                 // A short grace lets better bids that are on their way be heard: others fall silent as soon as they
                 // have heard these.
                 if self.bidding.slots(ctx.now) >= self.wanted() && self.could_fill(ctx.now) {
-                    let grace = ctx.now + gossip_ms(ctx.view, self.bidding.level.unwrap_or(0));
+                    let grace = ctx.now + gossip_ms(ctx, self.bidding.level.unwrap_or(0));
                     self.bidding.phase = bidding::Phase::Open(closes.min(grace));
                 }
             }
@@ -108,10 +109,10 @@ impl Requester {
         self.bidding.unasked = ctx.view.without.get(&announce.needs.executor).copied().unwrap_or(0);
         self.record.rounds += 1;
         // The announcement travels first, and then the bids do.
-        self.bidding
-            .open(ctx.now, ctx.now + Millis::from(announce.window_ms) + 2 * gossip_ms(ctx.view, announce.level));
+        self.bidding.open(ctx.now, ctx.now + Millis::from(announce.window_ms) + 2 * gossip_ms(ctx, announce.level));
         self.event(ctx, Step::Announce, None, None, told(&announce));
         self.save(ctx);
+        ctx.delays.announced(ctx.now, (announce.job, announce.round), announce.level, Speaker::Me);
         ctx.out(Output::Gossip(announce.audience(), Message::Announce(announce)));
     }
 
@@ -120,12 +121,13 @@ impl Requester {
         let (submission, round) = (&self.record.submission, self.record.rounds);
         let level = self.bidding.level.unwrap_or(ctx.view.level);
         let mesh_size = ctx.view.shard_size(level);
-        let window_ms = suppression::window(mesh_size, ctx.view.delay_ms);
+        let wanted = u16::try_from(self.wanted().min(MAX_WANTED)).unwrap_or(u16::MAX);
+        let window_ms = suppression::window(ctx.gossip_ms(level), mesh_size, wanted);
         Announce {
             job: self.record.job,
             at: ctx.now,
             round,
-            wanted: u16::try_from(self.wanted().min(MAX_WANTED)).unwrap_or(u16::MAX),
+            wanted,
             partitions: u32::try_from(self.hungry.len()).unwrap_or(u32::MAX),
             excluded: self.excluded(ctx),
             work: BlobHash::of(&submission.work),

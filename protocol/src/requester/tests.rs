@@ -212,7 +212,15 @@ impl Story {
             "bids" => {
                 // The first letters are the cheapest.
                 let (cost, contact) = (u16::from(u8::try_from(who).expect("a letter")), Contact::default());
-                Message::Bid(Bid { job, round, slots: 1, cost, operator: answer.map(str::to_owned), contact })
+                Message::Bid(Bid {
+                    job,
+                    round,
+                    slots: 1,
+                    cost,
+                    operator: answer.map(str::to_owned),
+                    contact,
+                    waited_ms: 0,
+                })
             }
             "refuses" => {
                 let large = Reason::TooLarge(Resource::Memory, 8 << 30, 4 << 30);

@@ -143,12 +143,12 @@ impl Worker {
 
     pub(super) fn offer_due(&mut self, ctx: &mut Context<'_>, job: JobId) {
         let Some(offer) = self.offers.get(&job) else { return };
-        let (round, cost, audience) = (offer.round, offer.cost, offer.audience);
+        let (round, cost, audience, waited_ms) = (offer.round, offer.cost, offer.audience, offer.waited_ms(ctx.now));
         if !offer.is_waiting() {
             self.lapse(job);
         } else if let Some(slots) = self.speak(ctx, job) {
             let (operator, contact) = (self.offering.operator.clone(), ctx.view.contact.clone());
-            let bid = Bid { job, round, slots, cost, operator, contact };
+            let bid = Bid { job, round, slots, cost, operator, contact, waited_ms };
             ctx.out(Output::Gossip(audience, Message::Bid(bid)));
         }
     }
@@ -158,7 +158,7 @@ impl Worker {
         let offer = self.offers.get_mut(&job)?;
         let spoke = offer.has_spoken();
         let free = self.room.slots(&self.offering.capacity, &offer.resources);
-        let slots = offer.speak(ctx.now, free, ctx.view.gossip_ms());
+        let slots = offer.speak(ctx.now, free, ctx.gossip_ms(0));
         if let Some(slots) = slots {
             if !spoke {
                 self.spoken.push_back(job);

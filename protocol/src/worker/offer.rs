@@ -19,6 +19,8 @@ pub(super) struct Offer {
     /// Whether others were asked as well.
     pub(super) placement: Placement,
     pub(super) round: u32,
+    /// When it was heard.
+    heard: Time,
     /// Whom the announcement was for, who are to hear the bid.
     pub(super) audience: Audience,
     pub(super) resources: Resources,
@@ -60,14 +62,16 @@ impl Offer {
     ) -> Self {
         let window_ms = Millis::from(announce.window_ms);
         // A reservation costs whoever announces nothing, so a window is believed that this node would not think long.
-        let own_ms = suppression::window(ctx.view.shard_size(announce.level), ctx.view.delay_ms);
+        let (gossip_ms, mesh_size) = (ctx.gossip_ms(announce.level), ctx.view.shard_size(announce.level));
+        let own_ms = suppression::window(gossip_ms, mesh_size, announce.wanted);
         let believed_ms = window_ms.min((4 * own_ms).clamp(MIN_BELIEVED_WINDOW_MS, MAX_BELIEVED_WINDOW_MS));
         let share = f64::from(cost) / f64::from(auction::MAX_COST);
-        let delay = suppression::bid_delay(window_ms, announce.mesh_size, share, ctx.chance());
+        let delay = suppression::bid_delay(window_ms, announce.mesh_size, announce.wanted, share, ctx.chance());
         Self {
             requester,
             placement: Placement::Mesh,
             round: announce.round,
+            heard: ctx.now,
             audience: announce.audience(),
             resources: announce.needs.resources,
             cost,
@@ -143,6 +147,11 @@ impl Offer {
             self.spoke = true;
             slots
         })
+    }
+
+    /// How long it has been here.
+    pub(super) fn waited_ms(&self, now: Time) -> u32 {
+        u32::try_from(now.since(self.heard)).unwrap_or(u32::MAX)
     }
 
     /// Uses one reserved slot, if there is one left.

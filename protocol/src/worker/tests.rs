@@ -112,7 +112,8 @@ fn announcement() -> Announce {
 }
 
 fn bid_of(peer: PeerId) -> Input {
-    let bid = Bid { job: job(), round: 0, slots: 1, cost: 0, operator: None, contact: Contact::default() };
+    let bid =
+        Bid { job: job(), round: 0, slots: 1, cost: 0, operator: None, contact: Contact::default(), waited_ms: 0 };
     Input::Heard(Sealed::assume(peer, None, Message::Bid(bid)))
 }
 

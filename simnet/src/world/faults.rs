@@ -183,7 +183,7 @@ impl World {
         }
         for _ in 0..FLOOD_BURST {
             let (job, round, contact) = (announce.job, announce.round, Contact::default());
-            let bid = Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact };
+            let bid = Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact, waited_ms: 0 };
             self.post(number, To::All(announce.audience()), Message::Bid(bid));
         }
     }
@@ -198,7 +198,7 @@ impl World {
                 let contact = Contact::default();
                 (
                     To::All(EVERYBODY),
-                    Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact }),
+                    Message::Bid(Bid { job, round, slots: u16::MAX, cost: 0, operator: None, contact, waited_ms: 0 }),
                 )
             }
             2 => (
