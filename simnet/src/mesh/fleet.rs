@@ -20,8 +20,12 @@ use crate::jobs::worker_capacity;
 
 /// How long nodes may take to find each other.
 const MEET: Duration = Duration::from_secs(60);
+/// How long they may take to find out how many they are: bids are timed by that, and a calm mesh knows.
+const COUNT: Duration = Duration::from_secs(60);
+/// By what factor a node may be wrong about it.
+const MISCOUNT: usize = 2;
 /// Pause between two looks at who has found whom.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Fewest nodes that are up: a requester, and two that can agree.
 const MIN_UP: usize = 3;
 /// Nodes whose tickets another one has.
@@ -92,6 +96,9 @@ impl Fleet {
             fleet.bring_up(*node).await?;
         }
         timeout(MEET, fleet.met()).await.map_err(|_| MeshError::Apart)?;
+        if timeout(COUNT, fleet.counted()).await.is_err() {
+            tracing::warn!("some nodes still take the mesh for less than half as large as it is");
+        }
         Ok(fleet)
     }
 
@@ -162,10 +169,19 @@ impl Fleet {
 
     /// Returns once every node that is up knows enough others for any job.
     async fn met(&self) {
-        let enough = MIN_NODES - 1;
+        self.until_all(|node| node.peers().len() >= MIN_NODES - 1).await;
+    }
+
+    /// Returns once every node that is up knows about how many they are.
+    async fn counted(&self) {
+        let up = self.up().count();
+        self.until_all(|node| node.info().mesh_size as usize * MISCOUNT >= up).await;
+    }
+
+    async fn until_all(&self, is_ready: impl Fn(&Node) -> bool) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.up().any(|(_, node)| node.peers().len() < enough) {
+        while self.up().any(|(_, node)| !is_ready(node)) {
             looks.tick().await;
         }
     }
