@@ -204,9 +204,10 @@ fn a_clock_that_was_set_back_is_believed_again_in_time() {
 fn bids_for_jobs_that_nobody_announced_are_few() {
     let mut budgets = Budgets::new(Time(0));
     budgets.rule(Time(0), NEIGHBOUR, &announce(1, 1, 0));
-    let bids = |number: u32| (0..EARLY_BIDS.burst + 10).map(move |_| bid(2, number));
+    let bids = |number: u32| (0..EARLY_BIDS.burst + 10).map(move |_| bid(1 + number, number));
     assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, bids(1)).0, EARLY_BIDS.burst + 10, "it was announced");
-    let early = passed(&mut budgets, 0, NEIGHBOUR, bids(2));
+    // Through a neighbour, and of a speaker, that have an allowance left.
+    let early = passed(&mut budgets, 0, PeerId([8; 32]), bids(2));
     assert_eq!(early, (EARLY_BIDS.burst, Ruling::Ignore(Excess::EarlyBids)));
     let later = RECENT_JOB_MS;
     let replayed = passed(&mut budgets, later, NEIGHBOUR, bids(1));
