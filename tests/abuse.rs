@@ -1,5 +1,6 @@
 //! Peers that flood, forge, replay and come in swarms, while honest nodes go on with their jobs.
 
+mod floods;
 mod hostile;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,7 +69,7 @@ fn until_cut_off(mesh: &Mesh, hostile: &mut Hostile, mut attack: impl FnMut(&mut
     });
     until("its connections are closed", || (hostile.peers() == 0).then_some(()));
     for node in &mesh.nodes {
-        assert!(!is_connected(node, &id(hostile)));
+        until("the node has noticed that", || (!is_connected(node, &id(hostile))).then_some(()));
         node.connected(mesh.nodes.len() - 1);
     }
     verified(&mesh.nodes[1], mesh.dir.path());
