@@ -6,11 +6,11 @@ use crate::doctor::{says, wrong};
 use crate::support::{Daemon, Mesh, executions, module, until};
 
 /// A node of the next version: all that it says is longer than this build knows.
-const NEXT: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-7");
+const NEXT: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-8");
 /// The same, and its awards are a kind of message that this build does not know.
-const NEXT_WITH_NEW_AWARDS: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-with-new-awards-7");
+const NEXT_WITH_NEW_AWARDS: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-with-new-awards-8");
 /// A node of the version after that.
-const FAR: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-8");
+const FAR: (&str, &str) = ("SHOAL_TEST_MISBEHAVE", "speak-9");
 
 fn nothing(mesh: &Mesh) -> String {
     module(mesh.dir.path(), "nothing.wasm", "(module (func (export \"_start\")))")
@@ -37,7 +37,7 @@ fn neighbouring_versions_verify_each_others_jobs() {
         let all: Option<Vec<u64>> = known.as_array()?.iter().map(|peer| peer["Protocol"].as_u64()).collect();
         all.filter(|all| all.len() == 3)
     });
-    assert_eq!(known.iter().filter(|version| **version == 7).count(), 2, "{known:?}");
+    assert_eq!(known.iter().filter(|version| **version == 8).count(), 2, "{known:?}");
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_award_that_only_the_next_version_knows_is_refused_with_a_reason() {
     let described = requester.finished(&job);
     assert_eq!(described["State"], "Failed", "{described:#}");
     let reason = described["StateReason"].as_str().unwrap();
-    assert!(reason.contains("2 peers: speaks protocol version 6, which lacks something"), "{reason}");
+    assert!(reason.contains("2 peers: speaks protocol version 7, which lacks something"), "{reason}");
     assert_eq!(executions(&described).len(), 2, "nobody is asked twice: {described:#}");
 
     // With workers of its own version it gets what it wants, whoever else is there.
@@ -69,12 +69,12 @@ fn versions_that_are_too_far_apart_part_and_both_say_why() {
     let node = Daemon::start(&here, &[]);
     let far = Daemon::start_with(&there, &["--join", &node.ticket], &[FAR]);
     let found = wrong(&here, "version");
-    says(&found, "What", &["1 peer speaks protocol version 8; this node speaks 6"]);
+    says(&found, "What", &["1 peer speaks protocol version 9; this node speaks 7"]);
     says(&found, "Remedy", &["this node is too old"]);
     let found = wrong(&there, "version");
-    says(&found, "What", &["1 peer speaks protocol version 6; this node speaks 8"]);
+    says(&found, "What", &["1 peer speaks protocol version 7; this node speaks 9"]);
     says(&found, "Remedy", &["those peers are too old"]);
-    says(&wrong(&there, "peers"), "What", &[&node.id[..10], "speaks protocol version 6"]);
+    says(&wrong(&there, "peers"), "What", &[&node.id[..10], "speaks protocol version 7"]);
     for one in [&node, &far] {
         until("it has parted", || one.json(&["peer", "list"]).as_array()?.is_empty().then_some(()));
         assert_eq!(one.log().matches("another protocol version").count(), 1, "{}", one.log());

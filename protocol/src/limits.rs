@@ -7,7 +7,7 @@ use crate::time::Millis;
 
 /// Protocol version. This is the first that promises anything: nodes of the next one will work with it
 /// ([`dialect`](crate::wire::Dialect)).
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 
 /// The backtrace that a worker tells of, in bytes.
 pub const MAX_BACKTRACE_BYTES: usize = 2_048;
@@ -19,6 +19,8 @@ pub const MAX_TRACE_POINTS: u16 = 2_048;
 pub const MAX_TRACES: u8 = 24;
 /// Sealed announcement, in bytes: it crosses the whole mesh, so it stays under one kilobyte.
 pub const MAX_ANNOUNCE_BYTES: usize = 1_024;
+/// Executions that one announcement seeks; job arrays ask again as they go.
+pub const MAX_WANTED: u16 = 64;
 /// Any sealed message that is gossiped, in bytes.
 pub const MAX_GOSSIP_BYTES: usize = 1_024;
 /// Any sealed message between two peers, in bytes. The largest is an award with its work.

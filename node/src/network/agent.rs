@@ -1,4 +1,4 @@
-//! What a node says of itself when a connection begins: `shoal/0.1.0 protocol/6 start/…`.
+//! What a node says of itself when a connection begins: `shoal/0.1.0 protocol/7 start/…`.
 
 const PROGRAM: &str = "shoal/";
 const PROTOCOL: &str = "protocol/";

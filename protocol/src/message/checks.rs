@@ -3,7 +3,7 @@
 use super::{Amount, Announce, Award, Contact, OutOfBounds, Reason, SourceKind, TraceAnswer};
 use crate::limits::{
     MAX_ADDRESSES, MAX_ANNOUNCED_INPUTS, MAX_BACKTRACE_BYTES, MAX_CONSTRAINT_VALUES, MAX_CONSTRAINTS, MAX_EXCLUDED,
-    MAX_FAILURE_BYTES, MAX_INPUTS, MAX_LEVEL, MAX_TEXT_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES,
+    MAX_FAILURE_BYTES, MAX_INPUTS, MAX_LEVEL, MAX_TEXT_BYTES, MAX_WANTED, MAX_WINDOW_MS, MAX_WORK_BYTES,
 };
 use crate::task::{Account, Failure};
 use crate::time::Millis;
@@ -14,6 +14,7 @@ impl Announce {
             return Err(OutOfBounds("window"));
         }
         sound("level", self.level <= MAX_LEVEL)?;
+        within("wanted", usize::from(self.wanted), usize::from(MAX_WANTED))?;
         within("excluded", self.excluded.len(), MAX_EXCLUDED)?;
         within("inputs", self.needs.inputs.len(), MAX_ANNOUNCED_INPUTS)?;
         within("constraints", self.needs.constraints.len(), MAX_CONSTRAINTS)?;

@@ -9,7 +9,7 @@ use super::{Key, Requester};
 use crate::auction::plural;
 use crate::delays::Speaker;
 use crate::id::{BlobHash, ExecutionId, PeerId};
-use crate::limits::{FAIR_ROUNDS, FAIR_ROUNDS_ALONE, MAX_EMPTY_ROUNDS, MAX_EXCLUDED, WANTED_REFUSALS};
+use crate::limits::{FAIR_ROUNDS, FAIR_ROUNDS_ALONE, MAX_EMPTY_ROUNDS, MAX_EXCLUDED, MAX_WANTED, WANTED_REFUSALS};
 use crate::machine::{Context, Output, View};
 use crate::message::{Announce, Award, Contact, Message};
 use crate::record::{ExecutionRecord, ExecutionState, JobState, Placement, Step};
@@ -19,8 +19,6 @@ use crate::timers::Resend;
 
 /// Longest delay of gossip that is believed, in milliseconds.
 const LONGEST_GOSSIP_MS: Millis = 2_000;
-/// Most executions that one announcement seeks; job arrays ask again as they go.
-const MAX_WANTED: u32 = 64;
 
 /// Workers of a partition, and their groups.
 type Taken = (BTreeSet<PeerId>, BTreeSet<String>);
@@ -121,7 +119,7 @@ impl Requester {
         let (submission, round) = (&self.record.submission, self.record.rounds);
         let level = self.bidding.level.unwrap_or(ctx.view.level);
         let mesh_size = ctx.view.shard_size(level);
-        let wanted = u16::try_from(self.wanted().min(MAX_WANTED)).unwrap_or(u16::MAX);
+        let wanted = u16::try_from(self.wanted()).unwrap_or(u16::MAX).min(MAX_WANTED);
         let window_ms = suppression::window(ctx.gossip_ms(level), mesh_size, wanted);
         Announce {
             job: self.record.job,
@@ -151,7 +149,7 @@ impl Requester {
     }
 
     pub(super) fn close_round(&mut self, ctx: &mut Context<'_>) {
-        let sought = self.wanted().min(MAX_WANTED);
+        let sought = self.wanted().min(u32::from(MAX_WANTED));
         let awarded = self.award_candidates(ctx);
         if self.hungry.is_empty() || self.is_over() {
             self.bidding.phase = bidding::Phase::Idle;
