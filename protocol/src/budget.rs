@@ -4,7 +4,7 @@
 //!
 //! - each **speaker** has an allowance;
 //! - all **newcomers** that one neighbour passes on share one, so that a swarm of fresh names says no more than one peer,
-//!   and so do those of all neighbours together;
+//!   and so do those of all neighbours together, once this node has been here long enough to know anybody;
 //! - so do the **early bids** of one neighbour, for jobs that nobody has announced here: bids carry no time, and those that
 //!   are replayed are for jobs long forgotten;
 //! - and there is one for **everything** that this node passes on.
@@ -23,8 +23,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::conduct::Offence;
 use crate::id::{JobId, PeerId};
 use crate::limits::{
-    ALL_GOSSIP, ALL_NEWCOMERS_GOSSIP, EARLY_BIDS, MAX_NEIGHBOURS, MAX_RECENT_JOBS, MAX_SUSPECTS, NEWCOMERS_GOSSIP,
-    PASSED_ON_GOSSIP, RECENT_JOB_MS,
+    ALL_GOSSIP, ALL_NEWCOMERS_GOSSIP, EARLY_BIDS, MAX_NEIGHBOURS, MAX_RECENT_JOBS, MAX_SUSPECTS, NEWCOMER_MS,
+    NEWCOMERS_GOSSIP, PASSED_ON_GOSSIP, RECENT_JOB_MS,
 };
 use crate::machine::{self, Opinion};
 use crate::message::Message;
@@ -63,6 +63,8 @@ pub enum Excess {
 /// What is left of everybody's allowance.
 #[derive(Debug)]
 pub struct Budgets {
+    /// From when on there are newcomers: before, all are.
+    settled: Time,
     all: Bucket,
     newcomers: Bucket,
     speakers: Speakers,
@@ -84,6 +86,7 @@ impl Budgets {
     /// Nobody has said anything yet.
     pub fn new(now: Time) -> Self {
         Self {
+            settled: now + NEWCOMER_MS,
             all: Bucket::full(ALL_GOSSIP, now),
             newcomers: Bucket::full(ALL_NEWCOMERS_GOSSIP, now),
             speakers: Speakers::default(),
@@ -99,12 +102,14 @@ impl Budgets {
         if self.speakers.is_spent(now, from) {
             return Some(self.suspect(now, neighbour, from));
         }
-        if self.speakers.is_new(now, from) {
-            if self.neighbour(now, neighbour).newcomers.is_empty(NEWCOMERS_GOSSIP, now) {
-                return Some(self.swarm(now, neighbour));
+        if now >= self.settled && self.speakers.is_new(now, from) {
+            let is_spent = self.neighbour(now, neighbour).newcomers.is_empty(NEWCOMERS_GOSSIP, now)
+                || self.newcomers.is_empty(ALL_NEWCOMERS_GOSSIP, now);
+            if is_spent && neighbour == from && self.speakers.overdraws(now, from) {
+                return Some(Ruling::Blame(Offence::Excess));
             }
-            if self.newcomers.is_empty(ALL_NEWCOMERS_GOSSIP, now) {
-                return Some(Ruling::Ignore(Excess::Newcomers));
+            if is_spent {
+                return Some(self.swarm(now, neighbour));
             }
         }
         self.all.is_empty(ALL_GOSSIP, now).then_some(Ruling::Ignore(Excess::All))
@@ -157,7 +162,7 @@ impl Budgets {
         if !self.speakers.spend(now, from) {
             return Err(self.suspect(now, neighbour, from));
         }
-        if is_new { self.newcomer(now, neighbour) } else { Ok(()) }
+        if is_new && now >= self.settled { self.newcomer(now, neighbour) } else { Ok(()) }
     }
 
     /// A newcomer speaks.
@@ -169,9 +174,10 @@ impl Budgets {
         if has_room { Ok(()) } else { Err(Ruling::Ignore(Excess::Newcomers)) }
     }
 
-    /// Newcomers have said too much through one neighbour. An honest one passes on what one node lets pass of all of them.
+    /// Newcomers have said too much through one neighbour. An honest one that has only just started passes on what it does
+    /// of anybody.
     fn swarm(&mut self, now: Time, neighbour: PeerId) -> Ruling {
-        let is_honest = self.neighbour(now, neighbour).swarm.take(ALL_NEWCOMERS_GOSSIP, now);
+        let is_honest = self.neighbour(now, neighbour).swarm.take(ALL_GOSSIP, now);
         if is_honest { Ruling::Ignore(Excess::Newcomers) } else { Ruling::Blame(Offence::Excess) }
     }
 
@@ -208,7 +214,7 @@ impl Neighbour {
     fn new(now: Time) -> Self {
         Self {
             newcomers: Bucket::full(NEWCOMERS_GOSSIP, now),
-            swarm: Bucket::full(ALL_NEWCOMERS_GOSSIP, now),
+            swarm: Bucket::full(ALL_GOSSIP, now),
             early_bids: Bucket::full(EARLY_BIDS, now),
         }
     }
@@ -216,7 +222,7 @@ impl Neighbour {
     /// Whether forgetting it changes nothing.
     fn is_idle(&mut self, now: Time) -> bool {
         self.newcomers.is_full(NEWCOMERS_GOSSIP, now)
-            && self.swarm.is_full(ALL_NEWCOMERS_GOSSIP, now)
+            && self.swarm.is_full(ALL_GOSSIP, now)
             && self.early_bids.is_full(EARLY_BIDS, now)
     }
 }

@@ -148,16 +148,17 @@ pub const SPEAKERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 2_000
 pub const PASSED_ON_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 4_000 };
 /// What a node says itself: somewhat less, since clocks and lines are not even.
 pub const OWN_GOSSIP: Allowance = Allowance { per_second: 400, burst: 1_500 };
-/// Gossip of all newcomers that one neighbour passes on, together.
-pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 2_000 };
+/// Gossip of all newcomers that one neighbour passes on, together: whoever comes again and again under new names has
+/// everybody check and pass on no more than this. A node that has only just started knows nobody, and sets no such bound.
+pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 100, burst: 400 };
 /// The same of all neighbours together.
-pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 4_000 };
+pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 200, burst: 800 };
 /// Gossip of everybody that a node passes on. What a neighbour may pass on to it is more, so that no honest one exceeds it.
 pub const ALL_GOSSIP: Allowance = Allowance { per_second: 2_000, burst: 4_000 };
 /// Bids for jobs that nobody has announced here, which one neighbour passes on: gossip keeps no order, but bids that
 /// overtake their announcement are few.
 pub const EARLY_BIDS: Allowance = Allowance { per_second: 50, burst: 1_000 };
-/// How long a speaker is a newcomer, in milliseconds.
+/// How long a speaker is a newcomer, and a node takes nobody for one after its start, in milliseconds.
 pub const NEWCOMER_MS: Millis = 60_000;
 /// Lateness from which a message is not passed on, in milliseconds: half of gossip's own memory of what it has seen. From
 /// twice that it must have been kept on purpose.

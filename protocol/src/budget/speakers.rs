@@ -86,6 +86,11 @@ impl Speakers {
         self.find(peer).is_some_and(|speaker| speaker.bucket.is_empty(SPEAKERS_GOSSIP, now))
     }
 
+    /// Takes one message from the allowance of `peer`, if it was heard before. Says whether it had none left.
+    pub(super) fn overdraws(&mut self, now: Time, peer: PeerId) -> bool {
+        self.find(peer).is_some_and(|speaker| !speaker.bucket.take(SPEAKERS_GOSSIP, now))
+    }
+
     /// Takes one message from the allowance of `peer`, which was just heard.
     pub(super) fn spend(&mut self, now: Time, peer: PeerId) -> bool {
         self.find(peer).is_some_and(|speaker| speaker.bucket.take(SPEAKERS_GOSSIP, now))

@@ -124,11 +124,25 @@ fn what_has_no_chance_is_known_before_its_signature_is_checked() {
     passed(&mut budgets, 0, NEIGHBOUR, (0..SPEAKERS_GOSSIP.burst).map(|_| announce(1, 1, 0)));
     assert_eq!(budgets.foresee(Time(0), honest, speaker(1)), Some(Ruling::Ignore(Excess::Speaker)));
     assert_eq!(budgets.foresee(Time(0), speaker(1), speaker(1)), Some(Ruling::Blame(Offence::Excess)));
-    passed(&mut budgets, 0, NEIGHBOUR, (10..10 + NEWCOMERS_GOSSIP.burst).map(|seed| announce(seed, seed, 0)));
-    assert_eq!(budgets.foresee(Time(0), NEIGHBOUR, speaker(2)), Some(Ruling::Ignore(Excess::Newcomers)));
-    assert_eq!(budgets.foresee(Time(0), honest, speaker(2)), None, "of another neighbour");
-    let later = Time(60_000);
-    assert_eq!(budgets.foresee(later, NEIGHBOUR, speaker(1)), None, "allowances fill up again");
+    let at = NEWCOMER_MS;
+    assert_eq!(budgets.foresee(Time(at), NEIGHBOUR, speaker(1)), None, "allowances fill up again");
+    passed(&mut budgets, at, NEIGHBOUR, (10..10 + NEWCOMERS_GOSSIP.burst).map(|seed| announce(seed, seed, at)));
+    assert_eq!(budgets.foresee(Time(at), NEIGHBOUR, speaker(2)), Some(Ruling::Ignore(Excess::Newcomers)));
+    assert_eq!(budgets.foresee(Time(at), honest, speaker(2)), None, "of another neighbour");
+}
+
+#[test]
+fn a_newcomer_that_floods_is_to_blame_as_soon_as_anybody() {
+    let (mut budgets, at, flooder) = (Budgets::new(Time(0)), Time(NEWCOMER_MS), speaker(1));
+    let mut blamed = 0;
+    for _ in 0..SPEAKERS_GOSSIP.burst + 10 {
+        let ruling = budgets.foresee(at, flooder, flooder);
+        blamed += u32::from(ruling == Some(Ruling::Blame(Offence::Excess)));
+        if ruling.is_none() {
+            budgets.rule(at, flooder, &announce(1, 1, NEWCOMER_MS));
+        }
+    }
+    assert_eq!(blamed, 10);
 }
 
 #[test]
@@ -153,14 +167,22 @@ fn what_is_said_beyond_what_a_node_passes_on_is_not_looked_at() {
 }
 
 #[test]
-fn a_swarm_of_fresh_names_says_no_more_than_one_peer() {
-    let mut budgets = Budgets::new(Time(0));
-    let swarm = (0..NEWCOMERS_GOSSIP.burst + 100).map(|seed| announce(seed, seed, 0));
+fn a_swarm_of_fresh_names_says_little() {
+    let (mut budgets, at) = (Budgets::new(Time(0)), NEWCOMER_MS);
+    let names = |count: u32| (0..count).map(|seed| announce(seed, seed, NEWCOMER_MS));
     let expected = (NEWCOMERS_GOSSIP.burst, Ruling::Ignore(Excess::Newcomers));
-    assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, swarm), expected, "an honest neighbour may have more of them");
-    let more = (0..ALL_NEWCOMERS_GOSSIP.burst).map(|seed| announce(seed, seed, 0));
-    assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, more), (0, Ruling::Blame(Offence::Excess)), "and not that many");
-    assert_eq!(budgets.rule(Time(0), PeerId([8; 32]), &announce(1, 1, 0)), Ruling::Accept, "of another neighbour");
+    let swarm = passed(&mut budgets, at, NEIGHBOUR, names(NEWCOMERS_GOSSIP.burst + 100));
+    assert_eq!(swarm, expected, "an honest neighbour may have more of them");
+    let more = passed(&mut budgets, at, NEIGHBOUR, names(ALL_GOSSIP.burst));
+    assert_eq!(more, (0, Ruling::Blame(Offence::Excess)), "and not that many");
+    assert_eq!(budgets.rule(Time(at), PeerId([8; 32]), &announce(1, 1, at)), Ruling::Accept, "of another neighbour");
+}
+
+#[test]
+fn a_node_that_has_only_just_started_takes_nobody_for_a_newcomer() {
+    let (mut budgets, at) = (Budgets::new(Time(0)), NEWCOMER_MS - 1);
+    let names = (0..2 * ALL_NEWCOMERS_GOSSIP.burst).map(|seed| announce(seed, seed, at));
+    assert_eq!(passed(&mut budgets, at, NEIGHBOUR, names).0, 2 * ALL_NEWCOMERS_GOSSIP.burst);
 }
 
 #[test]
