@@ -217,8 +217,9 @@ mod tests {
 
     #[test]
     fn gossip_is_about_as_fast_as_was_measured() {
+        // Ethereum's takes about 800 ms to 95 % of some thousand nodes, with eight neighbours; ours have half as many.
         let [median, late] = gossip(Distance::Wan, 10_000);
-        assert!((200..350).contains(&median) && (540..900).contains(&late), "{median} {late}");
+        assert!((300..450).contains(&median) && (800..1_200).contains(&late), "{median} {late}");
     }
 
     #[test]

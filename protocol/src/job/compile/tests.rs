@@ -273,7 +273,7 @@ fn every_compiled_job_fits_into_an_announcement() {
         job: crate::id::JobId([0xff; 16]),
         at: Time(u64::MAX / 2),
         round: u32::MAX,
-        wanted: u16::MAX,
+        wanted: crate::limits::MAX_WANTED,
         partitions: u32::MAX,
         excluded: vec![[0xff; 6]; crate::limits::MAX_EXCLUDED],
         work: BlobHash::of(&canonical(&work)),
