@@ -29,7 +29,7 @@ const MAX_DOWN_MS: u64 = 25_000;
 const FLOOD_MS: u64 = 250;
 const FLOOD_BURST: usize = 4;
 /// Pause between two announcements of a hoarder, in milliseconds.
-const HOARD_MS: u64 = 20;
+const HOARD_MS: u64 = 50;
 /// Executions that it seeks: as many as an honest requester at most.
 const HOARD_WANTED: u16 = 64;
 /// Whom a forged bid is for.
