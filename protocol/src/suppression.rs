@@ -16,7 +16,7 @@ const BIAS: f64 = 0.28;
 const WINDOW_PER_DELAY: f64 = 4.0;
 /// How many times as many nodes each hop reaches as the one before. A node forwards to four others as a rule, but the
 /// quickest of many ways counts, and the first hop reaches all that are connected: simulated meshes of 10 to 10,000
-/// nodes need ln N / ln 6 hops, within a fifth.
+/// nodes need ln N / ln 6 hops, from a fifth fewer to a third more.
 const GROWTH_PER_HOP: f64 = 6.0;
 /// Meshes are not believed to be larger than this, so that a liar's estimate cannot stretch the timers.
 const MAX_MESH: u32 = 100_000_000;
