@@ -98,7 +98,8 @@ async fn attacked(nodes: &[Node], jobs: usize) {
         let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
         let attacker = std::thread::spawn({
             let over = Arc::clone(&over);
-            move || go_on(attack, rate, tickets, &over)
+            let keys = u8::try_from(number - 1).expect("attacks are few") * MAX_LIVES;
+            move || go_on(attack, keys, rate, tickets, &over)
         });
         println!("{name}:");
         let war = latency(&nodes[0], WARM_UP + number * jobs, jobs).await;
@@ -125,17 +126,20 @@ struct Spent {
     heard: usize,
 }
 
+/// Keys that one attack may use. Each attack has its own: those of the one before may still be cut off.
+const MAX_LIVES: u8 = 50;
+
 /// Says a hundred things.
 type Attack = fn(&mut Hostile);
 
 /// Attacks until it is over, with a new key whenever nobody talks to it any more.
-fn go_on(attack: Attack, rate: usize, tickets: Vec<String>, over: &AtomicBool) -> Spent {
+fn go_on(attack: Attack, keys: u8, rate: usize, tickets: Vec<String>, over: &AtomicBool) -> Spent {
     let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
     let pause = Duration::from_secs(100).checked_div(u32::try_from(rate).unwrap_or(0)).unwrap_or_default();
     let (mut spent, mut next) = (Spent::default(), Instant::now());
-    while !over.load(Ordering::Relaxed) && spent.lives < u8::MAX {
+    while !over.load(Ordering::Relaxed) && spent.lives < MAX_LIVES {
         spent.lives += 1;
-        let mut hostile = Hostile::join(spent.lives, "127.0.0.2", &tickets);
+        let mut hostile = Hostile::join(keys + spent.lives, "127.0.0.2", &tickets);
         let mut was_there = false;
         while !over.load(Ordering::Relaxed) && (!was_there || hostile.peers() > 0) {
             was_there |= hostile.peers() > 0;
