@@ -198,19 +198,23 @@ impl Worker {
         }
     }
 
-    /// The offer that makes room for another one of `requester`: of one with too many, its own; else the one that was bid
-    /// for the longest time ago, or the one that would speak last.
+    /// The offer that makes room for another one of `requester`: of one with too many, its own; else the first that was bid
+    /// for and whose reservation has lapsed, or the one that would speak last. What is still reserved goes last, however old.
     fn superfluous(&self, requester: PeerId) -> Option<JobId> {
         let mut latest_first = self.timers.latest_first().filter_map(|key| match key {
             Key::Offer(job) => Some(job),
             Key::Held(_) => None,
         });
         let is_own = |job: &JobId| self.offers.get(job).is_some_and(|offer| offer.requester() == requester);
+        let has_lapsed = |job: &JobId| self.offers.get(job).is_some_and(Offer::has_lapsed);
+        let is_waiting = |job: &JobId| self.offers.get(job).is_some_and(Offer::is_waiting);
+        let mut spoken = self.spoken.iter().copied();
         match self.offers_of.get(&requester) {
-            Some(MAX_OFFERS_PER_REQUESTER..) => {
-                latest_first.find(is_own).or_else(|| self.spoken.iter().copied().find(is_own))
-            }
-            _ if self.offers.len() >= MAX_OFFERS => self.spoken.front().copied().or_else(|| latest_first.next()),
+            Some(MAX_OFFERS_PER_REQUESTER..) => latest_first.find(is_own).or_else(|| spoken.find(is_own)),
+            _ if self.offers.len() >= MAX_OFFERS => spoken
+                .find(has_lapsed)
+                .or_else(|| latest_first.find(is_waiting))
+                .or_else(|| self.spoken.front().copied()),
             _ => None,
         }
     }

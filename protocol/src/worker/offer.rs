@@ -113,6 +113,11 @@ impl Offer {
         self.spoke
     }
 
+    /// Whether nothing is reserved for it any more.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.phase == Phase::Silent
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
     }

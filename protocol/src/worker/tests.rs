@@ -28,6 +28,8 @@ const NONCE: u64 = 7;
 /// For how long the worker keeps results of others at most.
 const MOST_MS: u64 = 1_000;
 const RESOURCES: Resources = Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 1 << 20, gpus: 0 };
+/// Of a worker that lacks nothing.
+const MEANS: Means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true };
 
 fn work() -> Vec<u8> {
     let wasm = Wasm {
@@ -72,11 +74,15 @@ fn announce_round(round: u32, excluded: Vec<PeerPrefix>) -> Input {
 }
 
 fn announced(announce: Announce) -> Input {
-    announced_to(Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true }, announce)
+    announced_to(MEANS, announce)
 }
 
 fn announced_to(means: Means, announce: Announce) -> Input {
-    Input::Announced(Sealed::assume(REQUESTER, None, Message::Announce(announce)), means)
+    announced_from(REQUESTER, means, announce)
+}
+
+fn announced_from(requester: PeerId, means: Means, announce: Announce) -> Input {
+    Input::Announced(Sealed::assume(requester, None, Message::Announce(announce)), means)
 }
 
 fn announcement() -> Announce {

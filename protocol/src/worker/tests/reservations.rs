@@ -8,8 +8,7 @@ fn announced_by(requester: PeerId) -> Input {
     let job = JobId::derive(requester, BlobHash::of(&work()), NONCE);
     let window_ms = u32::try_from(MAX_WINDOW_MS).unwrap();
     let announce = Announce { job, window_ms, mesh_size: 1, partitions: 2, ..announcement() };
-    let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true };
-    Input::Announced(Sealed::assume(requester, None, Message::Announce(announce)), means)
+    announced_from(requester, MEANS, announce)
 }
 
 fn awarded_by(requester: PeerId, attempt: u32) -> Input {
@@ -73,4 +72,26 @@ fn nothing_is_reserved_for_as_long_as_a_requester_likes() {
         (lapsed, worker.capacity().0),
         (spoke.max(MIN_BELIEVED_WINDOW_MS) + BID_HOLD_MS + 4, Resources::default())
     );
+}
+
+#[test]
+fn bids_that_nobody_took_up_are_forgotten_before_those_that_are_reserved() {
+    let mut worker = worker();
+    outputs(&mut worker, 0, announced(Announce { window_ms: 2_000, mesh_size: 1, ..announcement() }));
+    assert_eq!(next(&mut worker).1, "bid");
+    let crumb = Resources { cpu_millis: 1, memory_bytes: 1, disk_bytes: 1, gpus: 0 };
+    let needs = Needs { resources: crumb, ..announcement().needs };
+    let mut bids = 0;
+    for wave in 0..20 {
+        let heard = 200 + 100 * wave;
+        for name in 0..300 {
+            let requester = PeerId(BlobHash::of(&u64::to_le_bytes(1_000 * wave + name)).0);
+            let job = JobId::derive(requester, BlobHash::of(&work()), NONCE);
+            let bait = Announce { job, needs: needs.clone(), window_ms: 4, ..announcement() };
+            worker.handle(Time(heard), announced_from(requester, MEANS, bait));
+        }
+        bids += outputs(&mut worker, heard + 10, Input::Tick).matches("bid").count();
+    }
+    assert!(bids > MAX_OFFERS, "{bids}");
+    assert_eq!(outputs(&mut worker, 2_250, award()), "save learn fetch-blobs");
 }

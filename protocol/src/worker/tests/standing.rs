@@ -13,8 +13,7 @@ fn job_of(requester: PeerId, nonce: u64) -> JobId {
 
 fn announce_of(requester: PeerId, nonce: u64) -> Input {
     let announce = Announce { job: job_of(requester, nonce), refusals: u16::MAX, mesh_size: 1, ..announcement() };
-    let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true };
-    Input::Announced(Sealed::assume(requester, None, Message::Announce(announce)), means)
+    announced_from(requester, MEANS, announce)
 }
 
 /// Bids for a job of a requester, and finishes the execution that it is awarded. Says when.
@@ -121,9 +120,7 @@ fn a_flood_of_one_requester_takes_no_offer_from_another() {
     let flood = u64::try_from(2 * MAX_OFFERS).unwrap();
     for nonce in 0..flood {
         let announce = Announce { job: job_of(DEBTOR, nonce), ..announcement() };
-        let sealed = Sealed::assume(DEBTOR, None, Message::Announce(announce));
-        let means = Means { missing_bytes: 0, disk_bytes: u64::MAX, has_image: true, data_here: true };
-        outputs(&mut worker, 0, Input::Announced(sealed, means));
+        outputs(&mut worker, 0, announced_from(DEBTOR, MEANS, announce));
     }
     assert_eq!(worker.offers(), 100 + MAX_OFFERS_PER_REQUESTER);
 }
