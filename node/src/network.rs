@@ -284,9 +284,8 @@ impl Network {
 
     /// Whether a peer is in this node's [shard] of a level.
     pub fn is_near(&self, peer: PeerId, level: u8) -> bool {
-        let place = |peer| identity::libp2p_id(peer).map(|id| topics::place(&id));
-        let own = place(self.shared.own).map(|own| Shard::around(&own, level));
-        own.zip(place(peer)).is_some_and(|(own, place)| own.contains(&place))
+        let place = |peer| topics::place(&identity::libp2p_id(peer));
+        Shard::around(&place(self.shared.own), level).contains(&place(peer))
     }
 
     /// The level of the shard with which this node begins to announce a job.

@@ -43,7 +43,7 @@ pub(crate) fn parse_text(text: &str) -> Option<(PeerId, Contact)> {
 
 /// Every way to `peer`, as a multiaddress with its name.
 pub(crate) fn multiaddrs(peer: PeerId, contact: &Contact) -> Vec<Multiaddr> {
-    let (Some(id), Some(address)) = (libp2p_id(peer), endpoint_addr(peer, contact)) else { return Vec::new() };
+    let (id, Some(address)) = (libp2p_id(peer), endpoint_addr(peer, contact)) else { return Vec::new() };
     let ways = address.addrs.iter().filter_map(|way| multiaddr(id, way));
     ways.filter_map(|way| way.with_p2p(id).ok()).collect()
 }
@@ -105,8 +105,8 @@ fn relay_multiaddr(url: &RelayUrl) -> Option<Multiaddr> {
 }
 
 /// `/p2p/ID`: the address that leaves the way to the address book.
-pub(crate) fn by_name(peer: PeerId) -> Option<Multiaddr> {
-    Some(Multiaddr::empty().with(Protocol::P2p(libp2p_id(peer)?)))
+pub(crate) fn by_name(peer: PeerId) -> Multiaddr {
+    Multiaddr::empty().with(Protocol::P2p(libp2p_id(peer)))
 }
 
 /// A contact as iroh takes it, without addresses that lead nowhere and within the protocol's bounds.
@@ -156,7 +156,7 @@ mod tests {
 
     fn somebody() -> (PeerId, libp2p::PeerId, EndpointId) {
         let peer = super::super::identity::peer_of_key(&ed25519_dalek::SigningKey::from_bytes(&[3; 32]));
-        (peer, libp2p_id(peer).unwrap(), endpoint_id(peer).unwrap())
+        (peer, libp2p_id(peer), endpoint_id(peer).unwrap())
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         assert!(read.iter().all(|(of, _)| *of == peer));
         assert!(read.iter().any(|(_, way)| way.addresses == contact.addresses));
         assert!(read.iter().any(|(_, way)| way.relay == contact.relay));
-        let name = by_name(peer).unwrap().to_string();
+        let name = by_name(peer).to_string();
         for text in ["", "/ip4/192.0.2.1/udp/4001/quic-v1", "/ip4/1.2.3.4/tcp/4001", &name, "/ip4/999.1.1.1/udp/1"] {
             assert_eq!(parse_text(text), None, "{text}");
         }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_name_alone_leaves_the_way_open() {
         let (peer, _, endpoint) = somebody();
-        assert_eq!(parse(&by_name(peer).unwrap()), Some((endpoint, None)));
+        assert_eq!(parse(&by_name(peer)), Some((endpoint, None)));
     }
 
     #[test]

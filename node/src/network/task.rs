@@ -293,7 +293,7 @@ impl Task {
     fn on_tick(&mut self) {
         let now = Instant::now();
         let connected = self.swarm.connected_peers().count();
-        let is_connected = |peer| libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
+        let is_connected = |peer| self.swarm.is_connected(&libp2p_id(peer));
         self.known.look(now, self.clock.now(), is_connected);
         let is_not_dialled = |peer| is_connected(peer) || self.shared.strangers.resting(peer, now).is_some();
         for peer in self.known.due(now, self.clock.now(), connected, is_not_dialled) {
@@ -341,8 +341,9 @@ impl Task {
     }
 
     fn dial(&mut self, peer: PeerId) {
-        let (Some(id), Some(address)) = (libp2p_id(peer), addresses::by_name(peer)) else { return };
-        let options = DialOpts::peer_id(id).addresses(vec![address]).extend_addresses_through_behaviour();
+        let options = DialOpts::peer_id(libp2p_id(peer))
+            .addresses(vec![addresses::by_name(peer)])
+            .extend_addresses_through_behaviour();
         if let Err(error) = self.swarm.dial(options.build()) {
             tracing::trace!(peer = %peer.short(), %error, "not dialled");
         }

@@ -43,9 +43,6 @@ pub(crate) enum TransportFailure {
     /// Another address of the same dial was used for all of them.
     #[error("this address shares the fate of the peer's other addresses")]
     SharedDial,
-    /// The other side's key is no libp2p key.
-    #[error("the peer's key has no libp2p form")]
-    Key,
 }
 
 /// Ways to a peer to try beside those that it told.
@@ -100,7 +97,7 @@ impl Transport {
         let local_addr = self.listener.as_ref().and_then(|listener| listener.announced.first().cloned());
         TransportEvent::Incoming {
             listener_id,
-            upgrade: ready(established(&self.links, connection)),
+            upgrade: ready(Ok(established(&self.links, connection))),
             local_addr: local_addr.unwrap_or_else(Multiaddr::empty),
             send_back_addr,
         }
@@ -141,7 +138,7 @@ impl libp2p::Transport for Transport {
         let attempt = self.dials.attempt(peer, way);
         let (endpoint, alpn, links) = (self.endpoint.clone(), Arc::clone(&self.alpn), self.links.clone());
         let detours = (self.detours)(peer_of_endpoint(peer));
-        Ok(async move { established(&links, attempt.run(endpoint, alpn, detours).await?) }.boxed())
+        Ok(async move { Ok(established(&links, attempt.run(endpoint, alpn, detours).await?)) }.boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
@@ -174,7 +171,7 @@ impl Listener {
     }
 
     fn announce(&mut self, endpoint: &Endpoint, address: &EndpointAddr) {
-        let Some(own) = libp2p_id(peer_of_endpoint(endpoint.id())) else { return };
+        let own = libp2p_id(peer_of_endpoint(endpoint.id()));
         let now: BTreeSet<Multiaddr> = address.addrs.iter().filter_map(|way| addresses::multiaddr(own, way)).collect();
         let listener_id = self.id;
         let gone = self.announced.difference(&now).cloned();
@@ -186,16 +183,15 @@ impl Listener {
     }
 }
 
-fn established(links: &Links, connection: Connection) -> Result<Output, TransportFailure> {
+fn established(links: &Links, connection: Connection) -> Output {
     let peer = peer_of_endpoint(connection.remote_id());
-    let id = libp2p_id(peer).ok_or(TransportFailure::Key)?;
     links.add(peer, &connection);
-    Ok((id, StreamMuxerBox::new(Muxer::new(connection))))
+    (libp2p_id(peer), StreamMuxerBox::new(Muxer::new(connection)))
 }
 
 /// Where an inbound connection comes from, as far as it is known yet.
 fn remote_address(connection: &Connection) -> Multiaddr {
-    let Some(id) = libp2p_id(peer_of_endpoint(connection.remote_id())) else { return Multiaddr::empty() };
+    let id = libp2p_id(peer_of_endpoint(connection.remote_id()));
     let paths = connection.paths();
     let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next());
     path.and_then(|path| addresses::multiaddr(id, path.remote_addr())).unwrap_or_else(Multiaddr::empty)

@@ -86,7 +86,6 @@ impl Unreached {
         match error.get_ref()?.downcast_ref::<TransportFailure>()? {
             TransportFailure::Connect(reason) => Some(reason.clone()),
             TransportFailure::SharedDial => None,
-            TransportFailure::Key => Some(Self::failed(error.to_string())),
         }
     }
 

@@ -28,7 +28,7 @@ impl Task {
         let agent = self.agents.get(&peer);
         let (version, protocol) =
             (agent.and_then(|said| agent::build(said)), agent.and_then(|said| agent::protocol(said)));
-        let score = libp2p_id(peer).and_then(|id| self.swarm.behaviour().gossip.peer_score(&id));
+        let score = self.swarm.behaviour().gossip.peer_score(&libp2p_id(peer));
         Described { version, protocol, score: score.unwrap_or_default() }
     }
 }

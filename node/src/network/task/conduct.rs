@@ -35,8 +35,6 @@ impl Task {
     }
 
     fn score(&mut self, peer: PeerId, score: f64) {
-        if let Some(id) = libp2p_id(peer) {
-            self.swarm.behaviour_mut().gossip.set_application_score(&id, score);
-        }
+        self.swarm.behaviour_mut().gossip.set_application_score(&libp2p_id(peer), score);
     }
 }

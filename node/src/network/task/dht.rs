@@ -79,13 +79,11 @@ impl Task {
 
     /// Asks around where `peer` is; `then` says what for.
     pub(super) fn locate(&mut self, peer: PeerId, then: Query) {
-        match libp2p_id(peer) {
-            Some(id) if self.queries.len() < MAX_QUERIES => {
-                let query = self.swarm.behaviour_mut().kad.get_closest_peers(id);
-                self.queries.insert(query, then);
-            }
-            _ => self.finish(then),
+        if self.queries.len() >= MAX_QUERIES {
+            return self.finish(then);
         }
+        let query = self.swarm.behaviour_mut().kad.get_closest_peers(libp2p_id(peer));
+        self.queries.insert(query, then);
     }
 
     pub(super) fn is_routable(&mut self, id: &libp2p::PeerId) -> bool {
@@ -153,11 +151,7 @@ impl Task {
             Query::Providers { found, reply } => {
                 let _ = reply.send(found.into_iter().filter(|peer| *peer != self.shared.own).collect());
             }
-            Query::Request { to, bytes, reply } => {
-                if let Some(id) = libp2p_id(to) {
-                    self.send(to, &id, bytes, reply);
-                }
-            }
+            Query::Request { to, bytes, reply } => self.send(to, bytes, reply),
         }
     }
 
@@ -188,9 +182,7 @@ impl Task {
     }
 
     fn forget_record(&mut self, peer: PeerId, hash: BlobHash) {
-        if let Some(id) = libp2p_id(peer) {
-            self.swarm.behaviour_mut().kad.store_mut().remove_provider(&key(hash), &id);
-        }
+        self.swarm.behaviour_mut().kad.store_mut().remove_provider(&key(hash), &libp2p_id(peer));
     }
 
     /// A peer that cannot be dialled leaves the routing table. It comes back with its next connection.

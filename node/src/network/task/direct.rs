@@ -29,25 +29,24 @@ const MAX_WORKING: usize = 512;
 impl Task {
     /// Sends a request. A peer that nothing is known of is looked up first.
     pub(super) fn request(&mut self, to: PeerId, bytes: Vec<u8>, reply: RequestReply) {
-        let Some(id) = libp2p_id(to).filter(|id| id != self.swarm.local_peer_id()) else {
+        let id = libp2p_id(to);
+        if to == self.shared.own {
             let _ = reply.send(Err(RequestError::NoSuchPeer(to)));
-            return;
-        };
-        if self.requests.len() >= MAX_REQUESTS {
+        } else if self.requests.len() >= MAX_REQUESTS {
             let _ = reply.send(Err(RequestError::Overloaded));
         } else if self.requests_to.get(&to).is_some_and(|under_way| *under_way >= MAX_REQUESTS_PER_PEER) {
             self.wait(to, bytes, reply);
         } else if self.can_reach(to, &id) {
-            self.send(to, &id, bytes, reply);
+            self.send(to, bytes, reply);
         } else {
             self.locate(to, Query::Request { to, bytes, reply });
         }
     }
 
-    pub(super) fn send(&mut self, to: PeerId, id: &libp2p::PeerId, bytes: Vec<u8>, reply: RequestReply) {
+    pub(super) fn send(&mut self, to: PeerId, bytes: Vec<u8>, reply: RequestReply) {
         self.trim.talked(to);
-        let addresses = addresses::by_name(to).into_iter().collect();
-        let request = self.swarm.behaviour_mut().direct.send_request_with_addresses(id, bytes, addresses);
+        let addresses = vec![addresses::by_name(to)];
+        let request = self.swarm.behaviour_mut().direct.send_request_with_addresses(&libp2p_id(to), bytes, addresses);
         self.requests.insert(request, (to, reply));
         *self.requests_to.entry(to).or_default() += 1;
     }
@@ -69,8 +68,8 @@ impl Task {
         if waiting.is_empty() {
             self.waiting.remove(&peer);
         }
-        if let (Some((bytes, reply)), Some(id)) = (next, libp2p_id(peer)) {
-            self.send(peer, &id, bytes, reply);
+        if let Some((bytes, reply)) = next {
+            self.send(peer, bytes, reply);
         }
     }
 

@@ -15,7 +15,6 @@ use super::Task;
 
 impl Task {
     pub(super) fn validate(&mut self, id: &GossipId, source: PeerId, validity: Validity) {
-        let Some(source) = libp2p_id(source) else { return };
         if validity != Validity::Accept {
             self.shared.counted.gossip.fetch_add(1, Ordering::Relaxed);
         }
@@ -25,7 +24,7 @@ impl Task {
             Validity::Reject => MessageAcceptance::Reject,
         };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        if !gossip.report_message_validation_result(&id.0, &source, acceptance) {
+        if !gossip.report_message_validation_result(&id.0, &libp2p_id(source), acceptance) {
             tracing::debug!("gossip was judged too late to be passed on");
         }
     }

@@ -106,7 +106,7 @@ impl Task {
 
     /// Ends all connections with a peer and takes no more, or takes them again.
     pub(super) fn block(&mut self, peer: PeerId, block: bool) {
-        let Some(id) = libp2p_id(peer) else { return };
+        let id = libp2p_id(peer);
         let blocked = &mut self.swarm.behaviour_mut().blocked;
         if block {
             blocked.block_peer(id);

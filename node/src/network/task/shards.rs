@@ -198,7 +198,7 @@ impl Task {
     }
 
     fn dial_for_company(&mut self, peer: PeerId, now: Instant) {
-        let is_connected = libp2p_id(peer).is_none_or(|id| self.swarm.is_connected(&id));
+        let is_connected = self.swarm.is_connected(&libp2p_id(peer));
         if peer == self.shared.own || is_connected || self.shards.pauses.len() >= MAX_PAUSES {
             return;
         }

@@ -74,10 +74,8 @@ impl Task {
         let own = self.shared.own;
         for peer in superfluous(own, excess, &self.hearers(), self.spare(now)) {
             tracing::debug!(peer = %peer.short(), "closed: there are enough connections");
-            if let Some(id) = libp2p_id(peer) {
-                // It is gone already if this fails.
-                let _ = self.swarm.disconnect_peer_id(id);
-            }
+            // It is gone already if this fails.
+            let _ = self.swarm.disconnect_peer_id(libp2p_id(peer));
         }
     }
 

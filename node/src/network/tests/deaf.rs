@@ -48,7 +48,7 @@ async fn a_peer_that_does_not_say_what_it_hears_is_begun_again_with() {
     // What it says at the start of a connection is as good as lost.
     peer.behaviour_mut().gossip.unsubscribe(&names.relays());
     let addresses = addresses::multiaddrs(node.id(), &node.network.contact());
-    let id = identity::libp2p_id(node.id()).unwrap();
+    let id = identity::libp2p_id(node.id());
     peer.dial(DialOpts::peer_id(id).addresses(addresses).build()).unwrap();
     until_connected(&mut peer, true).await;
     until_connected(&mut peer, false).await;
