@@ -60,7 +60,7 @@ const MAX_RELAY_FRAME: usize = MAX_RELAY_ANNOUNCEMENT_BYTES + 256;
 /// with whoever sent them for as long as the connection lasts.
 const MAX_GOSSIP_CONTROL: usize = 64 * 1_024;
 /// What a message id takes in an offer, in bytes: a hash, with its tag and length.
-const OFFERED_BYTES: usize = 34;
+const OFFERED_BYTES: usize = 2 + size_of::<BlobHash>();
 /// Message ids in one offer or request. Room is left for the topic's name and the frame.
 const MAX_OFFERED: usize = (MAX_GOSSIP_CONTROL - 1_024) / OFFERED_BYTES;
 /// Messages that may wait to be sent to one peer.
