@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use crate::address::{Network, is_public};
 use crate::id::PeerId;
-use crate::limits::{MAX_PER_ADDRESS, MAX_PER_NETWORK, MAX_PER_PRIVATE_ADDRESS, MAX_PER_RELAY};
+use crate::limits::{
+    MAX_PER_ADDRESS, MAX_PER_NETWORK, MAX_PER_PRIVATE_ADDRESS, MAX_PER_RELAY, MAX_SHUNNED_PER_ADDRESS,
+    MAX_SHUNNED_PER_NETWORK,
+};
 
 /// What an operator allows. The default allows everybody.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -89,6 +92,17 @@ pub fn has_room<'a>(origin: &Origin, others: impl Iterator<Item = &'a Origin>) -
         () if near >= MAX_PER_NETWORK => Err(Crowded::Network(near)),
         () => Ok(()),
     }
+}
+
+/// Whether nobody new is let in from `origin`, because so many were cut off that came from these places: a new name costs
+/// nothing, and another address does. A relay is not to blame for whoever is behind it.
+pub fn is_notorious<'a>(origin: &Origin, shunned: impl Iterator<Item = &'a Origin>) -> bool {
+    let (mut same, mut near) = (0, 0);
+    for shunned in shunned {
+        same += usize::from(is_same(origin, shunned));
+        near += usize::from(is_near(origin, shunned));
+    }
+    matches!(origin, Origin::Address(_)) && (same >= MAX_SHUNNED_PER_ADDRESS || near >= MAX_SHUNNED_PER_NETWORK)
 }
 
 fn is_same(one: &Origin, other: &Origin) -> bool {
@@ -178,5 +192,25 @@ mod tests {
         }
         let elsewhere = vec![at("8.8.8.8"); MAX_PER_ADDRESS];
         assert!(has_room(&at("9.9.9.9"), elsewhere.iter()).is_ok());
+    }
+
+    #[test]
+    fn whoever_comes_again_under_new_names_is_known_by_the_address() {
+        let cut_off = |place: &str, times| vec![at(place); times];
+        let near = (1..=u8::try_from(MAX_SHUNNED_PER_NETWORK).unwrap()).map(|last| at(&format!("8.8.8.{last}")));
+        let table = [
+            ("8.8.8.8", cut_off("8.8.8.8", MAX_SHUNNED_PER_ADDRESS), true),
+            ("8.8.8.8", cut_off("8.8.8.8", MAX_SHUNNED_PER_ADDRESS - 1), false),
+            ("8.8.8.9", cut_off("8.8.8.8", MAX_SHUNNED_PER_ADDRESS), false),
+            ("2a00:1:2:3::4", cut_off("2a00:1:2:3::5", MAX_SHUNNED_PER_ADDRESS), true),
+            ("8.8.8.200", near.clone().collect(), true),
+            ("8.8.8.200", near.skip(1).collect(), false),
+            ("127.0.0.1", cut_off("127.0.0.2", MAX_SHUNNED_PER_NETWORK), false),
+        ];
+        for (address, shunned, expected) in table {
+            assert_eq!(is_notorious(&at(address), shunned.iter()), expected, "{address} {shunned:?}");
+        }
+        let relay = Origin::Relay("r".into());
+        assert!(!is_notorious(&relay, vec![relay.clone(); 100].iter()));
     }
 }

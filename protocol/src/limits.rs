@@ -150,9 +150,9 @@ pub const PASSED_ON_GOSSIP: Allowance = Allowance { per_second: 1_000, burst: 4_
 pub const OWN_GOSSIP: Allowance = Allowance { per_second: 400, burst: 1_500 };
 /// Gossip of all newcomers that one neighbour passes on, together: whoever comes again and again under new names has
 /// everybody check and pass on no more than this. A node that has only just started knows nobody, and sets no such bound.
-pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 100, burst: 400 };
+pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 100, burst: 100 };
 /// The same of all neighbours together.
-pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 200, burst: 800 };
+pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 200, burst: 200 };
 /// Gossip of everybody that a node passes on. What a neighbour may pass on to it is more, so that no honest one exceeds it.
 pub const ALL_GOSSIP: Allowance = Allowance { per_second: 2_000, burst: 4_000 };
 /// Bids for jobs that nobody has announced here, which one neighbour passes on: gossip keeps no order, but bids that
@@ -188,6 +188,10 @@ pub const MAX_PER_NETWORK: usize = 32;
 pub const MAX_PER_PRIVATE_ADDRESS: usize = 96;
 /// Peers behind one relay that are connected.
 pub const MAX_PER_RELAY: usize = 64;
+/// Peers of one address (of IPv6: of one /64) that are cut off at once, from which on nobody new is let in from there.
+pub const MAX_SHUNNED_PER_ADDRESS: usize = 3;
+/// The same of one public network (IPv4 /24, IPv6 /48).
+pub const MAX_SHUNNED_PER_NETWORK: usize = 12;
 /// How long a peer is cut off, in milliseconds.
 pub const SHUN_MS: Millis = 10 * 60_000;
 

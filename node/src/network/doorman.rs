@@ -50,7 +50,15 @@ struct State {
     attempts: Buckets<Network>,
     unproven: Buckets<()>,
     guests: BTreeMap<PeerId, Guest>,
-    shunned: BTreeMap<PeerId, Instant>,
+    shunned: BTreeMap<PeerId, Shunned>,
+}
+
+/// A peer that is cut off.
+#[derive(Debug)]
+struct Shunned {
+    until: Instant,
+    /// Where it was last; none if it was not connected.
+    origin: Option<Origin>,
 }
 
 /// A connected peer.
@@ -69,6 +77,8 @@ enum Refused {
     Origin,
     #[error("it is cut off")]
     Shunned,
+    #[error("too many from there are cut off")]
+    Notorious,
     #[error("{0}")]
     Crowded(#[from] access::Crowded),
     #[error("it has too many connections")]
@@ -101,18 +111,18 @@ impl Doorman {
     /// Ends all connections with `peer`, and takes none until then.
     pub(super) fn shun(&self, peer: PeerId, until: Instant) {
         let mut state = self.lock();
-        state.shunned.retain(|_, until| *until > Instant::now());
-        if state.shunned.len() < MAX_SHUNNED_PEERS {
-            state.shunned.insert(peer, until);
-        }
+        state.shunned.retain(|_, shunned| shunned.until > Instant::now());
         let guest = state.guests.remove(&peer);
+        if state.shunned.len() < MAX_SHUNNED_PEERS {
+            state.shunned.insert(peer, Shunned { until, origin: guest.as_ref().map(Guest::is_at) });
+        }
         drop(state);
         guest.iter().for_each(Guest::close);
     }
 
     /// Whether `peer` is cut off now.
     pub(super) fn is_shunned(&self, peer: PeerId) -> bool {
-        self.lock().shunned.get(&peer).is_some_and(|until| *until > Instant::now())
+        self.lock().shunned.get(&peer).is_some_and(|shunned| shunned.until > Instant::now())
     }
 
     /// Forgets those that have gone, and closes connections that have moved to where the operator wants nobody.
@@ -189,6 +199,9 @@ impl State {
             // Whom this node has chosen itself may be one of many only in a network of its own.
             if connection.side() == Side::Server || is_public_origin(&origin) {
                 access::has_room(&origin, self.guests.values().map(|guest| &guest.origin))?;
+                if self.is_notorious(&origin, Instant::now()) {
+                    return Err(Refused::Notorious);
+                }
             }
             if self.guests.len() >= MAX_GUESTS {
                 return Err(Refused::Full);
@@ -202,6 +215,11 @@ impl State {
         Ok(())
     }
 
+    fn is_notorious(&self, origin: &Origin, now: Instant) -> bool {
+        let shunned = self.shunned.values().filter(|shunned| shunned.until > now);
+        access::is_notorious(origin, shunned.filter_map(|shunned| shunned.origin.as_ref()))
+    }
+
     fn forget_gone(&mut self) {
         self.guests.retain(|_, guest| {
             guest.connections.retain(|connection| connection.upgrade().is_some());
@@ -213,6 +231,12 @@ impl State {
 impl Guest {
     fn live(&self) -> impl Iterator<Item = Connection> {
         self.connections.iter().filter_map(WeakConnectionHandle::upgrade)
+    }
+
+    /// Where it is now. Whoever came by a relay may have shown its address since.
+    fn is_at(&self) -> Origin {
+        let seen = self.live().filter_map(|connection| origin_of(&connection));
+        seen.fold(self.origin.clone(), |one, other| if matches!(one, Origin::Address(_)) { one } else { other })
     }
 
     fn close(&self) {

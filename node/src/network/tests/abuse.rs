@@ -1,5 +1,7 @@
 //! Peers that ask or say too much, and what becomes of them.
 
+use std::net::SocketAddr;
+
 use shoal_protocol::conduct::Offence;
 
 use super::*;
@@ -53,6 +55,39 @@ async fn a_peer_that_asks_far_more_than_it_may_is_cut_off() {
     .await;
     assert!(strict.network.fended().requests > 0);
     is_cut_off(&strict, &mut flooder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_again_under_new_names_is_not_let_in() {
+    let there = |seed, address: &'static str, ticket: &Ticket| {
+        let ticket = ticket.clone();
+        Node::start(seed, move |config| {
+            config.listen = SocketAddr::new(address.parse().unwrap(), 0);
+            config.join.push(ticket);
+        })
+    };
+    let strict = Node::start(1, |_| {}).await;
+    let ticket = strict.network.ticket();
+    let mut friend = there(2, "127.0.0.2", &ticket).await;
+    friend.sees(strict.id()).await;
+    for seed in 3..6 {
+        let mut hostile = there(seed, "127.0.0.2", &ticket).await;
+        hostile.sees(strict.id()).await;
+        for _ in 0..5 {
+            strict.network.report(hostile.id(), Offence::Forged);
+        }
+        hostile.misses(strict.id()).await;
+    }
+    let refused = strict.network.fended().connections;
+    let again = there(6, "127.0.0.2", &ticket).await;
+    within(async {
+        while strict.network.fended().connections == refused {
+            let _ = again.network.request(strict.id(), vec![1]).await;
+        }
+    })
+    .await;
+    there(7, "127.0.0.3", &ticket).await.sees(strict.id()).await;
+    assert_eq!(friend.network.request(strict.id(), vec![1]).await, Ok(vec![1]), "whoever was there stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]
