@@ -3,10 +3,11 @@
 //! `cargo bench -p shoal --bench mesh`; the number of jobs is `JOBS` (default 500), and `LANES` of them (default 32)
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 //!
-//! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, forges, says what
-//! nobody can read, or comes with a swarm of names, has workers bid for nothing, and with a new key as soon as it is cut off. The nodes have been there
-//! for a minute by then. The attacker is in this process too, so what attacking costs is in the figures; it says `RATE`
-//! things a second (default 10,000), or as many as it can if that is 0.
+//! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, has workers bid
+//! for nothing, forges, says what nobody can read, or comes with a swarm of names, and with a new key as soon as one is cut
+//! off. The nodes have been there for a minute by then. It tells all nodes `RATE` things a second (default 2,000, which is
+//! 10,000 messages), or as many as it can if that is 0. Each attack has one address, or with `EVERYWHERE` one for each key.
+//! The attacker is in this process too, so what attacking costs is in the figures.
 
 #[path = "../../tests/abuse/hostile.rs"]
 mod hostile;
@@ -82,7 +83,7 @@ fn setting(name: &str, default: usize) -> usize {
 /// Measures the same in peace and under each attack.
 async fn attacked(nodes: &[Node], jobs: usize) {
     let peace = latency(&nodes[0], WARM_UP, jobs).await;
-    let rate = setting("RATE", 10_000);
+    let rate = setting("RATE", 2_000);
     let attacks: [(&str, Attack); 5] = [
         ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
         ("a flood of jobs that workers bid for", |hostile| hostile.gossip(100, Hostile::bait)),
@@ -98,8 +99,8 @@ async fn attacked(nodes: &[Node], jobs: usize) {
         let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
         let attacker = std::thread::spawn({
             let over = Arc::clone(&over);
-            let keys = u8::try_from(number - 1).expect("attacks are few") * MAX_LIVES;
-            move || go_on(attack, keys, rate, tickets, &over)
+            let number = u8::try_from(number).expect("attacks are few");
+            move || go_on(attack, number, rate, tickets, &over)
         });
         println!("{name}:");
         let war = latency(&nodes[0], WARM_UP + number * jobs, jobs).await;
@@ -133,13 +134,15 @@ const MAX_LIVES: u8 = 50;
 type Attack = fn(&mut Hostile);
 
 /// Attacks until it is over, with a new key whenever nobody talks to it any more.
-fn go_on(attack: Attack, keys: u8, rate: usize, tickets: Vec<String>, over: &AtomicBool) -> Spent {
+fn go_on(attack: Attack, number: u8, rate: usize, tickets: Vec<String>, over: &AtomicBool) -> Spent {
+    let (keys, is_everywhere) = ((number - 1) * MAX_LIVES, std::env::var_os("EVERYWHERE").is_some());
     let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
     let pause = Duration::from_secs(100).checked_div(u32::try_from(rate).unwrap_or(0)).unwrap_or_default();
     let (mut spent, mut next) = (Spent::default(), Instant::now());
     while !over.load(Ordering::Relaxed) && spent.lives < MAX_LIVES {
         spent.lives += 1;
-        let mut hostile = Hostile::join(keys + spent.lives, "127.0.0.2", &tickets);
+        let host = if is_everywhere { spent.lives } else { 1 };
+        let mut hostile = Hostile::join(keys + spent.lives, &format!("127.{number}.0.{host}"), &tickets);
         let mut was_there = false;
         while !over.load(Ordering::Relaxed) && (!was_there || hostile.peers() > 0) {
             was_there |= hostile.peers() > 0;
