@@ -2,6 +2,7 @@
 //! place. Whose jobs run is another matter: [`admission`](crate::admission).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{Network, is_public};
@@ -31,6 +32,15 @@ pub enum Origin {
     Address(IpAddr),
     /// Behind this relay, wherever that may be.
     Relay(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Address(address) => address.fmt(f),
+            Origin::Relay(url) => url.fmt(f),
+        }
+    }
 }
 
 /// Why nobody more from a place is connected.

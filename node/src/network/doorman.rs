@@ -114,7 +114,11 @@ impl Doorman {
         state.shunned.retain(|_, shunned| shunned.until > Instant::now());
         let guest = state.guests.remove(&peer);
         if state.shunned.len() < MAX_SHUNNED_PEERS {
-            state.shunned.insert(peer, Shunned { until, origin: guest.as_ref().map(Guest::is_at) });
+            let origin = guest.as_ref().map(Guest::is_at);
+            state.shunned.insert(peer, Shunned { until, origin: origin.clone() });
+            if let Some(origin) = origin.filter(|origin| state.is_notorious(origin, Instant::now())) {
+                tracing::info!(%origin, "nobody new is let in from there for a while: too many were cut off");
+            }
         }
         drop(state);
         guest.iter().for_each(Guest::close);
