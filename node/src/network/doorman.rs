@@ -2,7 +2,7 @@
 //!
 //! He stands at three doors. The first is before the handshake, where only an address is seen: attempts from one place are
 //! counted, and whoever may only pretend to be there is asked to come again. The second is after it, where the name is
-//! proved: lists of the operator, who is cut off, and how many are here from that place. The third is before this node
+//! proved: lists of the operator, who is cut off, and how many from that place are here or cut off. The third is before this node
 //! itself connects. In a private mesh the [gate](super::gate) comes after him.
 
 use std::collections::BTreeMap;
