@@ -39,6 +39,12 @@ impl Bucket {
         self.tokens < 1.0
     }
 
+    /// Whether less than half of what may be taken at once is left.
+    pub fn is_low(&mut self, allowance: Allowance, now: Time) -> bool {
+        self.refill(allowance, now);
+        self.tokens < f64::from(allowance.burst) / 2.0
+    }
+
     /// Whether nothing has been taken for so long that forgetting it changes nothing.
     pub fn is_full(&mut self, allowance: Allowance, now: Time) -> bool {
         self.refill(allowance, now);
@@ -80,6 +86,7 @@ mod tests {
         while bucket.take(FEW, Time(0)) {}
         let wait = bucket.wait_ms(FEW, Time(0));
         assert!(bucket.take(FEW, Time(wait)), "after {wait} ms");
-        assert!(!bucket.is_full(FEW, Time(wait)) && bucket.is_full(FEW, Time(60_000)));
+        assert!(bucket.is_low(FEW, Time(wait)) && !bucket.is_full(FEW, Time(wait)));
+        assert!(!bucket.is_low(FEW, Time(60_000)) && bucket.is_full(FEW, Time(60_000)));
     }
 }

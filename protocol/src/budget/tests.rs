@@ -157,13 +157,31 @@ fn whoever_names_others_falsely_takes_nothing_from_what_they_may_say() {
 
 #[test]
 fn what_is_said_beyond_what_a_node_passes_on_is_not_looked_at() {
-    let mut budgets = Budgets::new(Time(0));
-    let later = NEWCOMER_MS;
-    let crowd = 1 + ALL_GOSSIP.burst / SPEAKERS_GOSSIP.burst;
-    let all = |at: u64, times: u32| (0..crowd * times).map(move |number| announce(number % crowd, number, at));
-    passed(&mut budgets, 0, NEIGHBOUR, all(0, 1));
-    passed(&mut budgets, later, NEIGHBOUR, all(later, SPEAKERS_GOSSIP.burst - 1));
+    const CROWD: u32 = 20;
+    let (mut budgets, later) = (Budgets::new(Time(0)), NEWCOMER_MS);
+    let all = |at: u64, messages: u32| (0..messages).map(move |number| announce(number % CROWD, number, at));
+    passed(&mut budgets, 0, NEIGHBOUR, all(0, CROWD));
+    passed(&mut budgets, later, NEIGHBOUR, all(later, ALL_GOSSIP.burst));
+    assert_eq!(budgets.foresee(Time(later), NEIGHBOUR, speaker(0)), Some(Ruling::Ignore(Excess::All)));
+    assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), None, "it has its share");
+    for number in 10..20 {
+        passed(&mut budgets, later, PeerId([number; 32]), all(later, NEIGHBOURS_GOSSIP.burst));
+    }
     assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), Some(Ruling::Ignore(Excess::All)));
+}
+
+#[test]
+fn names_that_were_sown_in_time_crowd_out_only_what_comes_through_their_own_neighbour() {
+    const NAMES: u32 = 200;
+    let (mut budgets, honest) = (Budgets::new(Time(0)), PeerId([8; 32]));
+    passed(&mut budgets, 0, NEIGHBOUR, (0..=NAMES).map(|seed| announce(seed, seed, 0)));
+    let mut heard = 0;
+    for at in (NEWCOMER_MS..NEWCOMER_MS + 20_000).step_by(100) {
+        let flood = (1..=300).map(|number| announce(1 + number % NAMES, number, at));
+        passed(&mut budgets, at, NEIGHBOUR, flood);
+        heard += passed(&mut budgets, at, honest, (0..5).map(|number| announce(0, number, at))).0;
+    }
+    assert_eq!(heard, 200 * 5);
 }
 
 #[test]
@@ -229,7 +247,7 @@ fn bids_for_jobs_that_nobody_announced_are_few() {
     let bids = |number: u32| (0..EARLY_BIDS.burst + 10).map(move |_| bid(1 + number, number));
     assert_eq!(passed(&mut budgets, 0, NEIGHBOUR, bids(1)).0, EARLY_BIDS.burst + 10, "it was announced");
     // Through a neighbour, and of a speaker, that have an allowance left.
-    let early = passed(&mut budgets, 0, PeerId([8; 32]), bids(2));
+    let early = passed(&mut budgets, 1_000, PeerId([8; 32]), bids(2));
     assert_eq!(early, (EARLY_BIDS.burst, Ruling::Ignore(Excess::EarlyBids)));
     let later = RECENT_JOB_MS;
     let replayed = passed(&mut budgets, later, NEIGHBOUR, bids(1));
