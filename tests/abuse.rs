@@ -208,6 +208,14 @@ fn jobs_go_on_while_a_swarm_of_fresh_names_floods() {
     jobs_go_on_during(&mesh, &mut hostile, |hostile| hostile.gossip(100, Hostile::announcement_of_nobody));
 }
 
+#[test]
+fn jobs_go_on_while_names_flood_that_are_no_newcomers() {
+    // Nobody is one to nodes that have only just started.
+    let mesh = Mesh::start(3);
+    let mut hostile = join(&mesh, 119);
+    jobs_go_on_during(&mesh, &mut hostile, |hostile| hostile.gossip(100, Hostile::announcement_of_few));
+}
+
 /// One of many names, at an address of its own port.
 async fn sybil(number: u32, node: EndpointAddr) -> Option<(Endpoint, Connection)> {
     let mut secret = [7; 32];

@@ -4,8 +4,8 @@
 //! are under way at once when their rate is measured. Each prints something of its own unless `SAME` is set.
 //!
 //! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, has workers bid
-//! for nothing, forges, says what nobody can read, or comes with a swarm of names, and with a new key as soon as one is cut
-//! off. The nodes have been there for a minute by then. It tells all nodes `RATE` things a second (default 2,000, which is
+//! for nothing, forges, says what nobody can read, comes with a swarm of names, or with names that were there before, and
+//! with a new key as soon as one is cut off. The nodes have been there for a minute by then. It tells all nodes `RATE` things a second (default 2,000, which is
 //! 10,000 messages), or as many as it can if that is 0. Each attack has one address, or with `EVERYWHERE` one for each key.
 //! The attacker is in this process too, so what attacking costs is in the figures.
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hostile::{Hostile, garbage};
+use hostile::{FEW, Hostile, garbage};
 
 use shoal::config::{Loaded, Settings};
 use shoal::network::ticket::Ticket;
@@ -56,6 +56,7 @@ async fn run() {
         verified(&nodes[0], &trivial_job(index)).await;
     }
     if std::env::var_os("ATTACK").is_some() {
+        sow(&nodes).await;
         be_known(&nodes[0]).await;
         attacked(&nodes, jobs).await;
     } else {
@@ -65,6 +66,26 @@ async fn run() {
     for node in nodes {
         node.shutdown().await;
     }
+}
+
+/// Has all nodes hear names that are no newcomers any more when they flood.
+async fn sow(nodes: &[Node]) {
+    let tickets = tickets(nodes);
+    let sown = tokio::task::spawn_blocking(move || {
+        let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
+        let mut hostile = Hostile::join(u8::MAX, "127.100.0.1", &tickets);
+        while hostile.peers() < NODES {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        hostile.gossip(u32::try_from(FEW).expect("they are few"), Hostile::announcement_of_few);
+        // What it said is on its way.
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    sown.await.expect("the attacker ends");
+}
+
+fn tickets(nodes: &[Node]) -> Vec<String> {
+    nodes.iter().map(|node| node.ticket().to_string()).collect()
 }
 
 /// Has the nodes hear each other until none is a newcomer to another: newcomers share an allowance, with the attacker too.
@@ -84,7 +105,7 @@ fn setting(name: &str, default: usize) -> usize {
 async fn attacked(nodes: &[Node], jobs: usize) {
     let peace = latency(&nodes[0], WARM_UP, jobs).await;
     let rate = setting("RATE", 2_000);
-    let attacks: [(&str, Attack); 5] = [
+    let attacks: [(&str, Attack); 6] = [
         ("a flood of announcements", |hostile| hostile.gossip(100, |it| it.announcement(Duration::ZERO))),
         ("a flood of jobs that workers bid for", |hostile| hostile.gossip(100, Hostile::bait)),
         ("forged messages", |hostile| {
@@ -93,10 +114,11 @@ async fn attacked(nodes: &[Node], jobs: usize) {
         }),
         ("what no node here can read", |hostile| hostile.gossip(100, Hostile::riddle)),
         ("a swarm of names", |hostile| hostile.gossip(100, Hostile::announcement_of_nobody)),
+        ("names that were sown in time", |hostile| hostile.gossip(100, Hostile::announcement_of_few)),
     ];
     for (number, (name, attack)) in (1..).zip(attacks) {
         let over = Arc::new(AtomicBool::new(false));
-        let tickets = nodes.iter().map(|node| node.ticket().to_string()).collect();
+        let tickets = tickets(nodes);
         let attacker = std::thread::spawn({
             let over = Arc::clone(&over);
             let number = u8::try_from(number).expect("attacks are few");
@@ -128,7 +150,7 @@ struct Spent {
 }
 
 /// Keys that one attack may use. Each attack has its own: those of the one before may still be cut off.
-const MAX_LIVES: u8 = 50;
+const MAX_LIVES: u8 = 40;
 
 /// Says a hundred things.
 type Attack = fn(&mut Hostile);

@@ -21,6 +21,8 @@ const MESH: &str = "public";
 /// Whom it speaks to: all who run modules.
 const EVERYBODY: Audience = Audience { class: ExecutorKind::Wasm, level: 0 };
 
+/// How many names are few.
+pub(super) const FEW: u64 = 50;
 /// Messages of others that are recorded; later ones are not.
 const MAX_RECORDED: usize = 10_000;
 
@@ -129,6 +131,12 @@ impl Hostile {
     /// The same in the name of a key that nobody has seen.
     pub(super) fn announcement_of_nobody(&mut self) -> Vec<u8> {
         let name = BlobHash::of(&self.jobs.to_le_bytes());
+        self.announcement_of(&SigningKey::from_bytes(&name.0), &wire::OWN, Duration::ZERO)
+    }
+
+    /// The same in the name of one of few keys, each of which is the next one's turn.
+    pub(super) fn announcement_of_few(&mut self) -> Vec<u8> {
+        let name = BlobHash::of(&(self.jobs % FEW).to_be_bytes());
         self.announcement_of(&SigningKey::from_bytes(&name.0), &wire::OWN, Duration::ZERO)
     }
 

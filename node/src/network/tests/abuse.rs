@@ -26,6 +26,11 @@ async fn is_cut_off(strict: &Node, other: &mut Node) {
     .await;
 }
 
+/// Reports as many forgeries as cost the connection: one more than five, since marks fade meanwhile.
+fn forge(strict: &Node, forger: &Node) {
+    (0..6).for_each(|_| strict.network.report(forger.id(), Offence::Forged));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_neighbour_that_passes_on_far_more_than_anybody_may_is_cut_off() {
     let few = Rate { per_second: 1, burst: 100 };
@@ -73,9 +78,7 @@ async fn whoever_comes_again_under_new_names_is_not_let_in() {
     for seed in 3..6 {
         let mut hostile = there(seed, "127.0.0.2", &ticket).await;
         hostile.sees(strict.id()).await;
-        for _ in 0..5 {
-            strict.network.report(hostile.id(), Offence::Forged);
-        }
+        forge(&strict, &hostile);
         hostile.misses(strict.id()).await;
     }
     let refused = strict.network.fended().connections;
@@ -97,9 +100,7 @@ async fn whoever_is_reported_for_forging_is_cut_off_from_blobs_too() {
     let got = forger.network.fetch(content, vec![strict.id()], 1 << 20, |_| {}).await;
     assert_eq!(got, Ok(1_024));
     let content = strict.add(noise(1_024, 2)).await;
-    for _ in 0..5 {
-        strict.network.report(forger.id(), Offence::Forged);
-    }
+    forge(&strict, &forger);
     is_cut_off(&strict, &mut forger).await;
     let got = within(forger.network.fetch(content, vec![strict.id()], 1 << 20, |_| {})).await;
     assert!(matches!(got, Err(FetchError::Nowhere { .. } | FetchError::Stalled { .. })), "{got:?}");
