@@ -7,8 +7,9 @@
 //!   and so do those of all neighbours together, once this node has been here long enough to know anybody;
 //! - so do the **early bids** of one neighbour, for jobs that nobody has announced here: bids carry no time, and those that
 //!   are replayed are for jobs long forgotten;
-//! - and there is one for **everything** that this node passes on. When that runs low each **neighbour** has a share: names
-//!   that were sown in time are speakers like any other, however many there are.
+//! - each **neighbour** has one for what it is first to bring, and a smaller share when the next runs low: names that were
+//!   sown in time are speakers like any other, however many there are;
+//! - and there is one for **everything** that this node passes on.
 //!
 //! A speaker's clock may be wrong, but it runs: what comes a minute later than its other messages did is a replay. Younger
 //! ones than that are in gossip's own memory of what it has seen.
@@ -25,7 +26,7 @@ use crate::conduct::Offence;
 use crate::id::{JobId, PeerId};
 use crate::limits::{
     ALL_GOSSIP, ALL_NEWCOMERS_GOSSIP, EARLY_BIDS, MAX_NEIGHBOURS, MAX_RECENT_JOBS, MAX_SUSPECTS, NEIGHBOURS_GOSSIP,
-    NEWCOMER_MS, NEWCOMERS_GOSSIP, PASSED_ON_GOSSIP, RECENT_JOB_MS,
+    NEIGHBOURS_SHARE, NEWCOMER_MS, NEWCOMERS_GOSSIP, PASSED_ON_GOSSIP, RECENT_JOB_MS,
 };
 use crate::machine::{self, Opinion};
 use crate::message::Message;
@@ -57,7 +58,9 @@ pub enum Excess {
     Newcomers,
     /// Too many bids for jobs that nobody has announced.
     EarlyBids,
-    /// The mesh says more than this node passes on, or nearly, and the neighbour has had its share of that.
+    /// One neighbour is first to bring too much, for what others bring.
+    Neighbour,
+    /// The mesh says more than this node passes on.
     All,
 }
 
@@ -81,6 +84,9 @@ struct Neighbour {
     /// Newcomers beyond that.
     swarm: Bucket,
     early_bids: Bucket,
+    /// What it is first to bring.
+    all: Bucket,
+    /// The same when much is said.
     share: Bucket,
 }
 
@@ -114,10 +120,11 @@ impl Budgets {
                 return Some(self.swarm(now, neighbour));
             }
         }
-        let is_spent = self.all.is_empty(ALL_GOSSIP, now)
-            || self.all.is_low(ALL_GOSSIP, now)
-                && self.neighbour(now, neighbour).share.is_empty(NEIGHBOURS_GOSSIP, now);
-        is_spent.then_some(Ruling::Ignore(Excess::All))
+        let (is_low, of) = (self.all.is_low(ALL_GOSSIP, now), self.neighbour(now, neighbour));
+        if of.all.is_empty(NEIGHBOURS_GOSSIP, now) || is_low && of.share.is_empty(NEIGHBOURS_SHARE, now) {
+            return Some(Ruling::Ignore(Excess::Neighbour));
+        }
+        self.all.is_empty(ALL_GOSSIP, now).then_some(Ruling::Ignore(Excess::All))
     }
 
     /// Whether a message that `neighbour` passes on is to go any further. Accepting it is what it costs.
@@ -135,8 +142,12 @@ impl Budgets {
         {
             return Ruling::Ignore(Excess::EarlyBids);
         }
-        let has_share = self.neighbour(now, neighbour).share.take(NEIGHBOURS_GOSSIP, now);
-        if !has_share && self.all.is_low(ALL_GOSSIP, now) || !self.all.take(ALL_GOSSIP, now) {
+        let (is_low, of) = (self.all.is_low(ALL_GOSSIP, now), self.neighbour(now, neighbour));
+        let (has_any, has_share) = (of.all.take(NEIGHBOURS_GOSSIP, now), of.share.take(NEIGHBOURS_SHARE, now));
+        if !has_any || is_low && !has_share {
+            return Ruling::Ignore(Excess::Neighbour);
+        }
+        if !self.all.take(ALL_GOSSIP, now) {
             return Ruling::Ignore(Excess::All);
         }
         if let Message::Announce(announce) = message {
@@ -222,7 +233,8 @@ impl Neighbour {
             newcomers: Bucket::full(NEWCOMERS_GOSSIP, now),
             swarm: Bucket::full(ALL_GOSSIP, now),
             early_bids: Bucket::full(EARLY_BIDS, now),
-            share: Bucket::full(NEIGHBOURS_GOSSIP, now),
+            all: Bucket::full(NEIGHBOURS_GOSSIP, now),
+            share: Bucket::full(NEIGHBOURS_SHARE, now),
         }
     }
 
@@ -231,7 +243,8 @@ impl Neighbour {
         self.newcomers.is_full(NEWCOMERS_GOSSIP, now)
             && self.swarm.is_full(ALL_GOSSIP, now)
             && self.early_bids.is_full(EARLY_BIDS, now)
-            && self.share.is_full(NEIGHBOURS_GOSSIP, now)
+            && self.all.is_full(NEIGHBOURS_GOSSIP, now)
+            && self.share.is_full(NEIGHBOURS_SHARE, now)
     }
 }
 

@@ -155,9 +155,11 @@ pub const NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 100, burst: 100 
 pub const ALL_NEWCOMERS_GOSSIP: Allowance = Allowance { per_second: 200, burst: 200 };
 /// Gossip of everybody that a node passes on. What a neighbour may pass on to it is more, so that no honest one exceeds it.
 pub const ALL_GOSSIP: Allowance = Allowance { per_second: 2_000, burst: 4_000 };
-/// What one neighbour passes on of that when it runs low: of honest ones together, more than a mesh says that is not
-/// flooded, since each message counts for the first that brings it.
-pub const NEIGHBOURS_GOSSIP: Allowance = Allowance { per_second: 100, burst: 400 };
+/// What one neighbour is first to bring of that: as much as a speaker says. Of honest ones each brings a part.
+pub const NEIGHBOURS_GOSSIP: Allowance = Allowance { per_second: 500, burst: 2_000 };
+/// The same when less than half is left of what a node passes on: of honest neighbours together still more than a mesh says
+/// that is not flooded.
+pub const NEIGHBOURS_SHARE: Allowance = Allowance { per_second: 100, burst: 400 };
 /// Bids for jobs that nobody has announced here, which one neighbour passes on: gossip keeps no order, but bids that
 /// overtake their announcement are few.
 pub const EARLY_BIDS: Allowance = Allowance { per_second: 50, burst: 1_000 };

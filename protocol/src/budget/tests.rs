@@ -161,24 +161,27 @@ fn what_is_said_beyond_what_a_node_passes_on_is_not_looked_at() {
     let (mut budgets, later) = (Budgets::new(Time(0)), NEWCOMER_MS);
     let all = |at: u64, messages: u32| (0..messages).map(move |number| announce(number % CROWD, number, at));
     passed(&mut budgets, 0, NEIGHBOUR, all(0, CROWD));
-    passed(&mut budgets, later, NEIGHBOUR, all(later, ALL_GOSSIP.burst));
-    assert_eq!(budgets.foresee(Time(later), NEIGHBOUR, speaker(0)), Some(Ruling::Ignore(Excess::All)));
-    assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), None, "it has its share");
+    let flood = passed(&mut budgets, later, NEIGHBOUR, all(later, NEIGHBOURS_GOSSIP.burst + 1));
+    assert_eq!(flood, (NEIGHBOURS_GOSSIP.burst, Ruling::Ignore(Excess::Neighbour)));
+    assert_eq!(budgets.foresee(Time(later), NEIGHBOUR, speaker(0)), Some(Ruling::Ignore(Excess::Neighbour)));
+    assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), None, "another one brings less");
     for number in 10..20 {
-        passed(&mut budgets, later, PeerId([number; 32]), all(later, NEIGHBOURS_GOSSIP.burst));
+        passed(&mut budgets, later, PeerId([number; 32]), all(later, NEIGHBOURS_SHARE.burst));
     }
     assert_eq!(budgets.foresee(Time(later), PeerId([8; 32]), speaker(0)), Some(Ruling::Ignore(Excess::All)));
 }
 
 #[test]
-fn names_that_were_sown_in_time_crowd_out_only_what_comes_through_their_own_neighbour() {
+fn names_that_were_sown_in_time_crowd_out_only_what_comes_through_their_own_neighbours() {
     const NAMES: u32 = 200;
     let (mut budgets, honest) = (Budgets::new(Time(0)), PeerId([8; 32]));
     passed(&mut budgets, 0, NEIGHBOUR, (0..=NAMES).map(|seed| announce(seed, seed, 0)));
     let mut heard = 0;
     for at in (NEWCOMER_MS..NEWCOMER_MS + 20_000).step_by(100) {
-        let flood = (1..=300).map(|number| announce(1 + number % NAMES, number, at));
-        passed(&mut budgets, at, NEIGHBOUR, flood);
+        for neighbour in 20..28 {
+            let flood = (1..=100).map(|number| announce(1 + number % NAMES, number, at));
+            passed(&mut budgets, at, PeerId([neighbour; 32]), flood);
+        }
         heard += passed(&mut budgets, at, honest, (0..5).map(|number| announce(0, number, at))).0;
     }
     assert_eq!(heard, 200 * 5);
