@@ -5,9 +5,10 @@
 //!
 //! With `ATTACK` set, it measures instead how much longer jobs take, one at a time, while somebody floods, has workers bid
 //! for nothing, forges, says what nobody can read, comes with a swarm of names, or with names that were there before, and
-//! with a new key as soon as one is cut off. The nodes have been there for a minute by then. It tells all nodes `RATE` things a second (default 2,000, which is
-//! 10,000 messages), or as many as it can if that is 0. Each attack has one address, or with `EVERYWHERE` one for each key.
-//! The attacker is in this process too, so what attacking costs is in the figures.
+//! with a new key as soon as one is cut off. The nodes have been there for a minute by then. It tells all nodes `RATE`
+//! things a second (default 2,000, which is 10,000 messages), or as many as it can if that is 0. Each attack has one
+//! address, or with `EVERYWHERE` one for each key. The attacker is in this process too, so what attacking costs is in the
+//! figures.
 
 #[path = "../../tests/abuse/hostile.rs"]
 mod hostile;
